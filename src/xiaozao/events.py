@@ -1,0 +1,205 @@
+"""What a run says. The journal, `zao train --json` and every page show these events and nothing else.
+
+    Started -> Prepared -> Loaded -> Planned -> [Answered] -> Step* / Evaluated* / Saved* -> [Answered] -> [Reported] -> Ended
+                                                       Noticed and Progress may come anywhere
+
+A record is `{"v": 1, "seq": n, "time": seconds since 1970, "type": "step", ...the fields}`. Bytes are integers, shares
+are fractions of 1, numbers that are not finite are written as strings ("nan"), so that a record is always strict JSON.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Started:
+    """The worker took the run. `resumed_from` is the step of the checkpoint it continues, if any."""
+
+    run: str
+    pid: int
+    resumed_from: int | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The data is tokens. rows_read = rows_used + sum(dropped), per file."""
+
+    rows_read: int
+    rows_used: int
+    rows_validation: int
+    dropped: dict[str, int]
+    tokens: int
+    target_tokens: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The model is in memory."""
+
+    model: str
+    parameters: int
+    trainable: int
+    device: str
+    precision: str
+    packing: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What memory the run will need, in bytes."""
+
+    micro_batch: int
+    tokens: int
+    parts: dict[str, int]
+    moment: str
+    peak_bytes: int
+    budget_bytes: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step. `loss` is the mean over its target tokens; `grad_norm` is before clipping."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    target_tokens: int
+    seconds: float
+    tokens_per_second: float
+    peak_bytes: int
+    eta_seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The validation loss: the mean over all target tokens of the validation set."""
+
+    step: int
+    loss: float
+    target_tokens: int
+    best: bool
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint is complete on disk."""
+
+    step: int
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """Something the user should know: the text `notice.<key>` with its parameters."""
+
+    key: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long stage is: the text `stage.<stage>`."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The held-out questions were answered by `who` ("base" or "tuned"); shares are fractions of 1, null if not apt."""
+
+    who: str
+    n: int
+    loss: float
+    exact: float
+    valid_json: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The report is written."""
+
+    html: str
+    json: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The run is over: succeeded, stopped (resumable) or failed."""
+
+    state: str
+    code: str = ""
+    message: str = ""
+    key: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    exit_code: int = 0
+    step: int = 0
+    steps: int = 0
+    train_seconds: float = 0.0
+    tokens_per_second: float = 0.0
+    final_loss: float | None = None
+    best_validation_loss: float | None = None
+    peak_rss_bytes: int = 0
+    predicted_peak_bytes: int = 0
+    output: str = ""
+
+
+Event = (
+    Started | Prepared | Loaded | Planned | Step | Evaluated | Saved | Noticed | Progress | Answered | Reported | Ended
+)
+TYPES: dict[str, type[Event]] = {
+    kind.__name__.lower(): kind
+    for kind in (
+        Started, Prepared, Loaded, Planned, Step, Evaluated, Saved, Noticed, Progress, Answered, Reported, Ended,
+    )
+}  # fmt: skip
+
+
+def to_record(event: Event, seq: int, time: float) -> dict[str, Any]:
+    """The record of an event."""
+    kind = type(event).__name__.lower()
+    return {"v": VERSION, "seq": seq, "time": time, "type": kind, **_strict(dataclasses.asdict(event))}
+
+
+def from_record(record: dict[str, Any]) -> Event | None:
+    """The event in a record; None for a type that this version does not know. Unknown fields are ignored."""
+    kind = TYPES.get(record.get("type", ""))
+    if kind is None:
+        return None
+    names = {one.name: one.type for one in dataclasses.fields(kind)}
+    values = {name: _number(value) if names[name] in (float, float | None) else value
+              for name, value in record.items() if name in names}  # fmt: skip
+    return kind(**values)
+
+
+def to_line(record: dict[str, Any]) -> str:
+    """A record as one line of strict JSON."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _strict(one) for key, one in value.items()}
+    return [_strict(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value

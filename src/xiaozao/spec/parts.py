@@ -1,0 +1,110 @@
+"""The parts of a run. Every option of Xiaozao is one field here and nowhere else.
+
+A field's help is the text `option.<name>` of the catalogues; its unit, choices, bounds and default stand in the field.
+Flags, YAML keys, `key=value`, the JSON schema and docs/options.md are all made from these fields (spec/fields.py).
+Field names are unique over all parts, because to a user they are one flat list.
+"""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def parse_bytes(value: object) -> object:
+    """`8GB`, `8 GiB`, `8e9` -> bytes; anything else is left for the type check. 1 GB = 10^9 bytes."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?I?)B?\s*", value, re.IGNORECASE)
+    return int(float(found[1]) * SIZES[found[2].upper()]) if found else value
+
+
+def split_names(value: object) -> object:
+    """`a,b` -> (a, b): how a list of names is written on a command line."""
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
+
+
+def unit(name: str) -> dict[str, object]:
+    """The unit a number is given in, shown in help, schema and form."""
+    return {"unit": name}
+
+
+class Part(BaseModel):
+    """What all parts share: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSpec(Part):
+    """Which model, and from where."""
+
+    model: str = Field(min_length=1)
+    source: Literal["auto", "hf", "modelscope", "local"] = "auto"
+    revision: str | None = None
+    base: Literal["none"] = "none"
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class DataSpec(Part):
+    """From files to samples."""
+
+    data: str = Field(min_length=1)
+    validation: Annotated[float, Field(gt=0, lt=1)] | str = 0.05
+    format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt", "text", "chatlog"] = "auto"
+    encoding: Literal["auto", "utf-8", "utf-16", "gb18030"] = "auto"
+    rows: int | None = Field(None, ge=1, json_schema_extra=unit("rows"))
+    stratify: str | None = None
+    length: int = Field(2048, ge=8, json_schema_extra=unit("tokens"))
+    truncation: Literal["drop", "error", "left", "right"] = "drop"
+    bad_rows: Literal["stop", "drop"] = "stop"
+    system: str | None = None
+    columns: str | None = None
+    assistant: Names = ()
+    gap: float = Field(30.0, gt=0, json_schema_extra=unit("minutes"))
+
+
+class MethodSpec(Part):
+    """What is trained, and in which precision."""
+
+    method: Literal["lora", "full"] = "lora"
+    rank: int = Field(16, ge=1, le=1024)
+    alpha: float | None = Field(None, gt=0)
+    targets: Names = ("all-linear",)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+
+class TrainSpec(Part):
+    """The loop."""
+
+    output: str | None = None
+    optimizer: Literal["adamw"] = "adamw"
+    epochs: int = Field(3, ge=1)
+    batch: int = Field(16, ge=1, json_schema_extra=unit("samples"))
+    micro_batch: int | None = Field(None, ge=1, json_schema_extra=unit("samples"))
+    learning_rate: float | None = Field(None, gt=0, le=1)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = Field(0.03, ge=0, json_schema_extra=unit("share of all steps; steps when 1 or more"))
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0)
+    checkpointing: Literal["none", "block"] = "none"
+    budget: Bytes | None = Field(None, ge=1, json_schema_extra=unit("bytes, or 8GB"))
+    seed: int = Field(0, ge=0, lt=2**31)
+    threads: int | None = Field(None, ge=1)
+    eval_every: int | None = Field(None, ge=1, json_schema_extra=unit("steps"))
+    save_every: int | None = Field(None, ge=1, json_schema_extra=unit("steps"))
+    keep: int = Field(2, ge=1, json_schema_extra=unit("checkpoints"))
+    patience: int | None = Field(None, ge=1, json_schema_extra=unit("validations"))
+
+
+class EvalSpec(Part):
+    """Proof: questions that are answered before and after."""
+
+    questions: str | None = None
+    answer_tokens: int = Field(128, ge=1, json_schema_extra=unit("tokens"))

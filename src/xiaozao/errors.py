@@ -1,17 +1,17 @@
 """Every error we raise. A user sees `what` and `fix`, never a traceback.
 
-    XiaozaoError             1  FAILED               something we did not foresee
-      UsageError             2  USAGE                a wrong option, key, value or combination
-      DataError              3  DATA_INVALID         a file or a row that cannot be used
-      ArtefactError          3  ARTEFACT_REFUSED     a model or checkpoint file that is damaged or not safe to read
-      DoesNotFit             4  DOES_NOT_FIT         the plan exceeds the budget
-      TrainingError          5  TRAINING_FAILED      the run failed: not finite, diverged, changed on resume
-      OutOfMemory            6  OUT_OF_MEMORY        memory ran out
-      HubError               7  HUB_UNREACHABLE      a model hub or package index could not be reached
-      NotFound               8  NOT_FOUND            a model, run, file or checkpoint that is not there
-      EnvironmentProblem     9  ENVIRONMENT          driver, missing extra, permission, disk
-        UnsupportedModel     9  UNSUPPORTED_MODEL    a model whose numbers we could not vouch for
-      Busy                  10  BUSY                 another process holds the run
+XiaozaoError             1  FAILED               something we did not foresee
+  UsageError             2  USAGE                a wrong option, key, value or combination
+  DataError              3  DATA_INVALID         a file or a row that cannot be used
+  ArtefactError          3  ARTEFACT_REFUSED     a model or checkpoint file that is damaged or not safe to read
+  DoesNotFit             4  DOES_NOT_FIT         the plan exceeds the budget
+  TrainingError          5  TRAINING_FAILED      the run failed: not finite, diverged, changed on resume
+  OutOfMemory            6  OUT_OF_MEMORY        memory ran out
+  HubError               7  HUB_UNREACHABLE      a model hub or package index could not be reached
+  NotFound               8  NOT_FOUND            a model, run, file or checkpoint that is not there
+  EnvironmentProblem     9  ENVIRONMENT          driver, missing extra, permission, disk
+    UnsupportedModel     9  UNSUPPORTED_MODEL    a model whose numbers we could not vouch for
+  Busy                  10  BUSY                 another process holds the run
 """
 
 from collections.abc import Sequence

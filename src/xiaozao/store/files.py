@@ -1,8 +1,8 @@
 """Where things lie: the user's folders and the paths inside a run folder. The only place that knows.
 
-    RUN/spec.yaml  resolved.yaml  events.jsonl  worker.log  lock.json  stop
-        checkpoints/step-00000012/{*.safetensors, state.json, manifest.json}
-        adapter/ (or model/ for full training)   report/{report.html, report.json, loss.png, loss.svg, metrics.csv}
+RUN/spec.yaml  resolved.yaml  events.jsonl  worker.log  lock.json  stop
+    checkpoints/step-00000012/{*.safetensors, state.json, manifest.json}
+    adapter/ (or model/ for full training)   report/{report.html, report.json, loss.png, loss.svg, metrics.csv}
 """
 
 import os

@@ -1,0 +1,67 @@
+# Everything from a fresh clone: `make demo`, `make test`. Needs Python 3.11 or newer and nothing else.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+# Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu
+
+.PHONY: help demo test fast real lint format docs bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## tune a small model on the demo's data and write a report with the proof
+	$(BIN)/zao demo $(ARGS)
+
+test: lint fast real ## everything that must pass: lint, then the fast tests, then the real ones
+
+fast: $(READY) ## the tests without a real model, in under a minute
+	$(BIN)/python -m pytest -m "not real" $(ARGS)
+
+real: $(READY) ## the tests with a real model and whole runs, in under 25 minutes
+	$(BIN)/python -m pytest -m real $(ARGS)
+
+lint: $(READY) ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(READY) ## write the pages of docs/ that are made from the code
+	$(BIN)/python scripts/make_docs.py
+
+bench: $(READY) ## the measurements of bench/, full size
+	@for script in bench/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean: ## remove the environment and what tools leave behind; runs and models stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last: an installation that was interrupted is done again.
+$(READY): pyproject.toml constraints.txt
+	@python=; for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+		if $$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			python=$$candidate; break; \
+		fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "Xiaozao needs Python 3.11 or newer with venv; found: $$(python3 --version 2>&1 || true)." >&2; \
+		echo "Install it, for example: apt install python3 python3-venv, brew install python, or https://www.python.org" >&2; \
+		echo "小灶需要 Python 3.11 或更新版本（含 venv）。请先安装，例如：apt install python3 python3-venv" >&2; \
+		exit 9; \
+	fi; \
+	echo "Installing into $(VENV) with $$($$python --version) ..."; \
+	$$python -m venv --clear $(VENV) && \
+	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
+		$$python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1] + "/torch/", timeout=5)' $(TORCH_CPU) >/dev/null 2>&1; then \
+		index="--extra-index-url $(TORCH_CPU)"; \
+	fi; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$index -c constraints.txt -e ".[dev]" && \
+	touch $(READY)

@@ -1,0 +1,137 @@
+"""Memory as a table and a bar: the four parts and the runtime, against the budget.
+
+    Memory  [ok] fits, 2.9 GB left (24 %)
+    ■■■■■■■■■▨▦░░░░░░░░░░░░░░░░┆┆┆┆·············  9.1 of 12.0 GB
+
+    ■ weights       2.6 GB   29 %
+    ▨ gradients     0.1 GB    1 %
+    ...
+
+Colours and patterns are those of every page: never colour alone, always the same order.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xiaozao.events import Planned
+from xiaozao.spec.plan import PARTS, MemoryPlan
+from xiaozao.texts.catalogue import Language, has, say
+
+GB = 1e9
+WIDTH = 48
+SAFE = 0.85  # of the budget; beyond it a run fits, but tightly
+
+GLYPHS = {"weights": "■", "gradients": "▨", "optimizer": "▦", "activations": "░", "runtime": "┆"}
+ASCII = {"weights": "#", "gradients": "/", "optimizer": "o", "activations": "x", "runtime": "|"}
+DARK = {"weights": "#6191D7", "gradients": "#F0AE70", "optimizer": "#6FEADB", "activations": "#B0608A",
+        "runtime": "#6B7686", "ok": "#6FD08C", "warn": "#F0B860", "danger": "#FF8A80"}  # fmt: skip
+LIGHT = {"weights": "#0E52A0", "gradients": "#A35C10", "optimizer": "#2A9385", "activations": "#6C2347",
+         "runtime": "#7D8797", "ok": "#12703C", "warn": "#8A5300", "danger": "#B3261E"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is drawn: the parts at the moment that needs most, and the budget, in bytes."""
+
+    parts: Mapping[str, int]
+    peak_bytes: int
+    budget_bytes: int
+    moment: str
+    micro_batch: int
+    tokens: int
+
+    @property
+    def verdict(self) -> str:
+        """`fits`, `tight` (over 85 % of the budget) or `too_big`."""
+        if self.peak_bytes > self.budget_bytes:
+            return "too_big"
+        return "fits" if self.peak_bytes <= SAFE * self.budget_bytes else "tight"
+
+
+def of_plan(plan: MemoryPlan) -> Memory:
+    """From a plan."""
+    peak = plan.peak
+    return Memory(peak.parts, plan.peak_bytes, plan.budget_bytes, peak.name, plan.micro_batch, plan.tokens)
+
+
+def of_event(event: Planned) -> Memory:
+    """From the event in a journal."""
+    return Memory(event.parts, event.peak_bytes, event.budget_bytes, event.moment, event.micro_batch, event.tokens)
+
+
+def gigabytes(count: float) -> str:
+    """`2.6 GB`; 1 GB = 10^9 bytes."""
+    return f"{count / GB:.1f} GB"
+
+
+def memory_view(memory: Memory, language: Language, unicode: bool = True) -> RenderableType:
+    """The verdict, the bar and the table."""
+    colours = _palette()
+    table = Table.grid(padding=(0, 2))
+    for justify in ("left", "right", "right"):
+        table.add_column(justify=justify, no_wrap=True)
+    for part in _ordered(memory.parts):
+        share = memory.parts[part] / memory.peak_bytes if memory.peak_bytes else 0.0
+        name = Text(f"{_glyph(part, unicode)} ", style=colours.get(part, "")) + Text(part_name(part, language))
+        table.add_row(name, gigabytes(memory.parts[part]), f"{share:.0%}")
+    where = say("plan.where", language, moment=moment_name(memory.moment, language),
+                micro_batch=memory.micro_batch, tokens=memory.tokens)  # fmt: skip
+    return Group(verdict_text(memory, language, unicode), bar(memory, unicode), Text(where), Text(), table)
+
+
+def verdict_text(memory: Memory, language: Language, unicode: bool = True) -> Text:
+    """One line: sign, words, and by how much."""
+    sign = {"fits": "✔", "tight": "!", "too_big": "✖"} if unicode else {"fits": "+", "tight": "!", "too_big": "X"}
+    style = {"fits": "ok", "tight": "warn", "too_big": "danger"}[memory.verdict]
+    left = memory.budget_bytes - memory.peak_bytes
+    share = f"{abs(left) / memory.budget_bytes:.0%}" if memory.budget_bytes else ""
+    words = say(f"plan.{memory.verdict}", language, amount=gigabytes(abs(left)), share=share)
+    return Text(f"{sign[memory.verdict]} {words}", style=f"bold {_palette()[style]}")
+
+
+def bar(memory: Memory, unicode: bool = True, width: int = WIDTH) -> Text:
+    """The parts side by side; the scale is the budget, or the peak where that is larger (`!` marks the budget)."""
+    scale = max(memory.budget_bytes, memory.peak_bytes, 1)
+    colours, text, start = _palette(), Text(), 0
+    total = 0
+    for part in _ordered(memory.parts):
+        total += memory.parts[part]
+        end = round(width * total / scale)
+        # A part that is there is seen, even if it is thinner than a cell.
+        end = min(width, max(end, start + 1)) if memory.parts[part] else end
+        text.append(_glyph(part, unicode) * (end - start), style=colours.get(part, ""))
+        start = max(start, end)
+    text.append(("·" if unicode else ".") * (width - start), style="dim")
+    if memory.peak_bytes > memory.budget_bytes:
+        mark = round(width * memory.budget_bytes / scale)
+        text = text[:mark] + Text("!", style=f"bold {colours['danger']}") + text[mark:]
+    return text + Text(f"  {memory.peak_bytes / GB:.1f} / {gigabytes(memory.budget_bytes)}")
+
+
+def part_name(part: str, language: Language) -> str:
+    """What a part of memory is called."""
+    return say(f"part.{part}", language) if has(f"part.{part}") else part
+
+
+def moment_name(moment: str, language: Language) -> str:
+    """What a moment of a run is called."""
+    key = f"moment.{moment.replace(' ', '_')}"
+    return say(key, language) if has(key) else moment
+
+
+def _ordered(parts: Mapping[str, int]) -> list[str]:
+    return [part for part in PARTS if part in parts] + [part for part in parts if part not in PARTS]
+
+
+def _glyph(part: str, unicode: bool) -> str:
+    return (GLYPHS if unicode else ASCII).get(part, "?")
+
+
+def _palette() -> Mapping[str, str]:
+    """COLORFGBG tells a light background in many terminals; without it, dark is the better guess."""
+    return LIGHT if os.environ.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15") else DARK

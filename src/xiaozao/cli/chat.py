@@ -1,0 +1,93 @@
+"""`zao chat RUN`: talk with the trained model, or with its base, in the terminal."""
+
+import sys
+from pathlib import Path
+
+import click
+import torch
+
+from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.export import trained
+from xiaozao.cli.verb import Verb
+from xiaozao.data.formats import Turn
+from xiaozao.data.tokens import ChatTokenizer
+from xiaozao.models.adapter import attach
+from xiaozao.models.blocks import Decoder
+from xiaozao.models.generate import Sampling, generate
+from xiaozao.models.load import DTYPES, device_of, load
+from xiaozao.models.sources import resolve
+from xiaozao.store.files import cache
+
+
+@click.command("chat", cls=Verb)
+@click.argument("run")
+@click.option("--ask", metavar="TEXT", help="cli.chat.ask")
+@click.option("--base", is_flag=True, help="cli.chat.base")
+@click.option("--system", metavar="TEXT", help="cli.chat.system")
+@click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True, help="cli.chat.max_tokens")
+@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="cli.chat.temperature")
+def command(run: str, ask: str | None, base: bool, system: str | None, max_tokens: int, temperature: float) -> None:
+    output = current_output()
+    folder, spec = trained(run)
+    precision = DTYPES["fp32" if spec.method.precision == "fp32" else "bf16"]
+    with output.stages() as report:
+        source = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report).path
+        report("load", 0, 0)
+        tuned = folder.model if folder.model.is_dir() and not base else source
+        decoder = load(tuned, precision, device_of(spec.model.device))
+    if folder.adapter.is_dir() and not base:
+        attach(decoder.model, folder.adapter)
+    prompt = system if system is not None else spec.data.system
+    opening = [Turn("system", prompt)] if prompt else []
+    talk = Talk(decoder, source, Sampling(max_tokens, temperature), output)
+    if ask is not None:
+        answer = talk.answer([*opening, Turn("user", ask)], live=False)
+        output.result(answer, {"question": ask, "answer": answer}, quiet=answer)
+        return
+    converse(talk, opening, output)
+
+
+class Talk:
+    """A model that answers a conversation, token by token where somebody watches."""
+
+    def __init__(self, decoder: Decoder, source: Path, sampling: Sampling, output: Output) -> None:
+        self.decoder, self.sampling, self.output = decoder, sampling, output
+        self.tokenizer = ChatTokenizer.from_folder(source)
+        torch.manual_seed(sampling.seed)
+
+    def answer(self, turns: list[Turn], live: bool) -> str:
+        """The answer to the last turn; `live` prints it as it comes."""
+        said: list[int] = []
+        shown = ""
+
+        def on_token(_: int, token: int) -> None:
+            nonlocal shown
+            said.append(token)
+            text = self.tokenizer.decode(said)
+            if live and not text.endswith("\ufffd"):  # a character may take several tokens
+                sys.stdout.write(text[len(shown) :])
+                sys.stdout.flush()
+                shown = text
+
+        prompt = self.tokenizer.encode_prompt(tuple(turns))
+        ids = generate(self.decoder, [prompt], self.tokenizer.eos_ids, self.sampling, on_token)[0]
+        return self.tokenizer.decode(ids)
+
+
+def converse(talk: Talk, opening: list[Turn], output: Output) -> None:
+    """Read a line, answer it, until the input ends or /exit; /new starts over."""
+    output.note("cli.chat.hello")
+    turns = list(opening)
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return
+        if line == "/exit":
+            return
+        if line == "/new":
+            turns = list(opening)
+        elif line:
+            turns.append(Turn("user", line))
+            turns.append(Turn("assistant", talk.answer(turns, live=True)))
+            sys.stdout.write("\n")

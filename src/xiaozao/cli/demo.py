@@ -1,0 +1,109 @@
+"""`zao demo`: the whole way on data that ships with Xiaozao: check, plan, answer, train, answer again, report.
+
+It is `zao train` with a prepared set of options and held-out questions; the proof is the run's report.
+"""
+
+import copy
+import json
+from typing import Any, Literal
+
+import click
+
+from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.options import anchored_model
+from xiaozao.cli.stop import stopping
+from xiaozao.cli.story import failure
+from xiaozao.cli.train import Worker, died
+from xiaozao.cli.verb import Verb, error_text
+from xiaozao.cli.watch import watch
+from xiaozao.data.checks import check
+from xiaozao.demo.files import demo_file
+from xiaozao.models.sources import ModelFolder, demo_model, resolve
+from xiaozao.spec.run import RunSpec
+from xiaozao.store.files import RunFolder, cache, create_run
+from xiaozao.store.runs import register
+from xiaozao.worker.launch import launch
+
+# Found by trying: one pass over the data at a high rate with a short warm-up; more passes gain little.
+OPTIONS: dict[str, Any] = {
+    "rank": 16, "epochs": 1, "batch": 16, "learning_rate": 1e-3, "schedule": "cosine", "warmup": 0.05,
+    "length": 512, "seed": 0, "answer_tokens": 96,
+}  # fmt: skip
+HEAD = ("base", "tuned", "n", "train_seconds", "peak_rss_bytes", "predicted_peak_bytes", "report")
+
+
+@click.command("demo", cls=Verb)
+@click.option("--data-language", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="cli.demo.data")
+@click.option("--model", metavar="MODEL", help="cli.demo.model")
+@click.option("--output", metavar="FOLDER", help="cli.demo.output")
+@click.option("--rows", type=click.IntRange(16, 600), help="cli.demo.rows")
+def command(data_language: Literal["en", "zh"], model: str | None, output: str | None, rows: int | None) -> int:
+    out = current_output()
+    found = find_model(model, out)
+    train, validation, held_out = (str(demo_file(data_language, part)) for part in ("train", "validation", "heldout"))
+    spec = RunSpec.from_options(
+        {**OPTIONS, "model": found.name, **anchored_model({"model": found.name}), "data": train,
+         "validation": validation, "questions": held_out, "rows": rows}
+    )  # fmt: skip
+    report = check(spec.data, found.path)
+    out.note("cli.demo.checked", rows=report.rows_used, tokens=report.tokens)
+    folder = create_run(output, f"demo-{data_language}")
+    folder.spec.write_text(spec.with_options(output=str(folder.path)).to_yaml(), encoding="utf-8")
+    register(folder.path)
+    return follow(folder, out)
+
+
+def find_model(name: str | None, output: Output) -> ModelFolder:
+    """The model asked for, or SmolLM2-135M-Instruct from the nearest place; says which."""
+    with output.stages() as report:
+        if name is not None:
+            return resolve(name, "auto", None, cache(), report)
+        model, tried = demo_model(cache(), report)
+    for line in tried:
+        output.hint(line)
+    output.note("cli.demo.took", name=model.name, origin=model.origin)
+    return model
+
+
+def follow(folder: RunFolder, output: Output) -> int:
+    """Run it in the foreground; the result is the head of its report."""
+    viewer = copy.copy(output)
+    viewer.format = "quiet" if output.format == "json" else output.format
+    worker = Worker(folder, launch(folder))
+    with stopping(folder, worker.kill, output) as signals:
+        ended = watch(folder.events, worker.alive, viewer)
+    if ended is None:
+        if signals.count > 1:
+            return signals.exit_code
+        raise died(worker)
+    worker.code()
+    if ended.state == "failed":
+        output.always(error_text(ended.code, *failure(ended, output.language), output.language))
+        return ended.exit_code
+    if ended.state == "stopped":
+        output.note("train.stopped", name=folder.name)
+        return signals.exit_code if signals.count else ended.exit_code
+    document = json.loads((folder.report / "report.json").read_text(encoding="utf-8"))
+    head = {name: document[name] for name in HEAD}
+    head["base"], head["tuned"] = (_short(document[side]) for side in ("base", "tuned"))
+    output.result(_words(head, document, output), head, quiet=document["report"])
+    return 0
+
+
+def _short(side: dict[str, Any]) -> dict[str, Any]:
+    return {name: side[name] for name in ("valid_json", "exact", "loss")}
+
+
+def _words(head: dict[str, Any], document: dict[str, Any], output: Output) -> str:
+    """The result in a few lines for a person."""
+    base, tuned = head["base"], head["tuned"]
+    return output.say(
+        "cli.demo.result",
+        n=head["n"],
+        valid_before=f"{base['valid_json']:.0%}", valid_after=f"{tuned['valid_json']:.0%}",
+        exact_before=f"{base['exact']:.0%}", exact_after=f"{tuned['exact']:.0%}",
+        loss_before=f"{base['loss']:.3f}", loss_after=f"{tuned['loss']:.3f}",
+        seconds=f"{head['train_seconds']:.0f}", total=f"{document['total_seconds']:.0f}",
+        measured=f"{head['peak_rss_bytes'] / 1e9:.2f}", predicted=f"{head['predicted_peak_bytes'] / 1e9:.2f}",
+        report=head["report"],
+    )  # fmt: skip

@@ -1,0 +1,45 @@
+"""`zao export RUN`: the trained model as plain weights that transformers, vLLM and converters read."""
+
+from pathlib import Path
+
+import click
+
+from xiaozao.cli.console import current_output
+from xiaozao.cli.verb import Verb
+from xiaozao.errors import NotFound, UsageError
+from xiaozao.export.merge import merge_adapter
+from xiaozao.models.load import DTYPES
+from xiaozao.models.sources import resolve
+from xiaozao.spec.run import RunSpec, read_file
+from xiaozao.store.files import RunFolder, cache
+from xiaozao.store.runs import find_run
+
+
+def trained(name: str) -> tuple[RunFolder, RunSpec]:
+    """A run that has a result, and what was asked of it. Raises NotFound, or UsageError before its end."""
+    folder = find_run(name)
+    if not folder.adapter.is_dir() and not folder.model.is_dir():
+        raise UsageError("no_result", name=folder.name)
+    path = folder.resolved if folder.resolved.is_file() else folder.spec
+    return folder, RunSpec.from_options(read_file(path))
+
+
+@click.command("export", cls=Verb)
+@click.argument("run")
+@click.option("--to", type=click.Choice(["merged"]), default="merged", show_default=True, help="cli.export.to")
+@click.option("--folder", metavar="FOLDER", help="cli.export.folder")
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True,
+              help="cli.export.precision")  # fmt: skip
+def command(run: str, to: str, folder: str | None, precision: str) -> None:
+    output = current_output()
+    source, spec = trained(run)
+    if not source.adapter.is_dir():
+        raise NotFound("nothing_to_merge", folder=source.model)
+    target = Path(folder).expanduser().absolute() if folder else source.path / to
+    with output.stages() as report:
+        base = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
+        report("merge", 0, 0)
+        merged = merge_adapter(base.path, source.adapter, target, DTYPES[precision])
+    document = {"folder": str(merged.folder), "bytes": merged.bytes, "logits_gap": merged.gap}
+    human = output.say("cli.export.done", folder=merged.folder, size=f"{merged.bytes / 1e9:.2f}", gap=f"{merged.gap:.1g}")
+    output.result(human, document, quiet=str(merged.folder))

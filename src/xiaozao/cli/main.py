@@ -1,0 +1,246 @@
+"""`zao`: the verbs, and the one place where an error becomes words and an exit code.
+
+A verb is imported when it is called: `zao --help` answers in 0.3 s and never reaches torch. Exit codes are those of
+xiaozao/errors.py, and 130 (Ctrl-C), 143 (SIGTERM), 141 (the reader of our output went away).
+"""
+
+import errno
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from xiaozao.cli.verb import Settings, VerbGroup, error_text
+from xiaozao.errors import EnvironmentProblem, UsageError, XiaozaoError
+from xiaozao.store.files import home
+
+
+def _demo() -> click.Command:
+    from xiaozao.cli.demo import command
+
+    return command
+
+
+def _doctor() -> click.Command:
+    from xiaozao.cli.doctor import command
+
+    return command
+
+
+def _disk() -> click.Command:
+    from xiaozao.cli.disk import command
+
+    return command
+
+
+def _uninstall() -> click.Command:
+    from xiaozao.cli.uninstall import command
+
+    return command
+
+
+def _models() -> click.Command:
+    from xiaozao.cli.models import command
+
+    return command
+
+
+def _plan() -> click.Command:
+    from xiaozao.cli.plan import command
+
+    return command
+
+
+def _data() -> click.Command:
+    from xiaozao.cli.data import command
+
+    return command
+
+
+def _train() -> click.Command:
+    from xiaozao.cli.train import command
+
+    return command
+
+
+def _runs() -> click.Command:
+    from xiaozao.cli.runs import command
+
+    return command
+
+
+def _chat() -> click.Command:
+    from xiaozao.cli.chat import command
+
+    return command
+
+
+def _export() -> click.Command:
+    from xiaozao.cli.export import command
+
+    return command
+
+
+VERBS: dict[str, Callable[[], click.Command]] = {
+    "demo": _demo,
+    "doctor": _doctor,
+    "models": _models,
+    "data": _data,
+    "plan": _plan,
+    "train": _train,
+    "runs": _runs,
+    "chat": _chat,
+    "export": _export,
+    "disk": _disk,
+    "uninstall": _uninstall,
+}
+
+
+class Zao(VerbGroup):
+    """The root: knows the names of its verbs, imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return VERBS[cmd_name]() if cmd_name in VERBS else None
+
+
+def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        click.echo(f"zao {version('xiaozao')}")
+        context.exit()
+
+
+ZAO = Zao(
+    "zao",
+    params=[
+        click.Option(
+            ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_version, help="cli.common.version"
+        )
+    ],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The entry point of the command `zao`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a console that cannot show a character must not end a run
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One invocation; returns the exit code and never raises but for SystemExit."""
+    settings = Settings(format="json" if _asks_json(arguments) else "auto")
+    try:
+        with ZAO.make_context("zao", list(arguments), obj=settings) as context:
+            code = ZAO.invoke(context)
+            sys.stdout.flush()
+            return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except XiaozaoError as error:
+        return report(error, settings)
+    except click.ClickException as error:
+        return report(usage(error), settings)
+    except Exception as error:
+        logger = error_log()
+        logger.exception("unexpected")
+        return report(environment(error) or unexpected(error), settings)
+
+
+def report(error: XiaozaoError, settings: Settings) -> int:
+    """Say the error on stderr, and with --json as a document on stdout; returns the exit code."""
+    language = settings.language
+    if settings.debug:
+        traceback.print_exception(error.__cause__ or error, file=sys.stderr)
+    problems = [problem.text(language) for problem in error.problems]
+    click.echo(error_text(error.code, error.what(language), problems, error.fix(language), language), err=True)
+    if settings.format == "json":
+        click.echo(json.dumps(error_document(error, settings), ensure_ascii=False, default=str))
+    return error.exit_code
+
+
+def error_document(error: XiaozaoError, settings: Settings) -> dict[str, Any]:
+    """What a program reads instead of the message."""
+    language = settings.language
+    problems = [{"key": one.key, "params": one.params, "message": one.text(language)} for one in error.problems]
+    body = {
+        "code": error.code,
+        "message": error.what(language),
+        "fix": error.fix(language),
+        "problems": problems,
+        "key": error.key,
+        "exit_code": error.exit_code,
+    }
+    return {"schema_version": 1, "error": body}
+
+
+def usage(error: click.ClickException) -> XiaozaoError:
+    """Click's complaint in our words."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    command = context.command_path if context else "zao"
+    match error:
+        case click.NoSuchOption():
+            near = ", ".join(error.possibilities or [])
+            key = "no_such_flag_near" if near else "no_such_flag"
+            return UsageError(key, name=error.option_name, nearest=near, command=command)
+        case click.MissingParameter():
+            name = error.param.human_readable_name if error.param else ""
+            return UsageError("missing_argument", name=name, command=command)
+        case click.BadParameter() if isinstance(error.param, click.Option):
+            return UsageError("bad_flag", name=error.param.opts[-1], detail=error.message, command=command)
+    return UsageError("usage", detail=error.format_message(), command=command)
+
+
+def environment(error: Exception) -> XiaozaoError | None:
+    """A full disk or a missing permission, as the user's environment; None for anything else."""
+    keys = {
+        errno.ENOSPC: "disk_full", errno.EDQUOT: "disk_full", errno.EACCES: "no_permission",
+        errno.EPERM: "no_permission", errno.EROFS: "no_permission",
+    }  # fmt: skip
+    if not isinstance(error, OSError) or error.errno not in keys:
+        return None
+    ours = EnvironmentProblem(keys[error.errno], path=error.filename or "?", detail=error.strerror)
+    ours.__cause__ = error
+    return ours
+
+
+def unexpected(error: Exception) -> XiaozaoError:
+    """A bug of ours: one line for the user; the traceback is in the log."""
+    detail = f"{type(error).__name__}: {error}".splitlines()[0]
+    ours = XiaozaoError("crash", detail=detail, log=home() / "error.log")
+    ours.__cause__ = error
+    return ours
+
+
+def error_log() -> logging.Logger:
+    """The logger of tracebacks, into error.log under home(); silent where that cannot be written."""
+    logger = logging.Logger("xiaozao.cli")
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        logger.addHandler(logging.FileHandler(home() / "error.log", mode="w", encoding="utf-8"))
+    except OSError:  # a full disk, or a home that is not ours: the message itself must still come through
+        logger.addHandler(logging.NullHandler())
+    return logger
+
+
+def _asks_json(arguments: Sequence[str]) -> bool:
+    """Whether --json was asked for; needed before parsing, because parsing itself may fail."""
+    joined = " ".join(arguments)
+    return "--json" in arguments or "--format=json" in arguments or "--format json" in joined

@@ -1,0 +1,78 @@
+"""The options of a run on a command line: flags made from the fields, beside YAML files and `key=value`."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xiaozao.cli.verb import reader_language
+from xiaozao.errors import NotFound
+from xiaozao.spec.fields import OPTIONS, Option, show
+from xiaozao.spec.run import read_options
+from xiaozao.spec.yamlfile import read_scalar
+from xiaozao.texts.catalogue import Language, has, say
+
+# `--format` says how zao prints; the format of the rows keeps its name everywhere but on the command line.
+RENAMED = {"format": "--data-format"}
+
+
+class SpecFlag(click.Option):
+    """A flag of one field. The value is read as in a file; the spec checks it, so that all mistakes come at once."""
+
+    def __init__(self, option: Option, language: Language) -> None:
+        default = say("cli.required", language) if option.required else f"{say('cli.default', language)}: "
+        super().__init__(
+            [RENAMED.get(option.name, option.flag), option.name],
+            help=_help(option, language),
+            metavar="|".join(option.choices) or _kind(option, language),
+            show_default=default if option.required else default + show(option.default),
+        )
+
+
+def spec_flags(parts: Sequence[str] = ("model", "data", "method", "train", "evaluate")) -> list[click.Parameter]:
+    """A flag for every option of these parts."""
+    return [SpecFlag(option, reader_language()) for option in OPTIONS.values() if option.part in parts]
+
+
+def gather(arguments: Sequence[str], flags: Mapping[str, str | None]) -> dict[str, Any]:
+    """One flat mapping: flags win over files and `key=value`, of which the later wins."""
+    given = {name: read_scalar(value) for name, value in flags.items() if value is not None}
+    return read_options(arguments) | given
+
+
+def anchored(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same options with local paths made absolute, because the worker runs in another folder.
+
+    Raises NotFound for a data file that is not there: better before a run folder exists than after.
+    """
+    found = dict(options)
+    for name in ("data", "validation", "questions"):
+        value = found.get(name)
+        if isinstance(value, str) and value != "none":
+            found[name] = str(Path(value).expanduser().absolute())
+            if not os.path.exists(found[name]):
+                raise NotFound("file", name=name, path=found[name])
+    if isinstance(found.get("output"), str):
+        found["output"] = str(Path(found["output"]).expanduser().absolute())
+    return found | anchored_model(found)
+
+
+def anchored_model(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's path made absolute if it is one on this disk, not the id of a hub."""
+    model = options.get("model")
+    if not isinstance(model, str) or options.get("source", "auto") not in ("auto", "local"):
+        return {}
+    path = Path(model).expanduser()
+    return {"model": str(path.absolute())} if path.exists() else {}
+
+
+def _kind(option: Option, language: Language) -> str:
+    return say(f"kind.{option.kind.replace(' ', '_')}", language)
+
+
+def _help(option: Option, language: Language) -> str:
+    key = f"unit.{option.unit}"
+    unit = say(key, language) if has(key) else option.unit
+    return option.help(language) + (f" ({unit})" if unit else "")

@@ -1,0 +1,71 @@
+"""`zao plan`: how much memory a run needs, before it starts. No torch: it answers at once."""
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from xiaozao.cli.bars import memory_view, of_plan
+from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.options import anchored_model, gather, spec_flags
+from xiaozao.cli.verb import Verb
+from xiaozao.models.sources import resolve
+from xiaozao.plan.memory import plan_command
+from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.run import RunSpec
+from xiaozao.store.files import cache
+
+EXIT_DOES_NOT_FIT = 4
+
+
+def plan_of(spec: RunSpec, output: Output) -> MemoryPlan:
+    """The plan of a run. Fetches the model if it is not here yet, showing how far it is."""
+    with output.stages() as report:
+        model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
+    return plan_command(spec, model.path)
+
+
+def show_plan(plan: MemoryPlan, spec: RunSpec, output: Output) -> int:
+    """Print it; returns the exit code, which says whether it fits."""
+    output.result(memory_view(of_plan(plan), output.language, output.unicode), document(plan, spec))
+    return 0 if plan.fits else EXIT_DOES_NOT_FIT
+
+
+def document(plan: MemoryPlan, spec: RunSpec) -> dict[str, Any]:
+    """The plan for a program."""
+    memory = of_plan(plan)
+    return {
+        **asdict(memory),
+        "verdict": memory.verdict,
+        "fits": plan.fits,
+        "parameters": plan.parameters,
+        "trainable": plan.trainable,
+        "moments": [{"name": one.name, "parts": one.parts, "total": one.total} for one in plan.moments],
+        "options": spec.options(),
+    }
+
+
+def _model_first(arguments: tuple[str, ...]) -> list[str]:
+    """`MODEL rank=16` -> `model=MODEL rank=16`: the first word that is neither a file of options nor `key=value`."""
+    named = list(arguments)
+    for place, word in enumerate(named):
+        if not word.partition("=")[0].isidentifier() or "=" not in word:
+            if not word.endswith((".yaml", ".yml")):
+                named[place] = f"model={word}"
+                break
+    return named
+
+
+def _run(arguments: tuple[str, ...], **flags: str | None) -> int:
+    output = current_output()
+    options = gather(_model_first(arguments), flags)
+    # A plan needs no data; the spec does.
+    spec = RunSpec.from_options({"data": "none", **options, **anchored_model(options)})
+    return show_plan(plan_of(spec, output), spec, output)
+
+
+command = Verb(
+    "plan",
+    callback=_run,
+    params=[click.Argument(["arguments"], nargs=-1, metavar="MODEL | CONFIG.yaml | key=value"), *spec_flags()],
+)

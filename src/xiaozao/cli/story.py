@@ -1,0 +1,213 @@
+"""A run's events as sentences: what is printed once when an event comes, and the one line that is always current.
+
+Pure: events in, renderables and text out; cli/watch.py decides where they go and how often.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+
+from xiaozao.cli.bars import gigabytes, memory_view, of_event
+from xiaozao.events import (
+    Answered,
+    Ended,
+    Evaluated,
+    Event,
+    Loaded,
+    Noticed,
+    Planned,
+    Prepared,
+    Progress,
+    Reported,
+    Started,
+    Step,
+)
+from xiaozao.texts.catalogue import Language, has, say
+
+BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
+ENOUGH_STEPS = 10  # before that, the time left is a guess about warm-up
+
+
+class Story:
+    """What is known of a run while it is watched."""
+
+    def __init__(self, language: Language, unicode: bool = True) -> None:
+        self.language: Language = language
+        self.unicode = unicode
+        self.step: Step | None = None
+        self.stage: Progress | None = None
+        self.validation: float | None = None
+        self.ended: Ended | None = None
+        self.losses: list[float] = []
+        self.report = ""
+
+    def hear(self, event: Event) -> list[RenderableType]:
+        """What to print, once, because of this event."""
+        match event:
+            case Progress():
+                self.stage = None if event.total and event.done >= event.total else event
+                return []
+            case Step():
+                self.step, self.stage = event, None
+                self.losses.append(event.loss)
+                return []
+            case Evaluated():
+                self.validation = event.loss
+                return [self._evaluated(event)]
+            case Planned():
+                return [memory_view(of_event(event), self.language, self.unicode), ""]
+            case Noticed():
+                return [f"! {notice_text(event, self.language)}"]
+            case Reported():
+                self.report = event.html
+                return []
+            case Ended():
+                self.ended = event
+                return []
+        return self._milestone(event)
+
+    def line(self) -> str:
+        """Where the run stands now, in one line: the stage, or the step with its numbers."""
+        if self.stage is not None:
+            share = f" {self.stage.done / self.stage.total:.0%}" if self.stage.total else ""
+            return stage_name(self.stage.stage, self.language) + share
+        step = self.step
+        if step is None:
+            return self._say("watch.starting")
+        parts = [
+            self._say("watch.step", step=step.step, steps=step.steps, share=f"{step.step / max(step.steps, 1):.0%}"),
+            self.numbers(),
+        ]
+        return " · ".join(parts)
+
+    def numbers(self) -> str:
+        """Loss, validation loss, learning rate, speed, peak memory and time left of the last step."""
+        step = self.step
+        if step is None:
+            return ""
+        parts = [self._say("watch.loss", loss=number(step.loss))]
+        if self.validation is not None:
+            parts.append(self._say("watch.validation", loss=number(self.validation)))
+        parts.append(self._say("watch.rate", rate=f"{step.learning_rate:.1e}"))
+        parts.append(self._say("watch.speed", speed=f"{step.tokens_per_second:,.0f}"))
+        parts.append(self._say("watch.peak", peak=gigabytes(step.peak_bytes)))
+        if step.step >= ENOUGH_STEPS or step.step == step.steps:
+            parts.append(self._say("watch.eta", time=duration(step.eta_seconds, self.language)))
+        return " · ".join(parts)
+
+    def curve(self, width: int = 40) -> str:
+        """The training loss so far, as a line of blocks."""
+        return sparkline(self.losses, width, self.unicode)
+
+    def _milestone(self, event: Event) -> list[RenderableType]:
+        match event:
+            case Started(resumed_from=int(step)):
+                return [self._say("watch.resumed", step=step)]
+            case Prepared():
+                return [self._prepared(event)]
+            case Loaded():
+                share = event.trainable / event.parameters if event.parameters else 0.0
+                return [
+                    self._say(
+                        "watch.loaded", model=event.model, parameters=millions(event.parameters),
+                        trainable=millions(event.trainable), share=f"{share:.1%}",
+                        device=event.device, precision=event.precision,
+                    )
+                ]  # fmt: skip
+            case Answered():
+                return [self._answered(event)]
+        return []
+
+    def _prepared(self, event: Prepared) -> str:
+        text = self._say(
+            "watch.prepared", read=event.rows_read, used=event.rows_used, validation=event.rows_validation,
+            tokens=f"{event.tokens:,}", longest=event.longest,
+        )  # fmt: skip
+        if event.dropped:
+            text += " · " + self._say("watch.dropped", reasons=dropped_text(event.dropped, self.language))
+        return text
+
+    def _evaluated(self, event: Evaluated) -> str:
+        mark = f" {self._say('watch.best')}" if event.best else ""
+        return self._say("watch.evaluated", step=event.step, loss=number(event.loss)) + mark
+
+    def _answered(self, event: Answered) -> str:
+        valid = (
+            "" if event.valid_json is None else " · " + self._say("watch.valid_json", share=f"{event.valid_json:.0%}")
+        )
+        who = self._say("watch.base" if event.who == "base" else "watch.tuned")
+        return self._say("watch.answered", who=who, n=event.n, exact=f"{event.exact:.0%}") + valid
+
+    def _say(self, key: str, /, **params: object) -> str:
+        return say(key, self.language, **params)
+
+
+def notice_text(event: Noticed, language: Language) -> str:
+    """The sentence of a notice; a journal of another version may hold one that we do not know."""
+    try:
+        return say(f"notice.{event.key}", language, **event.params)
+    except KeyError:
+        return f"{event.key} {event.params}"
+
+
+def failure(ended: Ended, language: Language) -> tuple[str, list[str], str]:
+    """What happened, the problems and what to do of a failed run, in the reader's language where we know the text."""
+    params = dict(ended.params)
+    what = _text(f"error.{ended.key}", language, params) or ended.message
+    problems = [_text(f"problem.{one.get('key')}", language, one.get("params") or {}) or str(one)
+                for one in ended.problems]  # fmt: skip
+    return what, problems, _text(f"error.{ended.key}.fix", language, params)
+
+
+def stage_name(stage: str, language: Language) -> str:
+    """What a stage is called; a file that is fetched is its own name."""
+    return say(f"stage.{stage}", language) if has(f"stage.{stage}") else stage
+
+
+def dropped_text(dropped: Mapping[str, int], language: Language) -> str:
+    """`3 too long, 1 empty answer`."""
+    names = {reason: say(f"dropped.{reason}", language) if has(f"dropped.{reason}") else reason for reason in dropped}
+    return ", ".join(f"{count} {names[reason]}" for reason, count in dropped.items() if count)
+
+
+def number(value: float | None) -> str:
+    """A loss with four digits; `-` for none, `nan` as it is."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def millions(count: int) -> str:
+    """`134.5 M` parameters."""
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+
+
+def duration(seconds: float, language: Language) -> str:
+    """`45 s`, `12 min 5 s`, `1 h 50 min`."""
+    whole = max(0, round(seconds)) if math.isfinite(seconds) else 0
+    if whole < 60:
+        return say("time.seconds", language, seconds=whole)
+    if whole < 3600:
+        return say("time.minutes", language, minutes=whole // 60, seconds=whole % 60)
+    return say("time.hours", language, hours=whole // 3600, minutes=whole % 3600 // 60)
+
+
+def sparkline(values: Sequence[float], width: int = 40, unicode: bool = True) -> str:
+    """Means of equal stretches, from lowest to highest block; values that are not finite are left out."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return ""
+    columns = min(width, len(finite))
+    edges = [place * len(finite) // columns for place in range(columns + 1)]
+    means = [sum(finite[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    low, high = min(means), max(means)
+    blocks = BLOCKS if unicode else ASCII_BLOCKS
+    scale = (len(blocks) - 1) / (high - low) if high > low else 0.0
+    return "".join(blocks[round((mean - low) * scale)] for mean in means)
+
+
+def _text(key: str, language: Language, params: dict[str, Any]) -> str:
+    try:
+        return say(key, language, **params)
+    except (KeyError, IndexError):
+        return ""

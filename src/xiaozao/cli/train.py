@@ -1,0 +1,211 @@
+"""`zao train`: make a run, start its worker, watch it.
+
+    options -> RunSpec -> run folder, spec.yaml -> worker (a process of its own) -> watch the journal in the foreground
+
+The worker belongs to nobody's terminal. A first Ctrl-C (or SIGTERM, SIGHUP) leaves a stop request in the run folder:
+the worker finishes its step, saves, and ends; a second one kills it. `--resume` looks in on a run that is going on,
+and continues one that is not.
+"""
+
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import click
+import psutil
+
+from xiaozao.cli.console import Output, current_output, show
+from xiaozao.cli.options import anchored, gather, spec_flags
+from xiaozao.cli.plan import plan_of, show_plan
+from xiaozao.cli.runs import details, short_name
+from xiaozao.cli.stop import Signals, stopping
+from xiaozao.cli.story import failure
+from xiaozao.cli.verb import Verb, error_text
+from xiaozao.cli.watch import last_sequence, session_start, watch
+from xiaozao.errors import Busy, OutOfMemory, Problem, TrainingError, UsageError, XiaozaoError
+from xiaozao.events import Ended, to_line
+from xiaozao.spec.run import RunSpec
+from xiaozao.store.files import RunFolder, create_run
+from xiaozao.store.journal import read_records
+from xiaozao.store.lock import holder
+from xiaozao.store.runs import find_run, register, summarise
+from xiaozao.worker.launch import launch
+
+START_SECONDS = 60.0
+LEAVE_SECONDS = 5.0
+KILLED = (-9, 137)
+BUSY = 10
+LOG_LINES = 8
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker as seen from here: our child, or one that another command started."""
+
+    folder: RunFolder
+    child: subprocess.Popen[bytes] | None = None
+
+    def alive(self) -> bool:
+        return self.child.poll() is None if self.child else holder(self.folder) is not None
+
+    def kill(self) -> None:
+        """End it at once; what it saved before stays. Only ever the process that holds this run."""
+        pid = holder(self.folder)
+        if self.child:
+            self.child.kill()
+        elif pid is not None:
+            psutil.Process(pid).kill()
+
+    def code(self) -> int | None:
+        """Its exit code, waiting a little for one that has said its last word; None if it is not known."""
+        if self.child is None:
+            return None
+        try:
+            return self.child.wait(LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def _run(
+    arguments: tuple[str, ...], resume: str | None, detach: bool, dry_run: bool, print_config: bool,
+    **flags: str | None,
+) -> int:  # fmt: skip
+    output = current_output()
+    if resume is not None:
+        if arguments or any(flags.values()):
+            raise UsageError("resume_alone", name=resume)
+        return _resume(find_run(resume), detach, output)
+    spec = RunSpec.from_options(gather(arguments, flags))
+    if print_config:
+        output.result(spec.to_yaml().rstrip(), {"options": spec.options()}, spec.to_yaml().rstrip())
+        return 0
+    spec = RunSpec.from_options(anchored(spec.options()))
+    if dry_run:
+        return show_plan(plan_of(spec, output), spec, output)
+    folder = create_run(spec.train.output, PurePath(spec.model.model.removeprefix("pypi:")).name)
+    folder.spec.write_text(spec.with_options(output=str(folder.path)).to_yaml(), encoding="utf-8")
+    register(folder.path)
+    return _start(folder, detach, output)
+
+
+def _resume(folder: RunFolder, detach: bool, output: Output) -> int:
+    register(folder.path)
+    name = short_name(folder)
+    if holder(folder) is not None:
+        output.note("train.attached", name=name)
+        return _foreground(Worker(folder), session_start(folder.events), output)
+    if summarise(folder).state == "succeeded":
+        output.note("train.already", name=name)
+        return _already(folder, output)
+    return _start(folder, detach, output)
+
+
+def _start(folder: RunFolder, detach: bool, output: Output) -> int:
+    folder.stop.unlink(missing_ok=True)  # a request that an earlier session left behind
+    after = last_sequence(folder.events)
+    if detach:
+        return _detached(Worker(folder, launch(folder)), after, output)
+    output.note("train.folder", path=folder.path)
+    return _foreground(Worker(folder, launch(folder)), after, output)
+
+
+def _detached(worker: Worker, after: int, output: Output) -> int:
+    """Return when the worker holds the run, so that whoever asks next finds it running."""
+    folder = worker.folder
+    deadline = time.monotonic() + START_SECONDS
+    while worker.alive() and last_sequence(folder.events) <= after and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if not worker.alive() and last_sequence(folder.events) <= after:
+        raise died(worker)
+    name = short_name(folder)
+    pid = worker.child.pid if worker.child else None
+    output.result(
+        output.say("train.detached", name=name), {"run": name, "path": str(folder.path), "pid": pid}, str(folder.path)
+    )
+    return 0
+
+
+def _foreground(worker: Worker, after: int, output: Output) -> int:
+    folder = worker.folder
+    name = short_name(folder)
+    with stopping(folder, worker.kill, output) as signals:
+        ended = watch(folder.events, worker.alive, output, after)
+    if ended is None:
+        if signals.count > 1:
+            output.note("train.killed", name=name)
+            return signals.exit_code
+        raise died(worker)
+    worker.code()
+    return _conclude(ended, folder, signals, output)
+
+
+def _conclude(ended: Ended, folder: RunFolder, signals: Signals, output: Output) -> int:
+    """The last words, and the exit code."""
+    name = short_name(folder)
+    if output.format == "human":
+        show(output.stdout, details(summarise(folder), output))
+    elif output.format == "quiet":
+        output.line(str(folder.path))
+    if ended.state == "stopped":
+        output.note("train.stopped", name=name)
+        return signals.exit_code if signals.count else ended.exit_code
+    if ended.state == "failed":
+        what, problems, fix = failure(ended, output.language)
+        output.always(error_text(ended.code, what, problems, fix, output.language))
+        output.note("train.resumable", name=name)
+    else:
+        output.note("train.next", name=name)
+    return ended.exit_code
+
+
+def _already(folder: RunFolder, output: Output) -> int:
+    """A finished run is not run again: its result is shown."""
+    if output.format == "json":
+        output.line(to_line([one for one in read_records(folder.events)[0] if one.get("type") == "ended"][-1]))
+    else:
+        output.result(details(summarise(folder), output), {}, str(folder.path))
+    return 0
+
+
+def died(worker: Worker) -> XiaozaoError:
+    """Why a worker ended without a word: by its exit code, with the end of its log."""
+    folder = worker.folder
+    code = worker.code()
+    name = short_name(folder)
+    if code == BUSY and holder(folder) is not None:
+        return Busy("run_busy", name=name, pid=holder(folder))
+    problems = [Problem("log_line", {"line": line}) for line in log_tail(folder.log)]
+    if code in KILLED:
+        return OutOfMemory("worker_killed", problems, name=name, log=folder.log)
+    if code is None:
+        return TrainingError("worker_gone", problems, name=name, log=folder.log)
+    return TrainingError("worker_died", problems, name=name, code=code, log=folder.log)
+
+
+def log_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
+    """The last lines of a log, without reading all of it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 8192))
+            return [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()][-lines:]
+    except OSError:
+        return []
+
+
+def _flag(name: str, key: str) -> click.Option:
+    return click.Option([name], is_flag=True, help=key)
+
+
+command = Verb(
+    "train",
+    callback=_run,
+    params=[
+        click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
+        click.Option(["--resume"], metavar="RUN", help="cli.train.resume"),
+        _flag("--detach", "cli.train.detach"),
+        _flag("--dry-run", "cli.train.dry_run"),
+        _flag("--print-config", "cli.train.print_config"),
+        *spec_flags(),
+    ],
+)

@@ -1,0 +1,131 @@
+"""Watching a run: its journal, followed until it ends, as a live line, as plain lines, or as NDJSON."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from xiaozao.cli.console import Output, Pace
+from xiaozao.cli.story import Story
+from xiaozao.events import Ended, from_record, to_line
+from xiaozao.store.journal import read_records
+
+POLL_SECONDS = 0.2
+
+
+def watch(path: Path, alive: Callable[[], bool], output: Output, after: int = 0) -> Ended | None:
+    """Follow a journal from the record after `after` to its Ended event; None if the worker dies without one."""
+    records = follow(path, alive, after)
+    if output.format == "json":
+        return _machine(records, output)
+    story = Story(output.language, output.unicode)
+    if output.format == "quiet":
+        return _silent(records, story)
+    if output.stderr.is_terminal and not output.stderr.is_dumb_terminal:
+        return _live(records, story, output)
+    return _plain(records, story, output)
+
+
+def follow(path: Path, alive: Callable[[], bool], after: int = 0) -> Iterator[dict[str, Any] | None]:
+    """The records as they come, None whenever there is nothing new; ends with Ended or with the worker's death."""
+    offset = 0
+    while True:
+        living = alive()  # asked before reading: what a worker wrote before it died is still read
+        records, offset = read_records(path, offset)
+        for record in records:
+            if int(record.get("seq", 0)) > after:
+                yield record
+                if record.get("type") == "ended":
+                    return
+        if not living:
+            return
+        yield None
+        time.sleep(POLL_SECONDS)
+
+
+def last_sequence(path: Path) -> int:
+    """The number of the last record in a journal, 0 if there is none."""
+    return max((int(record.get("seq", 0)) for record in read_records(path)[0]), default=0)
+
+
+def session_start(path: Path) -> int:
+    """The number before the last Started record: where somebody who looks in begins to read."""
+    started = [int(record.get("seq", 1)) for record in read_records(path)[0] if record.get("type") == "started"]
+    return started[-1] - 1 if started else 0
+
+
+def _machine(records: Iterator[dict[str, Any] | None], output: Output) -> Ended | None:
+    ended = None
+    for record in records:
+        if record is not None:
+            output.line(to_line(record))
+            ended = _ended(record)
+    return ended
+
+
+def _silent(records: Iterator[dict[str, Any] | None], story: Story) -> Ended | None:
+    for record in records:
+        _hear(story, record)
+    return story.ended
+
+
+def _plain(records: Iterator[dict[str, Any] | None], story: Story, output: Output) -> Ended | None:
+    """Events as lines; the current line every 30 s or 5 %."""
+    pace = Pace()
+    for record in records:
+        for piece in _hear(story, record):
+            output.hint(piece)
+        if story.ended is not None:
+            break
+        name, done, total = _position(story)
+        if name and pace.due(name, done, total):
+            output.hint(story.line())
+    return story.ended
+
+
+def _live(records: Iterator[dict[str, Any] | None], story: Story, output: Output) -> Ended | None:
+    """Events as lines above, and below them a bar, the numbers and the curve, redrawn four times a second."""
+    with Live(console=output.stderr, refresh_per_second=4, transient=True, redirect_stdout=False,
+              redirect_stderr=False) as live:  # fmt: skip
+        for record in records:
+            for piece in _hear(story, record):
+                live.console.print(piece, highlight=False)
+            live.update(picture(story))
+    return story.ended
+
+
+def picture(story: Story) -> RenderableType:
+    """The live part of the screen."""
+    name, done, total = _position(story)
+    row = Table.grid(padding=(0, 1))
+    row.add_row(
+        Text(story.line().split(" · ")[0]), ProgressBar(total=total or None, completed=done, width=30, pulse=not total)
+    )
+    lines: list[RenderableType] = [row]
+    if name == "step":
+        lines += [Text(story.numbers()), Text(story.curve(), style="cyan")]
+    return Group(*lines)
+
+
+def _position(story: Story) -> tuple[str, int, int]:
+    if story.stage is not None:
+        return story.stage.stage, story.stage.done, story.stage.total
+    if story.step is not None:
+        return "step", story.step.step, story.step.steps
+    return "", 0, 0
+
+
+def _hear(story: Story, record: dict[str, Any] | None) -> list[RenderableType]:
+    event = from_record(record) if record is not None else None
+    return [] if event is None else story.hear(event)
+
+
+def _ended(record: dict[str, Any]) -> Ended | None:
+    event = from_record(record)
+    return event if isinstance(event, Ended) else None

@@ -1,0 +1,327 @@
+"""Rows -> conversations: messages, ShareGPT, Alpaca, prompt/completion, plain text, recognised by content.
+
+What becomes of a row, decided here once:
+
+    role in capitals, `human`, `gpt`, `developer`, `observation` ...   accepted as user, assistant, system, tool
+    content as a list of text parts                                    joined
+    two users (or assistants) in a row, system in the middle           accepted; the chat template may refuse it
+    empty system text                                                  left out
+    `tools` beside the messages                                        put into the system text
+    calls of tools                                                     an assistant turn with the calls as JSON
+    trailing turns after the last assistant turn                       cut off, nothing is learned from them
+    no assistant turn, or one that is empty                            dropped: no_answer, empty_answer
+    no turns, only system, assistant first, unknown role,
+    user content that is empty or no text                              a Problem
+    preference pairs (chosen, rejected)                                a Problem: they are for another method
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from xiaozao.data.rows import Row
+from xiaozao.data.strictjson import kind_of
+from xiaozao.errors import Problem
+
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "function_call"), "assistant"),
+    **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response"), "tool"),
+}
+DIALOGUES = ("messages", "conversations", "conversation", "dialogue")
+QUESTIONS = ("prompt", "question", "query", "instruction", "问题", "提问", "问")
+ANSWERS = ("completion", "response", "answer", "output", "答案", "回答", "回复", "答")
+TEXTS = ("text", "文本")
+LABEL_LENGTH = 200
+DIALOGUE = "dialogue"  # a list of turns without a turn that would tell its style
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message. `role` is system, user, assistant or tool."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What one sample is made of: turns, or `text` for plain text.
+
+    `labels` are the row's other short fields, for stratified samples. `rows` is how many rows of the file it stands
+    for: 1, except in chat logs.
+    """
+
+    turns: tuple[Turn, ...]
+    line: int
+    text: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    rows: int = 1
+
+    def question(self) -> str:
+        """What is asked: everything that is not an answer. Equal questions are exact duplicates."""
+        asked = [f"{turn.role}\n{turn.content.strip()}" for turn in self.turns if turn.role != "assistant"]
+        return "\0".join(asked) or self.text.strip()
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row that is in order but teaches nothing, or was not chosen."""
+
+    reason: str
+    line: int
+    rows: int = 1
+
+
+Verdict = Conversation | Dropped | Problem
+
+
+class _BadField(Exception):
+    """What is wrong with a row: `problem.<key>`, the field, and parameters."""
+
+    def __init__(self, key: str, where: str, **params: object) -> None:
+        super().__init__(key)
+        self.key = key
+        self.params = {"field": where, **params}
+
+
+class _NothingToLearn(Exception):
+    pass
+
+
+def format_of(values: Mapping[str, Any]) -> str:
+    """The format of a row: a key of FORMATS, DIALOGUE where a list of turns does not tell, "" where nothing fits."""
+    fields = _fields(values)
+    if {"chosen", "rejected"} <= fields.keys():
+        return "preference"
+    for name in DIALOGUES:
+        if isinstance(fields.get(name), list):
+            return _style(fields[name])
+    if "instruction" in fields and "output" in fields:
+        return "alpaca"
+    if _named(fields, QUESTIONS) and _named(fields, ANSWERS):
+        return "prompt"
+    return "text" if _named(fields, TEXTS) else ""
+
+
+def parse_row(row: Row, format: str) -> Verdict:
+    """A row as a conversation, or why not. `format` is a key of FORMATS, or DIALOGUE."""
+    fields = _fields(row.values)
+    try:
+        used, turns, text = FORMATS[format](fields)
+        turns = _checked(turns) if not text else ()
+    except _BadField as bad:
+        return Problem(bad.key, {"line": row.line, **bad.params})
+    except _NothingToLearn as nothing:
+        return Dropped(str(nothing), row.line)
+    return Conversation(turns, row.line, text, _labels(row.values, used))
+
+
+def _style(turns: list[Any]) -> str:
+    for turn in turns:
+        if isinstance(turn, dict):
+            names = {name.lower() for name in turn}
+            if names & {"role", "content"}:
+                return "messages"
+            if names & {"from", "value"}:
+                return "sharegpt"
+    return DIALOGUE
+
+
+def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Column names as people write them: `Question ` is question."""
+    return {str(name).strip().lower(): value for name, value in values.items()}
+
+
+def _named(fields: Mapping[str, Any], names: Iterable[str]) -> str:
+    return next((name for name in names if name in fields), "")
+
+
+Parsed = tuple[set[str], tuple[Turn, ...], str]
+
+
+def _dialogue(fields: Mapping[str, Any], role: str, content: str) -> Parsed:
+    name = next((name for name in DIALOGUES if name in fields), "")
+    turns = fields.get(name)
+    if not isinstance(turns, list):
+        raise _BadField("row_no_field", DIALOGUES[0], fields=", ".join(fields))
+    if not turns:
+        raise _BadField("row_no_turns", name)
+    parsed = [_turn(turn, f"{name}[{index}]", role, content) for index, turn in enumerate(turns)]
+    return {name, "system", "tools"}, (*_system(fields), *parsed), ""
+
+
+def _messages(fields: Mapping[str, Any]) -> Parsed:
+    return _dialogue(fields, "role", "content")
+
+
+def _sharegpt(fields: Mapping[str, Any]) -> Parsed:
+    return _dialogue(fields, "from", "value")
+
+
+def _alpaca(fields: Mapping[str, Any]) -> Parsed:
+    asked, answer = _pair(fields, "instruction", "output")
+    more = fields.get("input")
+    if more is not None and not isinstance(more, str):
+        raise _BadField("row_not_text", "input", found=kind_of(more))
+    question = f"{asked}\n{more}" if more and more.strip() else asked
+    turns = (*_system(fields), *_history(fields), Turn("user", question), Turn("assistant", answer))
+    return {"instruction", "input", "output", "system", "tools", "history"}, turns, ""
+
+
+def _prompt(fields: Mapping[str, Any]) -> Parsed:
+    names = _named(fields, QUESTIONS), _named(fields, ANSWERS)
+    for name, wanted in zip(names, (QUESTIONS[0], ANSWERS[0]), strict=True):
+        if not name:
+            raise _BadField("row_no_field", wanted, fields=", ".join(fields))
+    asked, answer = _pair(fields, *names)
+    turns = (*_system(fields), *_history(fields), Turn("user", asked), Turn("assistant", answer))
+    return {*names, "system", "tools", "history"}, turns, ""
+
+
+def _text(fields: Mapping[str, Any]) -> Parsed:
+    name = _named(fields, TEXTS)
+    if not name:
+        raise _BadField("row_no_field", TEXTS[0], fields=", ".join(fields))
+    value = fields[name]
+    if not isinstance(value, str):
+        raise _BadField("row_not_text", name, found=kind_of(value))
+    if not value.strip():
+        raise _NothingToLearn("empty_text")
+    return {name}, (), value
+
+
+def _preference(fields: Mapping[str, Any]) -> Parsed:
+    raise _BadField("row_preference", "chosen")
+
+
+FORMATS: dict[str, Callable[[Mapping[str, Any]], Parsed]] = {
+    "messages": _messages,
+    "sharegpt": _sharegpt,
+    DIALOGUE: _messages,
+    "alpaca": _alpaca,
+    "prompt": _prompt,
+    "text": _text,
+    "preference": _preference,
+}
+
+
+def _turn(turn: Any, where: str, role_key: str, content_key: str) -> Turn:
+    if not isinstance(turn, dict):
+        raise _BadField("row_not_a_turn", where, found=kind_of(turn))
+    names = {name.lower(): value for name, value in turn.items()}
+    role = names.get(role_key)
+    if not isinstance(role, str):
+        raise _BadField("row_no_field", f"{where}.{role_key}", fields=", ".join(turn))
+    known = ROLES.get(role.strip().lower())
+    if known is None:
+        raise _BadField("row_role", f"{where}.{role_key}", found=role[:60], allowed="system, user, assistant, tool")
+    return Turn(known, _content(names, f"{where}.{content_key}", content_key, known))
+
+
+def _content(turn: Mapping[str, Any], where: str, key: str, role: str) -> str:
+    value = turn.get(key)
+    if isinstance(value, list):
+        value = _joined(value, where)
+    calls = turn.get("tool_calls")
+    if role == "assistant" and isinstance(calls, list) and calls:
+        value = "\n".join(filter(None, [value or "", *(_call(call) for call in calls)]))
+    if value is None and (role == "assistant" or key in turn):
+        value = ""  # null: judged with the empty ones
+    if not isinstance(value, str):
+        key_found = kind_of(value) if key in turn else "nothing"
+        raise _BadField("row_not_text", where, found=key_found)
+    if role == "user" and not value.strip():
+        raise _BadField("row_empty", where)
+    return value
+
+
+def _joined(parts: list[Any], where: str) -> str:
+    texts = []
+    for index, part in enumerate(parts):
+        is_text = isinstance(part, dict) and part.get("type", "text") == "text"
+        text = part.get("text") if is_text else part
+        if not isinstance(text, str):
+            raise _BadField("row_not_text", f"{where}[{index}]", found=_part_kind(part))
+        texts.append(text)
+    return "".join(texts)
+
+
+def _part_kind(part: Any) -> str:
+    return str(part.get("type")) if isinstance(part, dict) else kind_of(part)
+
+
+def _call(call: Any) -> str:
+    """An OpenAI tool call as the JSON that ShareGPT files hold in their function_call turns."""
+    function = call.get("function", call) if isinstance(call, dict) else call
+    if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+        try:
+            function = {**function, "arguments": json.loads(function["arguments"])}
+        except ValueError:
+            pass  # arguments that are no JSON stay the text they are
+    return json.dumps(function, ensure_ascii=False)
+
+
+def _pair(fields: Mapping[str, Any], question: str, answer: str) -> tuple[str, str]:
+    texts = []
+    for name in (question, answer):
+        value = fields.get(name)
+        if value is None and name in fields:
+            value = ""
+        if not isinstance(value, str):
+            raise _BadField("row_not_text", name, found=kind_of(value) if name in fields else "nothing")
+        texts.append(value)
+    if not texts[0].strip():
+        raise _BadField("row_empty", question)
+    return texts[0], texts[1]
+
+
+def _system(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
+    """The system text beside the turns, with the tools that may be called."""
+    system, tools = fields.get("system"), fields.get("tools")
+    if system is not None and not isinstance(system, str):
+        raise _BadField("row_not_text", "system", found=kind_of(system))
+    if isinstance(tools, list | dict) and tools:
+        tools = json.dumps(tools, ensure_ascii=False)
+    named = f"Tools:\n{tools}" if isinstance(tools, str) and tools.strip() not in ("", "[]") else ""
+    text = "\n\n".join(part for part in (system, named) if part and part.strip())
+    return (Turn("system", text),) if text else ()
+
+
+def _history(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
+    """Alpaca's earlier rounds: [[question, answer], ...]."""
+    turns: list[Turn] = []
+    for index, one in enumerate(fields.get("history") or []):
+        if not (isinstance(one, list) and len(one) == 2 and all(isinstance(text, str) for text in one)):
+            raise _BadField("row_history", f"history[{index}]")
+        turns += [Turn("user", one[0]), Turn("assistant", one[1])]
+    return tuple(turns)
+
+
+def _checked(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """The turns that can be learned from. Two system texts at the start (beside and inside the turns) become one."""
+    turns = tuple(turn for turn in turns if turn.role != "system" or turn.content.strip())
+    if len(turns) > 1 and turns[0].role == turns[1].role == "system":
+        turns = (Turn("system", f"{turns[1].content}\n\n{turns[0].content}"), *turns[2:])
+    spoken = [turn.role for turn in turns if turn.role != "system"]
+    if not spoken:
+        raise _BadField("row_only_system", "role")
+    if spoken[0] == "assistant":
+        raise _BadField("row_assistant_first", "role")
+    if "assistant" not in spoken:
+        raise _NothingToLearn("no_answer")
+    while turns[-1].role != "assistant":
+        turns = turns[:-1]
+    if any(turn.role == "assistant" and not turn.content.strip() for turn in turns):
+        raise _NothingToLearn("empty_answer")
+    return turns
+
+
+def _labels(values: Mapping[str, Any], used: set[str]) -> dict[str, str]:
+    return {
+        name: str(value)
+        for name, value in values.items()
+        if name.strip().lower() not in used and isinstance(value, str | int) and len(str(value)) <= LABEL_LENGTH
+    }

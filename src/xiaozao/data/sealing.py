@@ -1,0 +1,96 @@
+"""Keeps text in messages from becoming control tokens.
+
+A customer who writes `<|im_end|>` must not end the turn. Jinja renders a conversation into one string, in which the
+template's `<|im_end|>` and the customer's look alike. So: occurrences in contents are replaced by placeholders before
+the rendering; then the control tokens in the rendering, now all the template's own, get private names; then the
+placeholders give way to what was written. A copy of the tokenizer that knows the control tokens only by their private
+names does the rest: the same vocabulary, the same ids, and `<|im_end|>` is nine ordinary characters.
+"""
+
+import json
+import re
+import secrets
+from functools import cached_property
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+
+class Sealer:
+    """`control` are the texts of special tokens; `structural` those of other added tokens that the template writes.
+
+    A structural token such as `<think>` is ordinary in what the assistant says (that is how reasoning is trained), and
+    sealed in everybody else's messages.
+    """
+
+    def __init__(self, tokenizer_json: str, control: list[str], structural: list[str]) -> None:
+        self._json = tokenizer_json
+        nonce = secrets.token_hex(8)  # unguessable, so that data cannot name it; no id depends on it
+        self._names = {text: f"\ue000{nonce}{index}\ue001" for index, text in enumerate((*control, *structural))}
+        self._anchor = f"\ue000{nonce}anchor\ue001"
+        self._hole = f"\ue002{nonce}%d\ue003"
+        self._holes = re.compile(f"\ue002{nonce}([0-9]+)\ue003")
+        self._all = _any_of([*control, *structural])
+        self._control = _any_of(control)
+
+    def escape(self, content: str, from_assistant: bool, holes: list[str]) -> str:
+        """The content with placeholders for what looks like a control token; what was written goes into `holes`."""
+        pattern = self._control if from_assistant else self._all
+
+        def hole(found: re.Match[str]) -> str:
+            holes.append(found[0])
+            return self._hole % (len(holes) - 1)
+
+        return pattern.sub(hole, content) if pattern else content
+
+    def seal(self, rendered: str, holes: list[str]) -> str:
+        """A rendering of escaped contents as the text for `tokenizer`."""
+        scaffold = self._all.sub(lambda found: self._names[found[0]], rendered) if self._all else rendered
+        return self._holes.sub(lambda found: holes[int(found[1])], scaffold)
+
+    def fill(self, rendered: str, holes: list[str]) -> str:
+        """The rendering as it reads."""
+        return self._holes.sub(lambda found: holes[int(found[1])], rendered)
+
+    def encode(self, sealed: str) -> list[int]:
+        """Ids of a sealed text."""
+        ids: list[int] = self.tokenizer.encode(sealed, add_special_tokens=False).ids
+        return ids
+
+    def encode_tail(self, sealed: str) -> list[int]:
+        """Ids of a sealed text that continues another: no prefix space as at the start of a text."""
+        ids: list[int] = self.tokenizer.encode(self._anchor + sealed, add_special_tokens=False).ids
+        return ids[1:]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The copy. Built when first needed: most data has nothing to seal."""
+        document = json.loads(self._json)
+        document["post_processor"] = document["truncation"] = document["padding"] = None
+        for token in document.get("added_tokens", []):
+            token["content"] = self._names.get(token["content"], token["content"])
+        self._rename_vocabulary(document["model"])
+        copy = Tokenizer.from_str(json.dumps(document))
+        copy.add_special_tokens([AddedToken(self._anchor, special=True, normalized=False)])
+        return copy
+
+    def _rename_vocabulary(self, model: dict[str, Any]) -> None:
+        """Also in the model's own vocabulary, where Unigram and WordLevel would find them by their text."""
+        vocabulary = model.get("vocab")
+        if isinstance(vocabulary, dict):
+            model["vocab"] = {self._names.get(text, text): index for text, index in vocabulary.items()}
+        elif isinstance(vocabulary, list):
+            model["vocab"] = [[self._names.get(text, text), score] for text, score in vocabulary]
+        if isinstance(model.get("unk_token"), str):
+            model["unk_token"] = self._names.get(model["unk_token"], model["unk_token"])
+        if isinstance(model.get("merges"), list):
+            model["merges"] = [merge for merge in model["merges"] if not self._makes_control(merge)]
+
+    def _makes_control(self, merge: str | list[str]) -> bool:
+        left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+        return not self._names.keys().isdisjoint((left, right, left + right))
+
+
+def _any_of(texts: list[str]) -> re.Pattern[str] | None:
+    """Longest first, so that of two tokens that begin alike the longer one is found."""
+    return re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))) if texts else None

@@ -1,0 +1,234 @@
+"""The report as one HTML file: without a script and without a single request to anywhere.
+
+The template only arranges; every number is put into words here. All that comes from users and models passes the
+template's escaping; the one thing that does not is the curve, which is our own drawing of numbers.
+"""
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
+from markupsafe import Markup
+
+from xiaozao.evaluate.compare import Comparison, Pair, choose, compare
+from xiaozao.evaluate.contract import Answer, Contract, Verdict, read_object
+from xiaozao.evaluate.curves import inline_svg
+from xiaozao.evaluate.facts import ReportFacts, Side
+from xiaozao.evaluate.statistics import Interval, wilson
+from xiaozao.texts.catalogue import Language, say
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+LONGEST = 400  # characters of one answer on the page; report.json has all of them
+NO_BREAK = "\u00a0"
+BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One field of an answer. `right` is None in the reference."""
+
+    name: str
+    value: str
+    right: bool | None
+
+
+@dataclass(frozen=True)
+class Pane:
+    """One of the three columns of a question: what was expected, what came before, what comes now.
+
+    `verdict` is `exact`, `wrong`, `form` (not in the required form) or empty; `lines` are the fields of an object, else
+    `text` is the whole answer.
+    """
+
+    title: str
+    verdict: str
+    lines: tuple[Line, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A count as a share with its interval."""
+
+    count: int
+    n: int
+
+    @property
+    def share(self) -> float:
+        return self.count / self.n
+
+    @property
+    def interval(self) -> Interval:
+        return wilson(self.count, self.n)
+
+
+@dataclass(frozen=True)
+class Words:
+    """The texts and number formats of one language, for the template."""
+
+    language: Language
+
+    def say(self, key: str, **params: object) -> str:
+        return say(f"report.{key}", self.language, **params)
+
+    def percent(self, share: float) -> str:
+        """One decimal; never 0% or 100% when it is not."""
+        if 0 < share < 0.001:
+            return "<0.1%"
+        if 0.999 < share < 1:
+            return ">99.9%"
+        return f"{100 * share:.1f}".removesuffix(".0") + "%"
+
+    def bytes(self, size: int) -> str:
+        if size >= 10**9:
+            return f"{size / 10**9:.{1 if size >= 10**10 else 2}f} GB"
+        return f"{size / 10**6:.0f} MB" if size >= 10**6 else f"{size} B"
+
+    def duration(self, seconds: float) -> str:
+        whole = round(seconds)
+        if whole < 60:
+            return self.say("seconds", seconds=whole)
+        if whole < 3600:
+            return self.say("minutes", minutes=whole // 60, seconds=whole % 60)
+        return self.say("hours", hours=whole // 3600, minutes=whole % 3600 // 60)
+
+    def loss(self, value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
+    def p(self, value: float) -> str:
+        """With no-break spaces, so that a line never ends in "p <"."""
+        return f"p{NO_BREAK}<{NO_BREAK}0.001" if value < 0.001 else f"p{NO_BREAK}={NO_BREAK}{value:.3f}"
+
+
+def render(facts: ReportFacts, language: Language) -> str:
+    """The page."""
+    found = compare(facts.base.answers, facts.tuned.answers)
+    words = Words(language)
+    shown = choose(found.pairs)
+    environment = SandboxedEnvironment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["visible"] = visible
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        w=words,
+        facts=facts,
+        found=found,
+        headline=headline(facts, found, words),
+        measures=[(change, Cell(change.before, found.n), Cell(change.after, found.n)) for change in found.changes]
+        if found.n
+        else [],
+        fields=[(name, Cell(found.base.fields[name], found.n), Cell(found.tuned.fields[name], found.n))
+                for name in found.contract.fields],
+        losses=[(name, getattr(facts.base, name), getattr(facts.tuned, name)) for name in ("loss", "validation_loss")],
+        shown=[(pair, panes(pair, found.contract, words)) for pair in shown],
+        shown_misses=sum(not pair.tuned_verdict.exact for pair in shown),
+        memory=memory_sentence(facts, words),
+        note=words.say("measures.note" if found.contract.is_json else "measures.note_text"),
+        scale=max(facts.predicted_peak_bytes, facts.peak_rss_bytes, 1),
+        settings={name: show_setting(value) for name, value in facts.settings.items()},
+        curve=Markup(inline_svg(facts.curve.read_text(encoding="utf-8"))) if facts.curve else None,
+    )  # fmt: skip
+
+
+def headline(facts: ReportFacts, found: Comparison, words: Words) -> str:
+    """What came of it, in one breath: each measure before and after, then whether it is more than chance."""
+    if not found.n:
+        return _loss_sentence(facts.base, facts.tuned, words) or words.say("headline.steps", steps=facts.steps)
+    said = []
+    for change in found.changes:
+        direction = "rose" if change.after > change.before else "fell" if change.after < change.before else "same"
+        measure = measure_name(change.measure, found.contract, words)
+        said.append(words.say(f"headline.{direction}", measure=measure, before=change.before, after=change.after,
+                              n=found.n))  # fmt: skip
+    relevant = [change.p_adjusted for change in found.changes if change.outcome == found.outcome]
+    p = min(relevant or [change.p_adjusted for change in found.changes])
+    said.append(words.say(f"headline.{found.outcome}", p=words.p(p), n=found.n))
+    return ("" if words.language == "zh-CN" else " ").join(said)
+
+
+def memory_sentence(facts: ReportFacts, words: Words) -> str:
+    """How well the plan foresaw the peak, relative to what was measured."""
+    predicted, measured = facts.predicted_peak_bytes, facts.peak_rss_bytes
+    if not measured:
+        return words.say("memory.unmeasured", predicted=words.bytes(predicted))
+    off = (predicted - measured) / measured
+    return words.say(
+        "memory.above" if off >= 0 else "memory.below",
+        predicted=words.bytes(predicted), measured=words.bytes(measured), percent=words.percent(abs(off)),
+    )  # fmt: skip
+
+
+def measure_name(measure: str, contract: Contract, words: Words) -> str:
+    """The measure in words; "exact" means something else for tickets than for plain text."""
+    return words.say("measure.exact_text" if measure == "exact" and not contract.is_json else f"measure.{measure}")
+
+
+def panes(pair: Pair, contract: Contract, words: Words) -> tuple[Pane, Pane, Pane]:
+    """The reference and both answers of one question."""
+    expected = read_object(pair.base.reference) if contract.is_json else None
+    lines = tuple(Line(name, show_value(value), None) for name, value in (expected or {}).items())
+    return (
+        Pane(words.say("expected"), "", lines, clip(pair.base.reference, words)),
+        _pane(words.say("before"), pair.base, pair.base_verdict, contract, words),
+        _pane(words.say("after"), pair.tuned, pair.tuned_verdict, contract, words),
+    )
+
+
+def show_value(value: object) -> str:
+    """A field's value as JSON: "null" and null are different answers."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def show_setting(value: object) -> str:
+    """An option as one would write it on the command line."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return "–" if value is None else str(value)
+
+
+def clip(text: str, words: Words) -> str:
+    """A long answer, cut, saying so."""
+    rest = len(text) - LONGEST
+    return text if rest <= 0 else text[:LONGEST] + words.say("clipped", count=rest)
+
+
+def visible(text: object) -> str:
+    """Text whose control characters, text-direction overrides and broken halves of characters show as what they are."""
+    return "".join(
+        f"[U+{ord(character):04X}]"
+        if character in BIDI or (unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t")
+        else character
+        for character in str(text).replace("\r\n", "\n")
+    )
+
+
+def _pane(title: str, answer: Answer, verdict: Verdict, contract: Contract, words: Words) -> Pane:
+    label = "exact" if verdict.exact else "form" if verdict.valid is False else "wrong"
+    given = read_object(answer.answer) if contract.is_json else None
+    return Pane(title, label, _lines(given, verdict.fields, words) if given else (), clip(answer.answer, words))
+
+
+def _lines(given: Mapping[str, object], right: Mapping[str, bool], words: Words) -> tuple[Line, ...]:
+    """The contract's fields in their order, then whatever else the answer holds; long values are cut."""
+    found = [
+        Line(name, clip(show_value(given[name]), words) if name in given else words.say("missing"), ok)
+        for name, ok in right.items()
+    ]
+    return (*found, *(Line(name, clip(show_value(value), words), False) for name, value in given.items()
+                      if name not in right))  # fmt: skip
+
+
+def _loss_sentence(base: Side, tuned: Side, words: Words) -> str:
+    for name in ("loss", "validation_loss"):
+        before, after = getattr(base, name), getattr(tuned, name)
+        if before is not None and after is not None:
+            direction = "rose" if after > before else "fell" if after < before else "same"
+            return words.say(
+                f"headline.loss_{direction}", measure=words.say(f"measure.{name}"),
+                before=words.loss(before), after=words.loss(after),
+            )  # fmt: skip
+    return ""

@@ -1,0 +1,68 @@
+"""Adapter + base -> plain weights, and a check of what was written against what was trained."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from xiaozao.errors import ArtefactError, UsageError
+from xiaozao.models import checkpoint
+from xiaozao.models.adapter import attach
+from xiaozao.models.blocks import Decoder, distance, run
+from xiaozao.models.linear import adapters, merge
+from xiaozao.models.load import load
+from xiaozao.models.save import write_model
+
+# Adapted and merged differ by rounding alone: fp32 sums in another order, or weights rounded to bf16 after the sum.
+BOUNDS = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+PROBE = 24  # tokens
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was written: where, its bytes, and how far its logits lie from the adapted model's (relative)."""
+
+    folder: Path
+    bytes: int
+    gap: float
+
+
+def merge_adapter(base: Path, adapter: Path, target: Path, dtype: torch.dtype = torch.bfloat16) -> Merged:
+    """Write the model in `base` with the adapter merged in, and read it back to compare logits.
+
+    The sum W + s B A is computed in fp32. Raises UsageError where `target` is not empty, ArtefactError where the
+    written model does not answer as the adapted one; nothing is left at `target` then.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError("export_in_use", path=target)
+    if target.exists():
+        target.rmdir()
+    cpu = torch.device("cpu")
+    decoder = load(base, torch.float32 if dtype == torch.float32 else dtype, cpu)
+    attach(decoder.model, adapter)
+    expected = probe(decoder)
+    assert adapters(decoder.model)
+    merge(decoder.model)
+    with checkpoint.staged_folder(target) as staging:
+        write_model(decoder.model, staging, base, dtype)
+        del decoder
+        gap = distance(probe(load(staging, dtype, cpu)), expected)
+        if not gap < BOUNDS[dtype]:
+            raise ArtefactError("export_differs", path=target, gap=f"{gap:.3g}", bound=BOUNDS[dtype])
+        _describe(staging, gap, dtype)
+    return Merged(target, sum(one.stat().st_size for one in target.iterdir()), gap)
+
+
+def probe(decoder: Decoder) -> torch.Tensor:
+    """Logits of a fixed row of tokens (PROBE, vocabulary)."""
+    vocabulary = decoder.model.config.get_text_config().vocab_size
+    ids = torch.arange(PROBE) * 37 % min(vocabulary, 5000)
+    decoder.model.eval()
+    with torch.no_grad():
+        return decoder.head.logits(run(decoder, [ids]))
+
+
+def _describe(folder: Path, gap: float, dtype: torch.dtype) -> None:
+    facts = {"merged": True, "dtype": str(dtype).removeprefix("torch."), "logits_gap": gap}
+    (folder / "xiaozao.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,108 @@
+"""The few things we do to a disk, each as one method, and what to say when the disk refuses.
+
+They stand in one class so that a test can record them, reorder them as a power cut would, and let the k-th one fail.
+"""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from xiaozao.errors import EnvironmentProblem
+
+# Some file systems (network, FUSE) cannot sync and say so; that is no reason to lose a run. ENOSPC and EIO are.
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class Disk:
+    """The real disk. A write is only certain after sync_file, a name only after sync_folder of its parent."""
+
+    def free_bytes(self, folder: Path) -> int:
+        return shutil.disk_usage(folder).free
+
+    def make_folder(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+
+    def write_bytes(self, path: Path, data: bytes) -> None:
+        path.write_bytes(data)
+
+    def write_tensors(self, path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Tensors on the CPU are written from where they lie; those of a GPU are copied first, a file's worth."""
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
+
+    def sync_file(self, path: Path) -> None:
+        with path.open("r+b") as file:  # Windows syncs only what is open for writing
+            _sync(file.fileno())
+
+    def sync_folder(self, path: Path) -> None:
+        if os.name == "nt":  # a folder cannot be opened there; NTFS journals names by itself
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            _sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        source.rename(target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a folder and what is in it, or a file; nothing to do is fine."""
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+DISK = Disk()
+
+
+@contextmanager
+def disk_errors(path: Path, disk: Disk, needed: int) -> Iterator[None]:
+    """Turn what the system says about a write below `path` into an EnvironmentProblem with the numbers."""
+    try:
+        yield
+    except OSError as error:
+        raise _problem(path, disk, needed, error.errno or 0, str(error)) from error
+    except SafetensorError as error:  # its writer passes the system's error on as text only
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise _problem(path, disk, needed, _posix(int(found[1])), str(error)) from error
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+
+
+def _problem(path: Path, disk: Disk, needed: int, number: int, detail: str) -> EnvironmentProblem:
+    if number in FULL:
+        return EnvironmentProblem("disk_space", path=path, needed=needed, free=_free(path, disk))
+    if number in FORBIDDEN:
+        return EnvironmentProblem("not_writable", path=path, detail=os.strerror(number))
+    return EnvironmentProblem("disk_failed", path=path, detail=detail)
+
+
+def _free(path: Path, disk: Disk) -> int:
+    """Free space where `path` is or would be."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return disk.free_bytes(path)
+
+
+def _posix(number: int) -> int:
+    """Windows numbers its errors otherwise: ERROR_DISK_FULL, ERROR_HANDLE_DISK_FULL, ERROR_ACCESS_DENIED."""
+    return {112: errno.ENOSPC, 39: errno.ENOSPC, 5: errno.EACCES}.get(number, number) if os.name == "nt" else number

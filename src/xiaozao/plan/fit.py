@@ -1,0 +1,70 @@
+"""A budget and what the user left open -> a plan with the micro-batch that suits both."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from xiaozao.models.config import read_config
+from xiaozao.plan.hardware import Hardware, look
+from xiaozao.plan.memory import RUNTIME_CPU, RUNTIME_CUDA, Load, ModelShape, plan
+from xiaozao.spec.parts import MethodSpec, TrainSpec
+from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.run import RunSpec
+
+COMPUTE_BYTES = {"fp32": 4, "bf16": 2}
+ENOUGH_TOKENS = {"cpu": 1024, "cuda": 8192}  # in a micro-batch; more is hardly faster and only takes memory
+SAFE = 0.85  # of the budget: above it a plan is tight
+
+
+def fit(
+    config: Mapping[str, Any],
+    method: MethodSpec,
+    train: TrainSpec,
+    tokens: Callable[[int], int],
+    device: str,
+    runtime: int,
+) -> MemoryPlan:
+    """The plan with the given micro-batch, or with the largest of batch, batch/2, batch/4 ... that fits and suffices.
+
+    `tokens(micro_batch)` is the size of the largest micro-batch; precision and budget must be decided.
+    """
+    assert train.budget is not None and method.precision != "auto"
+    shape = ModelShape.from_config(config)
+    sizes = [train.micro_batch] if train.micro_batch else _halvings(train.batch)
+    for size in sizes:
+        load = Load(
+            method=method.method, rank=method.rank, targets=method.targets,
+            compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing == "block",
+            micro_batch=size, tokens=tokens(size), accumulates=size < train.batch, runtime=runtime,
+        )  # fmt: skip
+        found = plan(shape, load, train.budget)
+        if found.tokens <= ENOUGH_TOKENS[device] and found.peak_bytes <= SAFE * train.budget:
+            return found
+    return found
+
+
+def plan_command(spec: RunSpec, model_folder: Path) -> MemoryPlan:
+    """The plan of a run whose data is not known: every sample as long as `length` allows."""
+    hardware = look()
+    device = "cuda" if spec.model.device != "cpu" and hardware.gpus else "cpu"
+    precision = spec.method.precision
+    if precision == "auto":
+        precision = "bf16" if device == "cuda" or hardware.fast_bf16 else "fp32"
+    budget = spec.train.budget or free_memory(device, hardware)
+    method = spec.method.model_copy(update={"precision": precision})
+    train = spec.train.model_copy(update={"budget": budget})
+    runtime = RUNTIME_CUDA if device == "cuda" else RUNTIME_CPU
+    config = read_config(model_folder).values
+    return fit(config, method, train, lambda size: size * spec.data.length, device, runtime)
+
+
+def free_memory(device: str, hardware: Hardware) -> int:
+    """What a run may take when no budget is given: what is free now."""
+    return hardware.gpus[0].memory_free if device == "cuda" and hardware.gpus else hardware.memory_available
+
+
+def _halvings(batch: int) -> list[int]:
+    sizes = [batch]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    return sizes

@@ -1,0 +1,41 @@
+"""What crosses rows about memory: the plan of a run, as numbers. Bytes are integers, 1 GB = 10^9 bytes."""
+
+from dataclasses import dataclass
+
+PARTS = ("weights", "gradients", "optimizer", "activations", "runtime")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The memory held at one moment of the run, by part."""
+
+    name: str  # "load", "loss", "backward", "optimizer step", "validation", "answers"
+    parts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """A run's memory: its moments, of which the largest is the peak, against a budget."""
+
+    moments: tuple[Moment, ...]
+    budget_bytes: int
+    micro_batch: int
+    tokens: int  # in the largest micro-batch
+    parameters: int
+    trainable: int
+
+    @property
+    def peak(self) -> Moment:
+        return max(self.moments, key=lambda moment: moment.total)
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.peak.total
+
+    @property
+    def fits(self) -> bool:
+        return self.peak_bytes <= self.budget_bytes

@@ -1,0 +1,224 @@
+"""A run from its folder to its result: the one place that composes the stages.
+
+spec.yaml -> models.sources -> data.prepare -> resolve -> plan -> models.load -> [answers] -> train.loop
+          -> adapter/ -> [answers, report]                                              -> Ended
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from xiaozao.data.prepare import PreparedData, prepare
+from xiaozao.errors import DoesNotFit
+from xiaozao.evaluate.curves import draw_curve, write_metrics
+from xiaozao.events import Ended, Event, Loaded, Noticed, Planned, Prepared, Progress, Started
+from xiaozao.models import checkpoint
+from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
+from xiaozao.models.blocks import Decoder
+from xiaozao.models.config import read_config
+from xiaozao.models.linear import adapt, adapters, matching
+from xiaozao.models.load import DTYPES, device_of, load, weights_hash
+from xiaozao.models.save import write_model
+from xiaozao.models.sources import ModelFolder
+from xiaozao.models.sources import resolve as find_model
+from xiaozao.plan.hardware import look
+from xiaozao.plan.memory import RUNTIME_CUDA
+from xiaozao.plan.resident import peak_rss, reset_peak, rss
+from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.run import RunSpec, read_file
+from xiaozao.store.files import RunFolder, cache
+from xiaozao.store.journal import read_events
+from xiaozao.texts.catalogue import language_from
+from xiaozao.train.loop import Loop, Settings
+from xiaozao.train.losses import LOSSES
+from xiaozao.train.optim import AdamW, warmup_steps
+from xiaozao.train.state import Keeper, load_weights
+from xiaozao.train.state import Progress as TrainProgress
+from xiaozao.worker.proof import Exam, Proof
+from xiaozao.worker.resolve import memory_plan, order_of, resolve
+
+Emit = Callable[[Event], object]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run with everything decided and its data prepared; nothing large is in memory yet."""
+
+    folder: RunFolder
+    spec: RunSpec
+    model: ModelFolder
+    data: PreparedData
+    plan: MemoryPlan
+
+
+def run(folder: RunFolder, emit: Emit) -> Ended:
+    """Run or resume the run in `folder`. Raises XiaozaoError; what was saved before stays resumable."""
+    found = checkpoint.newest(folder.checkpoints)
+    emit(Started(folder.name, os.getpid(), checkpoint.step_of(found.folder) if found.folder else None))
+    for path, error in found.rejected:
+        emit(Noticed("checkpoint_rejected", {"folder": path.name, "reason": error.what()}))
+    ready = get_ready(folder, emit)
+    decoder = get_model(ready, emit)
+    exam, proof = Exam.of(ready.spec, ready.model, decoder, emit), Proof(folder, language_from())
+    if exam and not proof.has("base"):
+        proof.keep("base", exam.sit("base"))
+    loop, optimizer = get_loop(ready, decoder, emit)
+    progress = loop.keeper.load(found.folder, decoder, optimizer) if found.folder else TrainProgress()
+    progress, stopped = loop.run(optimizer, progress)
+    if not stopped:
+        optimizer.release()
+        take_best(loop, progress)
+        save_result(ready, decoder)
+    draw(folder)
+    if exam and not stopped:
+        proof.keep("tuned", exam.sit("tuned"))
+        emit(
+            proof.write(ready.spec, ready.model.name, ready.plan, ready.data, ended("succeeded", ready, progress, loop))
+        )
+    return ended("stopped" if stopped else "succeeded", ready, progress, loop)
+
+
+def get_ready(folder: RunFolder, emit: Emit) -> Ready:
+    """Find the model, prepare the data, decide what is open, plan. Raises DoesNotFit before anything large is loaded."""
+    resumed = folder.resolved.is_file()
+    spec = RunSpec.from_options(read_file(folder.resolved if resumed else folder.spec))
+
+    def report(stage: str, done: int, total: int) -> None:
+        emit(Progress(stage, done, total))
+
+    model = find_model(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
+    data = prepare(spec.data, model.path, spec.train.seed, cache(), report)
+    emit(_prepared(data))
+    device = device_of(spec.model.device)
+    config = read_config(model.path)
+    if config.stripped:
+        emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
+    if not resumed:
+        spec = resolve(spec, data, config.values, device.type, look())
+        folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
+    torch.set_num_threads(spec.train.threads or 1)
+    runtime = RUNTIME_CUDA if device.type == "cuda" else rss()
+    reset_peak()
+    plan = memory_plan(spec, data, config.values, runtime)
+    steps = order_of(spec, data).steps
+    emit(
+        Planned(
+            plan.micro_batch, plan.tokens, plan.peak.parts, plan.peak.name, plan.peak_bytes, plan.budget_bytes, steps
+        )
+    )
+    if not plan.fits:
+        raise DoesNotFit(
+            "does_not_fit", peak=f"{plan.peak_bytes / 1e9:.2f}", budget=f"{plan.budget_bytes / 1e9:.2f}",
+            moment=plan.peak.name, micro_batch=plan.micro_batch, tokens=plan.tokens,
+        )  # fmt: skip
+    return Ready(folder, spec, model, data, plan)
+
+
+def get_model(ready: Ready, emit: Emit) -> Decoder:
+    """Load the model and make trainable what the method trains."""
+    spec, begun = ready.spec, time.time()
+    weights = DTYPES[spec.method.precision] if spec.method.method == "lora" else torch.float32
+    decoder = load(ready.model.path, weights, device_of(spec.model.device), spec.model.attention)
+    if spec.method.method == "lora":
+        names = matching(decoder.model, decoder.head.linear, spec.method.targets)
+        adapt(decoder.model, names, spec.method.rank, spec.method.alpha or 0.0, spec.train.seed)
+    if spec.train.checkpointing == "block":
+        decoder.model.gradient_checkpointing_enable({"use_reentrant": False})
+        decoder.model.enable_input_require_grads()
+    trainable = sum(one.numel() for one in decoder.trainable().values())
+    everything = sum(one.numel() for one in decoder.model.parameters())
+    emit(
+        Loaded(
+            model=ready.model.name, parameters=everything, trainable=trainable, device=str(decoder.device),
+            precision=spec.method.precision, packing=decoder.packing, seconds=time.time() - begun,
+        )
+    )  # fmt: skip
+    if not decoder.packing:
+        emit(Noticed("no_packing", {"model": ready.model.name}))
+    return decoder
+
+
+def get_loop(ready: Ready, decoder: Decoder, emit: Emit) -> tuple[Loop, AdamW]:
+    """The loop of a resolved run, and its optimizer."""
+    train, method = ready.spec.train, ready.spec.method
+    order = order_of(ready.spec, ready.data)
+    if not decoder.packing:
+        order = order.unpacked()
+    assert train.learning_rate and train.eval_every and train.save_every
+    settings = Settings(
+        learning_rate=train.learning_rate, schedule=train.schedule, warmup=warmup_steps(train.warmup, order.steps),
+        weight_decay=train.weight_decay, clip=train.clip, eval_every=train.eval_every, save_every=train.save_every,
+        patience=train.patience, compute=DTYPES[method.precision],
+    )  # fmt: skip
+    keeper = Keeper(ready.folder.checkpoints, identity(ready), train.keep)
+    loop = Loop(
+        decoder, LOSSES["sft"], order, ready.data.validation, settings, keeper, emit, ready.folder.stop.exists,
+        peak_bytes(decoder.device),
+    )  # fmt: skip
+    return loop, AdamW(decoder.trainable(), train.weight_decay)
+
+
+# Options that change no number of the run: where it lies, what it may take, what is asked of it afterwards. Model and
+# data are compared by their contents instead of their names.
+FREE = {"output", "budget", "keep", "questions", "answer_tokens", "model", "source", "data", "validation"}
+
+
+def identity(ready: Ready) -> dict[str, str]:
+    """What the numbers of a run depend on: contents rather than names, and every option but those that change none."""
+    options = {name: str(value) for name, value in ready.spec.options().items() if name not in FREE}
+    return {**options, "data": ready.data.fingerprint, "base weights": weights_hash(ready.model.path)}
+
+
+def take_best(loop: Loop, progress: TrainProgress) -> None:
+    """Put the weights with the best validation loss into the model, where they are not those it has."""
+    if progress.best_step is None or progress.best_step == progress.step:
+        return
+    best = loop.keeper.path(progress.best_step)
+    checkpoint.verify(best)
+    load_weights(loop.decoder, checkpoint.read_tensors(best, "weights"))
+
+
+def save_result(ready: Ready, decoder: Decoder) -> None:
+    """adapter/ in PEFT's format, or model/ as transformers reads it."""
+    if ready.spec.method.method == "lora":
+        layers = adapters(decoder.model)
+        config = adapter_config(layers, ready.model.name)
+        checkpoint.write_folder(ready.folder.adapter, {WEIGHTS: adapter_tensors(layers)}, {CONFIG: config})
+        return
+    with checkpoint.staged_folder(ready.folder.model) as staging:
+        write_model(decoder.model, staging, ready.model.path, DTYPES[ready.spec.method.precision])
+
+
+def draw(folder: RunFolder) -> None:
+    """The loss curve and the metrics, from the journal."""
+    folder.report.mkdir(exist_ok=True)
+    events = list(read_events(folder.events))
+    write_metrics(events, folder.report)
+    draw_curve(events, folder.report, language_from())
+
+
+def peak_bytes(device: torch.device) -> Callable[[], int]:
+    """How the peak of memory is read: the resident set on CPU, the allocator on CUDA."""
+    return torch.cuda.max_memory_allocated if device.type == "cuda" else peak_rss
+
+
+def ended(state: str, ready: Ready, progress: TrainProgress, loop: Loop) -> Ended:
+    """What a run says at its end."""
+    return Ended(
+        state=state, code="STOPPED" if state == "stopped" else "OK", step=progress.step, steps=loop.order.steps,
+        train_seconds=progress.seconds, tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
+        final_loss=progress.last_loss, best_validation_loss=progress.best_loss, peak_rss_bytes=peak_rss(),
+        predicted_peak_bytes=ready.plan.peak_bytes, output=str(ready.folder.path),
+    )  # fmt: skip
+
+
+def _prepared(data: PreparedData) -> Prepared:
+    lengths = data.train.lengths
+    return Prepared(
+        rows_read=data.counts.rows_read, rows_used=data.counts.rows_used, rows_validation=data.counts.rows_validation,
+        dropped=dict(data.counts.dropped), tokens=int(sum(lengths)), target_tokens=data.train.target_tokens,
+        longest=int(max(lengths)),
+    )  # fmt: skip

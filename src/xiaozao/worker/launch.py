@@ -1,0 +1,67 @@
+"""Starts a worker: a process of its own that outlives its parent and inherits nothing it does not need."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from xiaozao.store.files import RunFolder
+
+# Allowed by name or by prefix. Not PYTHONPATH, PYTHONSTARTUP or LD_PRELOAD: what runs in the worker is what is
+# installed; and no credentials of services that the worker never talks to.
+ALLOWED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "TEMP", "TMP", "TMPDIR", "LANG", "LANGUAGE",
+    "USERPROFILE", "USERNAME", "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "LOCALAPPDATA", "APPDATA",
+    "PROGRAMDATA", "PROGRAMFILES", "NUMBER_OF_PROCESSORS", "PROCESSOR_ARCHITECTURE", "USE_MODELSCOPE_HUB",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+)  # fmt: skip
+ALLOWED_PREFIXES = (
+    "LC_", "HF_", "ZAO_", "MODELSCOPE_", "MS_", "SSL_CERT", "PIP_", "XDG_", "CUDA_", "NVIDIA_", "PYTORCH_", "TORCH_",
+    "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_",
+)  # fmt: skip
+
+# What every worker runs with, whatever the user's environment says.
+SETTINGS = (
+    ("MALLOC_ARENA_MAX", "2"),  # glibc: one arena per core keeps freed memory and spoils the plan
+    ("PYTHONUNBUFFERED", "1"),
+    ("PYTHONUTF8", "1"),
+    ("HF_HUB_DISABLE_TELEMETRY", "1"),
+    ("TOKENIZERS_PARALLELISM", "false"),
+)
+
+
+def command(folder: RunFolder) -> list[str]:
+    """The command line. -P keeps the current directory off sys.path; the run's options go by file, not by argument."""
+    return [sys.executable, "-P", "-m", "xiaozao.worker.main", str(folder.path)]
+
+
+def environment(own: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The worker's environment: the allowed part of ours, and our settings."""
+    kept = {name: value for name, value in own.items() if _allowed(name.upper())}
+    return kept | dict(SETTINGS)
+
+
+def launch(folder: RunFolder) -> subprocess.Popen[bytes]:
+    """Start the worker of a run, detached from our terminal; what libraries print goes to its log."""
+    with folder.log.open("ab") as log:
+        return subprocess.Popen(
+            command(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder.path,
+            env=environment(),
+            start_new_session=os.name != "nt",
+            creationflags=_windows_flags(),
+            close_fds=True,
+        )
+
+
+def _windows_flags() -> int:
+    """No console window, and a Ctrl-C of our console does not reach it; 0 elsewhere."""
+    names = ("CREATE_NO_WINDOW", "CREATE_NEW_PROCESS_GROUP")
+    return sum(int(getattr(subprocess, name, 0)) for name in names)
+
+
+def _allowed(name: str) -> bool:
+    return name in ALLOWED or name.startswith(ALLOWED_PREFIXES)

@@ -1,0 +1,146 @@
+"""The held-out questions, asked before and after training, and the report made of the answers."""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from xiaozao.data.formats import Turn
+from xiaozao.data.prepare import PreparedData, Samples, prepare, read_conversations
+from xiaozao.data.tokens import ChatTokenizer
+from xiaozao.evaluate.contract import Answer, learn_contract, score
+from xiaozao.evaluate.facts import Machine, ReportFacts, Side
+from xiaozao.evaluate.report import write_report
+from xiaozao.events import Answered, Ended, Evaluated, Event, Progress, Reported
+from xiaozao.models.blocks import Decoder
+from xiaozao.models.generate import Sampling, generate
+from xiaozao.models.sources import ModelFolder
+from xiaozao.plan.hardware import look
+from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.run import RunSpec
+from xiaozao.store.files import RunFolder, cache
+from xiaozao.store.journal import read_events
+from xiaozao.texts.catalogue import Language
+from xiaozao.train.losses import LOSSES, mean_loss
+
+TOGETHER = 32  # questions that are answered in one batch
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation up to the last assistant turn, and that turn as the right answer."""
+
+    turns: tuple[Turn, ...]
+    reference: str
+
+    @property
+    def text(self) -> str:
+        """What the user said last."""
+        return next((turn.content for turn in reversed(self.turns) if turn.role == "user"), "")
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Questions that no training saw, and the model that answers them."""
+
+    questions: tuple[Question, ...]
+    samples: Samples
+    tokenizer: ChatTokenizer
+    decoder: Decoder
+    answer_tokens: int
+    on_event: Callable[[Event], object]
+
+    @classmethod
+    def of(
+        cls, spec: RunSpec, model: ModelFolder, decoder: Decoder, on_event: Callable[[Event], object]
+    ) -> "Exam | None":
+        """The exam that the spec asks for, or None."""
+        if spec.evaluate.questions is None:
+            return None
+        part = spec.data.model_copy(
+            update={"data": spec.evaluate.questions, "validation": "none", "rows": None, "stratify": None}
+        )
+        held_out = prepare(part, model.path, spec.train.seed, cache(), lambda stage, done, total: None)
+        questions = tuple(
+            Question(tuple(one.turns[:-1]), one.turns[-1].content)
+            for one in read_conversations(part)
+            if one.turns and one.turns[-1].role == "assistant"
+        )
+        tokenizer = ChatTokenizer.from_folder(model.path)
+        return cls(questions, held_out.train, tokenizer, decoder, spec.evaluate.answer_tokens, on_event)
+
+    def sit(self, who: str) -> Side:
+        """Answer all questions greedily, and the loss of the right answers."""
+        begun = time.perf_counter()
+        answers: list[Answer] = []
+        for start in range(0, len(self.questions), TOGETHER):
+            answers += self._answer(self.questions[start : start + TOGETHER])
+            self.on_event(Progress(f"answers_{who}", len(answers), len(self.questions)))
+        loss = mean_loss(self.decoder, LOSSES["sft"], self.samples, 8)[0]
+        found = score(answers, learn_contract([one.reference for one in self.questions]))
+        valid = None if found.valid_json is None else found.valid_json / found.n
+        seconds = time.perf_counter() - begun
+        self.on_event(Answered(who, found.n, loss, found.exact / found.n, valid, seconds))
+        return Side(tuple(answers), loss)
+
+    def _answer(self, questions: Sequence[Question]) -> list[Answer]:
+        prompts = [self.tokenizer.encode_prompt(one.turns) for one in questions]
+        tokens = generate(self.decoder, prompts, self.tokenizer.eos_ids, Sampling(self.answer_tokens))
+        return [
+            Answer(one.text, one.reference, self.tokenizer.decode(ids))
+            for one, ids in zip(questions, tokens, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The report folder of a run: answers are kept as they come, so that a resumed run does not ask the base twice."""
+
+    run: RunFolder
+    language: Language
+
+    def has(self, who: str) -> bool:
+        return self._path(who).is_file()
+
+    def keep(self, who: str, side: Side) -> None:
+        """Store the answers of `who`."""
+        self.run.report.mkdir(exist_ok=True)
+        document = {"answers": [asdict(one) for one in side.answers], "loss": side.loss}
+        self._path(who).write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+
+    def write(self, spec: RunSpec, model: str, plan: MemoryPlan, data: PreparedData, ended: Ended) -> Reported:
+        """report.html and report.json, from the kept answers and the journal."""
+        events = list(read_events(self.run.events))
+        losses = [event.loss for event in events if isinstance(event, Evaluated)]
+        bests = [event.loss for event in events if isinstance(event, Evaluated) and event.step]
+        hardware = look()
+        facts = ReportFacts(
+            model=model,
+            data=Path(spec.data.data).name,
+            rows=data.counts.rows_used,
+            base=self._side("base", losses[0] if losses else None),
+            tuned=self._side("tuned", min(bests) if bests else None),
+            steps=ended.step,
+            train_seconds=ended.train_seconds,
+            total_seconds=time.time() - self.run.spec.stat().st_mtime,
+            tokens_per_second=ended.tokens_per_second,
+            peak_rss_bytes=ended.peak_rss_bytes,
+            predicted_peak_bytes=ended.predicted_peak_bytes,
+            predicted_parts=plan.peak.parts,
+            settings=spec.options(),
+            machine=Machine(hardware.cores, hardware.memory_total, spec.model.device, platform.system()),
+            versions={name: version(name) for name in ("xiaozao", "torch", "transformers")},
+            curve=self.run.report / "loss.svg",
+        )
+        html, document = write_report(self.run.report, self.language, facts)
+        return Reported(str(html), str(document))
+
+    def _path(self, who: str) -> Path:
+        return self.run.report / f"answers-{who}.json"
+
+    def _side(self, who: str, validation_loss: float | None) -> Side:
+        document = json.loads(self._path(who).read_text(encoding="utf-8"))
+        return Side(tuple(Answer(**one) for one in document["answers"]), document["loss"], validation_loss)

@@ -1,0 +1,194 @@
+"""One flat list of options, however it is written; all mistakes in one error, in both languages."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from xiaozao.cli.options import gather
+from xiaozao.errors import NotFound, UsageError
+from xiaozao.spec.fields import OPTIONS, show
+from xiaozao.spec.run import RunSpec, read_file, read_options
+from xiaozao.texts.catalogue import LANGUAGES
+
+REQUIRED = {"model": "m", "data": "d.jsonl"}
+
+# A value for every option that is not its default, as a user writes it, and what it becomes.
+VALUES: dict[str, tuple[str, object]] = {
+    "model": ("org/name", "org/name"),
+    "source": ("modelscope", "modelscope"),
+    "revision": ("v1", "v1"),
+    "base": ("none", "none"),
+    "attention": ("eager", "eager"),
+    "device": ("cpu", "cpu"),
+    "data": ("我的 数据.jsonl", "我的 数据.jsonl"),
+    "validation": ("0.1", 0.1),
+    "format": ("chatlog", "chatlog"),
+    "encoding": ("gb18030", "gb18030"),
+    "rows": ("400", 400),
+    "stratify": ("intent", "intent"),
+    "length": ("512", 512),
+    "truncation": ("left", "left"),
+    "bad_rows": ("drop", "drop"),
+    "system": ("You are: a clerk.", "You are: a clerk."),
+    "columns": ("time=A,sender=B", "time=A,sender=B"),
+    "assistant": ("小王,小李", ("小王", "小李")),
+    "gap": ("7.5", 7.5),
+    "method": ("lora", "lora"),
+    "rank": ("8", 8),
+    "alpha": ("1e1", 10.0),
+    "targets": ("q_proj,v_proj", ("q_proj", "v_proj")),
+    "precision": ("fp32", "fp32"),
+    "output": ("./out put", "./out put"),
+    "optimizer": ("adamw", "adamw"),
+    "epochs": ("2", 2),
+    "batch": ("12", 12),
+    "micro_batch": ("3", 3),
+    "learning_rate": ("1e-4", 0.0001),
+    "schedule": ("constant", "constant"),
+    "warmup": ("0.1", 0.1),
+    "weight_decay": ("1e-2", 0.01),
+    "clip": ("0.5", 0.5),
+    "checkpointing": ("block", "block"),
+    "budget": ("8GB", 8_000_000_000),
+    "seed": ("7", 7),
+    "threads": ("2", 2),
+    "eval_every": ("5", 5),
+    "save_every": ("6", 6),
+    "keep": ("3", 3),
+    "patience": ("4", 4),
+    "questions": ("q.jsonl", "q.jsonl"),
+    "answer_tokens": ("64", 64),
+}
+
+
+def test_the_table_of_values_names_every_option() -> None:
+    assert set(VALUES) == set(OPTIONS)
+
+
+@pytest.mark.parametrize("name", list(VALUES))
+def test_an_option_is_the_same_as_flag_as_key_value_and_in_a_file(name: str, tmp_path: Path) -> None:
+    text, value = VALUES[name]
+    companions = {"stratify": {"rows": 9}, "micro_batch": {"batch": 16}}.get(name, {})
+    base: dict[str, Any] = {**REQUIRED, **companions}
+    by_flag = RunSpec.from_options(base | gather([], {name: text}))
+    by_pair = RunSpec.from_options(base | read_options([f"{name}={text}"]))
+    file = tmp_path / "run.yaml"
+    quoted = f"'{text}'" if ":" in text else text
+    file.write_text(f"{name}: {quoted}\n", encoding="utf-8")
+    by_file = RunSpec.from_options(base | read_options([str(file)]))
+    file.write_text(by_flag.to_yaml(), encoding="utf-8")
+    again = RunSpec.from_options(read_file(file))
+    assert by_flag == by_pair == by_file == again
+    assert by_flag.options()[name] == value
+
+
+def test_defaults_read_back_from_yaml(tmp_path: Path) -> None:
+    spec = RunSpec.from_options(REQUIRED)
+    file = tmp_path / "run.yaml"
+    file.write_text(spec.to_yaml(), encoding="utf-8")
+    assert RunSpec.from_options(read_options([str(file)])) == spec
+
+
+def test_what_stands_later_wins_and_a_flag_wins_over_all(tmp_path: Path) -> None:
+    file = tmp_path / "run.yml"
+    file.write_text("rank: 4\nlength: 100\n", encoding="utf-8")
+    assert read_options(["rank=2", str(file)])["rank"] == 4
+    assert read_options([str(file), "rank=2", "rank=3"])["rank"] == 3
+    assert gather([str(file), "rank=2"], {"rank": "9", "length": None}) == {"rank": 9, "length": 100}
+
+
+def test_a_byte_order_mark_in_a_file_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_bytes(b"\xef\xbb\xbfrank: 4\r\n")
+    assert read_file(file) == {"rank": 4}
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        RunSpec.from_options(REQUIRED).method.rank = 3
+
+
+PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("unknown_option_near", {"rnak": 8}, ["rnak", "rank"]),
+    ("unknown_option_near", {"learning-rate": 1}, ["learning-rate", "learning_rate"]),
+    ("unknown_option", {"zzzzzz": 8}, ["zzzzzz"]),
+    ("bad_value", {"rank": "many"}, ["rank", "many"]),
+    ("bad_value", {"rank": 0}, ["rank", "0", ">= 1", "<= 1024"]),
+    ("bad_value", {"rank": None}, ["rank", "None"]),
+    ("bad_value", {"learning_rate": float("inf")}, ["learning_rate", "inf"]),
+    ("bad_value", {"warmup": float("nan")}, ["warmup", "nan"]),
+    ("bad_value", {"budget": "lots"}, ["budget", "lots", "8GB"]),
+    ("bad_value", {"length": 7.5}, ["length", "7.5", ">= 8"]),
+    ("bad_value_near", {"schedule": "cosin"}, ["cosin", "cosine | linear | constant", "cosine"]),
+    ("bad_value_near", {"source": "model_scope"}, ["model_scope", "modelscope"]),
+    ("missing_option", {"model": ...}, ["model"]),
+    ("only_lora", {"method": "full", "rank": 8}, ["rank=8"]),
+    ("only_lora", {"method": "full", "targets": "q_proj"}, ["targets"]),
+    ("micro_batch", {"micro_batch": 9, "batch": 8}, ["9", "8"]),
+    ("patience_without_validation", {"patience": 2, "validation": "none"}, ["patience=2"]),
+    ("stratify_without_rows", {"stratify": "intent"}, ["intent"]),
+    ("validation_is_data", {"validation": "d.jsonl"}, ["d.jsonl"]),
+]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(("key", "change", "words"), PROBLEMS, ids=[f"{n}-{p[0]}" for n, p in enumerate(PROBLEMS)])
+def test_a_problem_names_the_option_the_value_and_what_is_allowed(
+    key: str, change: dict[str, Any], words: list[str], language: Any
+) -> None:
+    options = {name: value for name, value in {**REQUIRED, **change}.items() if value is not ...}
+    with pytest.raises(UsageError) as caught:
+        RunSpec.from_options(options)
+    assert [problem.key for problem in caught.value.problems] == [key]
+    text = caught.value.problems[0].text(language)
+    assert all(word in text for word in words), text
+    assert "1" in caught.value.what(language)
+    assert caught.value.fix(language)
+    assert caught.value.exit_code == 2
+
+
+def test_all_problems_come_in_one_error() -> None:
+    with pytest.raises(UsageError) as caught:
+        RunSpec.from_options({"data": "d", "rank": "x", "epochs": 0, "foo": 1, "sed": 2})
+    assert len(caught.value.problems) == 5
+    assert "5" in caught.value.what()
+
+
+def test_what_is_neither_file_nor_pair_is_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        read_options(["whatever"])
+    assert caught.value.key == "argument"
+    assert "whatever" in str(caught.value)
+
+
+def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as missing:
+        read_options([str(tmp_path / "none.yaml")])
+    assert missing.value.exit_code == 8
+    bad = tmp_path / "bad.yaml"
+    bad.write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(UsageError) as unreadable:
+        read_file(bad)
+    assert unreadable.value.key == "config_unreadable"
+    assert "bad.yaml" in unreadable.value.what("zh-CN")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("8GB", 8 * 10**9),
+        ("8 GiB", 8 * 2**30),
+        ("8e9", 8 * 10**9),
+        ("512MB", 512 * 10**6),
+        ("1.5G", 15 * 10**8),
+        (4096, 4096),
+    ],
+)
+def test_sizes_are_bytes(text: object, count: int) -> None:
+    assert RunSpec.from_options({**REQUIRED, "budget": text}).train.budget == count
+
+
+def test_a_default_is_shown_as_a_user_would_write_it() -> None:
+    assert [show(value) for value in (None, ("a", "b"), 0.05)] == ["null", "a,b", "0.05"]

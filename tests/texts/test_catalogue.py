@@ -1,0 +1,135 @@
+"""Two catalogues with the same keys and placeholders; every key that the source uses exists."""
+
+import ast
+import json
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xiaozao import errors
+from xiaozao.spec.fields import OPTIONS
+from xiaozao.texts.catalogue import LANGUAGES, Language, catalogue, has, language_from, language_of, say
+
+SOURCE = Path(errors.__file__).parent
+ERRORS = {name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.XiaozaoError)}
+
+# Who takes a key of the catalogues as first argument, and what stands before it there.
+PREFIXES = {
+    **dict.fromkeys(ERRORS, "error."),
+    "Problem": "problem.",
+    "Noticed": "notice.",
+    "Progress": "stage.",
+    **dict.fromkeys(("say", "_say", "note", "confirm"), ""),
+}
+
+
+def placeholders(text: str) -> set[str]:
+    """The names in braces."""
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def _literals(node: ast.expr) -> Iterator[str]:
+    """The texts that an expression may be, as far as they stand in the source."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from _literals(body)
+            yield from _literals(orelse)
+
+
+def _given(call: ast.Call) -> set[str] | None:
+    """The parameters that a call hands over by name or as a dict; None where that cannot be read off."""
+    if any(keyword.arg is None for keyword in call.keywords):
+        return None
+    names = {keyword.arg for keyword in call.keywords if keyword.arg}
+    for argument in call.args[1:]:
+        if not isinstance(argument, ast.Dict):
+            continue
+        if not all(isinstance(key, ast.Constant) for key in argument.keys):
+            return None
+        names |= {str(key.value) for key in argument.keys if isinstance(key, ast.Constant)}
+    return names
+
+
+def uses() -> Iterator[tuple[str, str, set[str] | None]]:
+    """Where a key is used, the key, and the parameters given with it."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args:
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                for literal in _literals(node.args[0]) if name in PREFIXES else ():
+                    yield f"{path.relative_to(SOURCE)}:{node.lineno}", PREFIXES[name] + literal, _given(node)
+            if isinstance(node, ast.keyword) and node.arg in ("help", "key") and isinstance(node.value, ast.Constant):
+                if str(node.value.value).startswith("cli."):
+                    yield f"{path.relative_to(SOURCE)}:{node.value.lineno}", str(node.value.value), None
+
+
+def test_the_catalogues_have_the_same_keys() -> None:
+    assert set(catalogue("en")) == set(catalogue("zh-CN"))
+
+
+def test_the_catalogues_have_the_same_placeholders() -> None:
+    for key, text in catalogue("en").items():
+        assert placeholders(text) == placeholders(catalogue("zh-CN")[key]), key
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_catalogues_are_sorted_and_their_texts_are_trimmed(language: Language) -> None:
+    pairs = json.loads(
+        (SOURCE / "texts" / f"{language}.json").read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: pairs
+    )
+    keys = [key for key, _ in pairs]
+    assert keys == sorted(set(keys))
+    assert all(text == text.strip() and text for _, text in pairs)
+
+
+def test_every_key_in_the_source_exists() -> None:
+    found = list(uses())
+    assert len(found) > 100
+    missing = [f"{where} {key}" for where, key, _ in found if not has(key)]
+    assert not missing
+
+
+def test_every_text_gets_the_parameters_it_names() -> None:
+    wrong = []
+    for where, key, given in uses():
+        for one in (key, f"{key}.fix") if key.startswith("error.") else (key,):
+            if given is not None and has(one) and not placeholders(catalogue("en")[one]) <= given | {"fix"}:
+                wrong.append(f"{where} {one} names {placeholders(catalogue('en')[one])}, is given {given}")
+    assert not wrong
+
+
+def test_every_option_has_its_text() -> None:
+    assert [name for name in OPTIONS if not has(f"option.{name}")] == []
+
+
+def test_a_fix_belongs_to_an_error() -> None:
+    assert [key for key in catalogue("en") if key.endswith(".fix") and key[:-4] not in catalogue("en")] == ["cli.fix"]
+
+
+def test_an_unknown_key_is_a_bug_and_says_so() -> None:
+    with pytest.raises(KeyError, match="no.such.key"):
+        say("no.such.key")
+
+
+@pytest.mark.parametrize(
+    ("environment", "language"),
+    [
+        ({}, "en"),
+        ({"LANG": "C"}, "en"),
+        ({"LANG": "zh_CN.UTF-8"}, "zh-CN"),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "en_US.UTF-8"}, "en"),
+        ({"LANG": "en_US.UTF-8", "ZAO_LANG": "zh"}, "zh-CN"),
+        ({"ZAO_LANG": "", "LC_MESSAGES": "zh_TW"}, "zh-CN"),
+    ],
+)
+def test_the_language_is_the_readers(environment: dict[str, str], language: str) -> None:
+    assert language_from(environment) == language
+
+
+def test_windows_names_of_languages_are_known() -> None:
+    assert language_of("Chinese (Simplified)_China") == "zh-CN"
+    assert language_of("English_United States") == "en"

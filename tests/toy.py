@@ -1,0 +1,96 @@
+"""A toy: a two-layer Llama with random weights and a throwaway tokenizer, small enough for whole runs in seconds."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from xiaozao.models.blocks import Decoder, view
+from xiaozao.models.linear import adapt, matching
+
+SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SHAPE = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 384, "max_position_embeddings": 512, "tie_word_embeddings": True,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
+
+
+def toy_tokenizer() -> Tokenizer:
+    """One token per byte, after the special ones."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = {token: number for number, token in enumerate([*SPECIAL, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=words, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"\s+|\S+"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(SPECIAL)
+    return tokenizer
+
+
+def toy_folder(folder: Path, seed: int = 0, **changes: object) -> Path:
+    """A model folder as a hub would give it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model("llama", **{**SHAPE, **changes})
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    toy_tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    tokens = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|pad|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokens), encoding="utf-8")
+    return folder
+
+
+def toy_decoder(seed: int = 0, kind: str = "llama", lora: int | None = 4, **changes: object) -> Decoder:
+    """A random decoder in fp32, with a LoRA adapter unless `lora` is None."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**SHAPE, **changes}))
+    decoder = view(model, "sdpa")
+    if lora:
+        adapt(model, matching(model, decoder.head.linear, ("all-linear",)), lora, 2.0 * lora, seed)
+    return decoder
+
+
+@dataclass(frozen=True)
+class ToySamples:
+    """Samples in memory, of given lengths; the first third of each is the prompt."""
+
+    pairs: list[tuple[NDArray[np.int32], NDArray[np.bool_]]]
+
+    @classmethod
+    def of(cls, lengths: list[int], seed: int = 0) -> "ToySamples":
+        draw = np.random.default_rng(seed)
+        return cls([(draw.integers(3, 259, n, dtype=np.int32), np.arange(n) >= max(1, n // 3)) for n in lengths])
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.array([len(ids) for ids, _ in self.pairs])
+
+    @property
+    def lines(self) -> NDArray[np.int64]:
+        return np.arange(1, len(self.pairs) + 1)
+
+    def sample(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        return self.pairs[index]
+
+
+def write_chats(path: Path, rows: int) -> Path:
+    """A small messages file."""
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(rows):
+            turns = [("user", f"What is {number} plus 1?" + "!" * (number % 7)), ("assistant", f"{number + 1}")]
+            file.write(json.dumps({"messages": [{"role": r, "content": c} for r, c in turns]}) + "\n")
+    return path

@@ -46,7 +46,7 @@ clean: ## remove the environment and what tools leave behind; runs and models st
 
 # The stamp is written last: an installation that was interrupted is done again.
 $(READY): pyproject.toml constraints.txt
-	@python=; for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	@python=; index=; for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 		if $$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 			python=$$candidate; break; \
 		fi; \
@@ -58,7 +58,7 @@ $(READY): pyproject.toml constraints.txt
 		exit 9; \
 	fi; \
 	echo "Installing into $(VENV) with $$($$python --version) ..."; \
-	$$python -m venv --clear $(VENV) && \
+	$$python -m venv $(VENV) && \
 	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
 		$$python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1] + "/torch/", timeout=5)' $(TORCH_CPU) >/dev/null 2>&1; then \
 		index="--extra-index-url $(TORCH_CPU)"; \

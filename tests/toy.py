@@ -1,15 +1,14 @@
 """A toy: a two-layer Llama with random weights and a throwaway tokenizer, small enough for whole runs in seconds."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from xiaozao.data.samples import Samples
 from xiaozao.models.blocks import Decoder, view
 from xiaozao.models.linear import adapt, matching
 
@@ -38,12 +37,18 @@ def toy_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+def toy_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """Random weights, whatever generator stands."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
 def toy_folder(folder: Path, seed: int = 0, **changes: object) -> Path:
     """A model folder as a hub would give it."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     config = AutoConfig.for_model("llama", **{**SHAPE, **changes})
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    toy_model(config).save_pretrained(folder)
     toy_tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     tokens = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|pad|>"}
@@ -54,37 +59,23 @@ def toy_folder(folder: Path, seed: int = 0, **changes: object) -> Path:
 def toy_decoder(seed: int = 0, kind: str = "llama", lora: int | None = 4, **changes: object) -> Decoder:
     """A random decoder in fp32, with a LoRA adapter unless `lora` is None."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**SHAPE, **changes}))
+    model = toy_model(AutoConfig.for_model(kind, **{**SHAPE, **changes}))
     decoder = view(model, "sdpa")
     if lora:
         adapt(model, matching(model, decoder.head.linear, ("all-linear",)), lora, 2.0 * lora, seed)
     return decoder
 
 
-@dataclass(frozen=True)
-class ToySamples:
-    """Samples in memory, of given lengths; the first third of each is the prompt."""
-
-    pairs: list[tuple[NDArray[np.int32], NDArray[np.bool_]]]
-
-    @classmethod
-    def of(cls, lengths: list[int], seed: int = 0) -> "ToySamples":
-        draw = np.random.default_rng(seed)
-        return cls([(draw.integers(3, 259, n, dtype=np.int32), np.arange(n) >= max(1, n // 3)) for n in lengths])
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return np.array([len(ids) for ids, _ in self.pairs])
-
-    @property
-    def lines(self) -> NDArray[np.int64]:
-        return np.arange(1, len(self.pairs) + 1)
-
-    def sample(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        return self.pairs[index]
+def toy_samples(lengths: list[int], seed: int = 0) -> Samples:
+    """Random samples in memory, of given lengths; the first third of each is the prompt."""
+    draw = np.random.default_rng(seed)
+    targets = [np.arange(length) >= max(1, length // 3) for length in lengths]
+    return Samples(
+        ids=draw.integers(3, 259, sum(lengths), dtype=np.int32),
+        targets=np.concatenate(targets).astype(np.uint8),
+        offsets=np.cumsum([0, *lengths], dtype=np.int64),
+        lines=np.arange(1, len(lengths) + 1),
+    )
 
 
 def write_chats(path: Path, rows: int) -> Path:

@@ -14,7 +14,7 @@ XiaozaoError             1  FAILED               something we did not foresee
   Busy                  10  BUSY                 another process holds the run
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xiaozao.texts.catalogue import Language, has, say
@@ -25,7 +25,7 @@ class Problem:
     """One thing that is wrong, as a key of the catalogue (`problem.<key>`) and its parameters."""
 
     key: str
-    params: dict[str, object] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
 
     def text(self, language: Language = "en") -> str:
         """The sentence a user reads."""

@@ -1,7 +1,7 @@
 """What a run says. The journal, `zao train --json` and every page show these events and nothing else.
 
-    Started -> Prepared -> Loaded -> Planned -> [Answered] -> Step* / Evaluated* / Saved* -> [Answered] -> [Reported] -> Ended
-                                                       Noticed and Progress may come anywhere
+    Started -> Prepared -> Planned -> Loaded -> [Answered] -> Step* Evaluated* Saved* -> [Answered -> Reported] -> Ended
+                        Noticed and Progress may come anywhere
 
 A record is `{"v": 1, "seq": n, "time": seconds since 1970, "type": "step", ...the fields}`. Bytes are integers, shares
 are fractions of 1, numbers that are not finite are written as strings ("nan"), so that a record is always strict JSON.

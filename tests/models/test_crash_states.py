@@ -323,14 +323,18 @@ def states_of(name: str, root: Path, kind: type[Recorder] = Recorder) -> tuple[S
 def test_after_a_power_cut_the_old_or_the_new_checkpoint_is_found(name: str, tmp_path: Path) -> None:
     _, _, allowed, final = SCENARIOS[name]
     states, operations = states_of(name, tmp_path / "real")
+    seen: set[frozenset[tuple[str, bytes | None]]] = set()
     for number, (state, prefix) in enumerate(states.items()):
         root = build(dict(state), tmp_path / str(number))
         found = payload_found(root)
         assert found in allowed, (prefix, dict(state))
         assert found == final or prefix < operations, "it said that it was saved, and it was not"
-        save(root / "checkpoints", 1 if name == "a save over the same step" else 9, 9, Quick())
-        assert payload_found(root) == 9
-        assert all(path.suffix == "" for path in (root / "checkpoints").iterdir())
+        swept = frozenset(snapshot(root).items())
+        if swept not in seen:  # there are few ways in which things lie after the sweep, and one save for each will do
+            seen.add(swept)
+            save(root / "checkpoints", 1 if name == "a save over the same step" else 9, 9, Quick())
+            assert payload_found(root) == 9
+            assert all(path.suffix == "" for path in (root / "checkpoints").iterdir())
 
 
 def test_the_enumeration_covers_hundreds_of_states(tmp_path: Path) -> None:
@@ -355,5 +359,5 @@ class NoFolderSync(Recorder):
 )
 def test_a_protocol_that_leaves_out_a_sync_would_be_caught(kind: type[Recorder], name: str, tmp_path: Path) -> None:
     states, _ = states_of(name, tmp_path / "real", kind)
-    roots = (build(dict(state), tmp_path / str(number)) for number, state in enumerate(states))
+    roots = (build(dict(state), tmp_path / str(number)) for number, state in enumerate(reversed(states)))
     assert any(payload_found(root) not in SCENARIOS[name][2] for root in roots)

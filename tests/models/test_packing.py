@@ -1,5 +1,7 @@
 """Packed samples do not see each other, in every family that is tried here, and our logits are the model's own."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from xiaozao.errors import UnsupportedModel
 from xiaozao.models.attention import implementation
 from xiaozao.models.blocks import check, run
 
-FAMILIES: dict[str, dict[str, object]] = {
+FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen2": {},
     "qwen3": {"head_dim": 8},

@@ -106,8 +106,9 @@ def test_a_byte_order_mark_in_a_file_is_no_part_of_the_first_key(tmp_path: Path)
 
 
 def test_a_spec_cannot_be_changed() -> None:
+    method: Any = RunSpec.from_options(REQUIRED).method
     with pytest.raises(ValidationError):
-        RunSpec.from_options(REQUIRED).method.rank = 3
+        method.rank = 3
 
 
 PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [

@@ -79,6 +79,7 @@ def memory_view(memory: Memory, language: Language, unicode: bool = True) -> Ren
         share = memory.parts[part] / memory.peak_bytes if memory.peak_bytes else 0.0
         name = Text(f"{_glyph(part, unicode)} ", style=colours.get(part, "")) + Text(part_name(part, language))
         table.add_row(name, gigabytes(memory.parts[part]), f"{share:.0%}")
+    table.add_row(Text(f"  {say('plan.total', language)}", style="bold"), gigabytes(memory.peak_bytes), "")
     where = say("plan.where", language, moment=moment_name(memory.moment, language),
                 micro_batch=memory.micro_batch, tokens=memory.tokens)  # fmt: skip
     return Group(verdict_text(memory, language, unicode), bar(memory, unicode), Text(where), Text(), table)

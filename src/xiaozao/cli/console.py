@@ -23,6 +23,10 @@ from xiaozao.cli.verb import Settings
 from xiaozao.texts.catalogue import Language, has, say
 
 SCHEMA_VERSION = 1
+PIPE_WIDTH = 400
+PACE_SECONDS = 30.0
+PACE_SHARE = 0.05
+STAGE_SECONDS = 2.0  # a short stage is not worth twenty lines
 GLYPHS = "■▨▦░┆✔✖█▁▂▃▄▅▆▇"
 Report = Callable[[str, int, int], None]
 
@@ -128,28 +132,44 @@ def can_encode(text: str, encoding: str) -> bool:
 
 
 class Pace:
-    """When a plain line is due: every 30 s, every 5 %, and at the end."""
+    """When a plain line is due: every 30 s or 5 %, and at the end; never twice within `least` s before that."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, seconds: float = 30.0, share: float = 0.05) -> None:
-        self._clock, self._seconds, self._share = clock, seconds, share
+    def __init__(self, clock: Callable[[], float] = time.monotonic, least: float = 0.0) -> None:
+        self._clock, self._least = clock, least
         self._last: tuple[str, float, float] | None = None
 
     def due(self, name: str, done: int, total: int) -> bool:
         share = done / total if total else 0.0
-        if self._last and self._last[0] == name and not (done == total > 0 and self._last[2] < 1):
-            if self._clock() - self._last[1] < self._seconds and share - self._last[2] < self._share:
-                return False
+        if self._last is not None and self._last[0] == name and not self._due(share):
+            return False
         self._last = (name, self._clock(), share)
         return True
 
+    def _due(self, share: float) -> bool:
+        assert self._last is not None
+        waited, more = self._clock() - self._last[1], round(share - self._last[2], 6)
+        return waited >= PACE_SECONDS or (more >= PACE_SHARE and waited >= self._least) or (share == 1 and more > 0)
+
+
+class _Console(Console):
+    """Rich leaves the program when a pipe breaks; here that is for cli/main.py to decide."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
 
 def _console(stream: IO[str], no_color: bool) -> Console:
-    """Rich honours NO_COLOR, FORCE_COLOR and TERM=dumb; a pipe gets wide lines, so that nothing is cut off."""
+    """Colour as NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE and TERM say; a pipe gets wide lines, so that nothing is cut."""
     forced = bool(os.environ.get("FORCE_COLOR") or os.environ.get("CLICOLOR_FORCE"))
-    terminal = True if forced and not no_color else None
-    width = None if stream.isatty() else 160
-    plain = True if no_color else None
-    return Console(file=stream, no_color=plain, force_terminal=terminal, width=width, markup=False, emoji=False)
+    plain = no_color or bool(os.environ.get("NO_COLOR"))
+    return _Console(
+        file=stream,
+        color_system=None if plain else "auto",  # None: no ANSI styles at all, not even bold
+        force_terminal=True if forced and not plain else None,
+        width=None if stream.isatty() else PIPE_WIDTH,
+        markup=False,
+        emoji=False,
+    )
 
 
 def _bars(progress: Progress, name: Callable[[str], str]) -> Report:
@@ -164,7 +184,7 @@ def _bars(progress: Progress, name: Callable[[str], str]) -> Report:
 
 
 def _lines(output: Output) -> Report:
-    pace = Pace()
+    pace = Pace(least=STAGE_SECONDS)
 
     def report(stage: str, done: int, total: int) -> None:
         if pace.due(stage, done, total):

@@ -41,5 +41,7 @@ def command(run: str, to: str, folder: str | None, precision: str) -> None:
         report("merge", 0, 0)
         merged = merge_adapter(base.path, source.adapter, target, DTYPES[precision])
     document = {"folder": str(merged.folder), "bytes": merged.bytes, "logits_gap": merged.gap}
-    human = output.say("cli.export.done", folder=merged.folder, size=f"{merged.bytes / 1e9:.2f}", gap=f"{merged.gap:.1g}")
+    human = output.say(
+        "cli.export.done", folder=merged.folder, size=f"{merged.bytes / 1e9:.2f}", gap=f"{merged.gap:.1g}"
+    )
     output.result(human, document, quiet=str(merged.folder))

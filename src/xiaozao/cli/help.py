@@ -9,6 +9,9 @@ from xiaozao.texts.catalogue import Language, has, say
 
 WIDTH = 100
 INDENT = 26
+KINDS = {name: "kind.whole_number" for name in ("integer", "integer range")} | {
+    name: "kind.number" for name in ("float", "float range")
+}
 
 
 def help_page(
@@ -96,11 +99,13 @@ def _row(option: click.Option, language: Language) -> tuple[str, str]:
     if isinstance(option.type, click.Choice):
         names += f" [{'|'.join(map(str, option.type.choices))}]"
     elif not option.is_flag:
-        names += f" {option.metavar or option.type.name.upper()}"
+        names += f" {option.metavar or say(KINDS.get(option.type.name, 'kind.text'), language)}"
     text = option.help or ""
     text = say(text, language) if has(text) else text
-    if isinstance(option.show_default, str):
-        text += f" [{option.show_default}]"
+    if option.show_default:
+        default = option.show_default
+        plain = f"{say('cli.default', language)}: {option.default}"
+        text += f" [{default if isinstance(default, str) else plain}]"
     return names, text
 
 

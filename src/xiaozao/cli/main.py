@@ -4,13 +4,15 @@ A verb is imported when it is called: `zao --help` answers in 0.3 s and never re
 xiaozao/errors.py, and 130 (Ctrl-C), 143 (SIGTERM), 141 (the reader of our output went away).
 """
 
+import contextlib
 import errno
 import json
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -159,8 +161,8 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         return report(usage(error), settings)
     except Exception as error:
-        logger = error_log()
-        logger.exception("unexpected")
+        with error_log() as logger:
+            logger.exception("unexpected")
         return report(environment(error) or unexpected(error), settings)
 
 
@@ -229,15 +231,20 @@ def unexpected(error: Exception) -> XiaozaoError:
     return ours
 
 
-def error_log() -> logging.Logger:
-    """The logger of tracebacks, into error.log under home(); silent where that cannot be written."""
+@contextmanager
+def error_log() -> Iterator[logging.Logger]:
+    """A logger of tracebacks, into error.log under home(); silent where that cannot be written."""
     logger = logging.Logger("xiaozao.cli")
-    try:
+    handler: logging.Handler = logging.NullHandler()
+    # A full disk, or a home that is not ours: the message itself must still come through.
+    with contextlib.suppress(OSError):
         home().mkdir(parents=True, exist_ok=True)
-        logger.addHandler(logging.FileHandler(home() / "error.log", mode="w", encoding="utf-8"))
-    except OSError:  # a full disk, or a home that is not ours: the message itself must still come through
-        logger.addHandler(logging.NullHandler())
-    return logger
+        handler = logging.FileHandler(home() / "error.log", mode="w", encoding="utf-8")
+    logger.addHandler(handler)
+    try:
+        yield logger
+    finally:
+        handler.close()
 
 
 def _asks_json(arguments: Sequence[str]) -> bool:

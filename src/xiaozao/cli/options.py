@@ -14,17 +14,18 @@ from xiaozao.spec.run import read_options
 from xiaozao.spec.yamlfile import read_scalar
 from xiaozao.texts.catalogue import Language, has, say
 
-# `--format` says how zao prints; the format of the rows keeps its name everywhere but on the command line.
-RENAMED = {"format": "--data-format"}
+# `--format` says how zao prints; the format of the rows has its own name everywhere but as a flag.
+RENAMED = {"format": "data_format"}
 
 
 class SpecFlag(click.Option):
     """A flag of one field. The value is read as in a file; the spec checks it, so that all mistakes come at once."""
 
     def __init__(self, option: Option, language: Language) -> None:
+        flag = RENAMED.get(option.name, option.name)
         default = say("cli.required", language) if option.required else f"{say('cli.default', language)}: "
         super().__init__(
-            [RENAMED.get(option.name, option.flag), option.name],
+            ["--" + flag.replace("_", "-"), flag],
             help=_help(option, language),
             metavar="|".join(option.choices) or _kind(option, language),
             show_default=default if option.required else default + show(option.default),
@@ -38,7 +39,8 @@ def spec_flags(parts: Sequence[str] = ("model", "data", "method", "train", "eval
 
 def gather(arguments: Sequence[str], flags: Mapping[str, str | None]) -> dict[str, Any]:
     """One flat mapping: flags win over files and `key=value`, of which the later wins."""
-    given = {name: read_scalar(value) for name, value in flags.items() if value is not None}
+    names = {flag: name for name, flag in RENAMED.items()}
+    given = {names.get(flag, flag): read_scalar(value) for flag, value in flags.items() if value is not None}
     return read_options(arguments) | given
 
 

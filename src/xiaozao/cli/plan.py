@@ -10,7 +10,7 @@ from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.options import anchored_model, gather, spec_flags
 from xiaozao.cli.verb import Verb
 from xiaozao.models.sources import resolve
-from xiaozao.plan.memory import plan_command
+from xiaozao.plan.fit import plan_command
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache

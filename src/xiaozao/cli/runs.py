@@ -14,6 +14,7 @@ from xiaozao.cli.bars import gigabytes
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.story import duration, millions, number, sparkline
 from xiaozao.cli.verb import Verb, VerbGroup
+from xiaozao.errors import NotFound
 from xiaozao.store.files import RunFolder
 from xiaozao.store.runs import Summary, find_run, list_runs, rebuild, register, summarise
 
@@ -30,8 +31,10 @@ def state_text(state: str, output: Output) -> Text:
 
 def short_name(folder: RunFolder) -> str:
     """What to type for this run: its name where that finds it, else its path."""
-    named = find_run(folder.name).path if folder.spec.is_file() else None
-    return folder.name if named == folder.path else str(folder.path)
+    try:
+        return folder.name if find_run(folder.name) == folder else str(folder.path)
+    except NotFound:
+        return str(folder.path)
 
 
 def document(summary: Summary) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Story:
         self.unicode = unicode
         self.step: Step | None = None
         self.stage: Progress | None = None
+        self.waiting = "watch.starting"
         self.validation: float | None = None
         self.ended: Ended | None = None
         self.losses: list[float] = []
@@ -75,7 +76,7 @@ class Story:
             return stage_name(self.stage.stage, self.language) + share
         step = self.step
         if step is None:
-            return self._say("watch.starting")
+            return self._say(self.waiting)
         parts = [
             self._say("watch.step", step=step.step, steps=step.steps, share=f"{step.step / max(step.steps, 1):.0%}"),
             self.numbers(),
@@ -102,6 +103,9 @@ class Story:
         return sparkline(self.losses, width, self.unicode)
 
     def _milestone(self, event: Event) -> list[RenderableType]:
+        """An event that ends a stage, whatever that stage said of itself."""
+        self.stage = None
+        self.waiting = "watch.first_step" if isinstance(event, Loaded) else "watch.preparing"
         match event:
             case Started(resumed_from=int(step)):
                 return [self._say("watch.resumed", step=step)]

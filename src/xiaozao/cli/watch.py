@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from xiaozao.cli.console import Output, Pace
+from xiaozao.cli.console import STAGE_SECONDS, Output, Pace
 from xiaozao.cli.story import Story
 from xiaozao.events import Ended, from_record, to_line
 from xiaozao.store.journal import read_records
@@ -77,15 +77,18 @@ def _silent(records: Iterator[dict[str, Any] | None], story: Story) -> Ended | N
 
 def _plain(records: Iterator[dict[str, Any] | None], story: Story, output: Output) -> Ended | None:
     """Events as lines; the current line every 30 s or 5 %."""
-    pace = Pace()
+    steps, stages = Pace(), Pace(least=STAGE_SECONDS)
+    said = ""
     for record in records:
         for piece in _hear(story, record):
             output.hint(piece)
         if story.ended is not None:
             break
         name, done, total = _position(story)
-        if name and pace.due(name, done, total):
-            output.hint(story.line())
+        due = (steps if name == "step" else stages).due(name, done, total)
+        if name and due and story.line() != said:
+            said = story.line()
+            output.hint(said)
     return story.ended
 
 

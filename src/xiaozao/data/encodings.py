@@ -119,20 +119,20 @@ def _is_gb18030(head: bytes) -> bool:
     """True for text whose non-ASCII lines are mostly not UTF-8 and that makes sense as GB18030.
 
     One broken byte in a UTF-8 file must not turn it into Chinese, so lines vote; and Latin-1 often decodes as GB18030
-    too, but to rare characters, so most of them must be in the common set GB 2312.
+    too, but to rare characters, so most of those of two bytes must be in the common set GB 2312.
     """
-    lines = [line for line in head.split(b"\n")[:-1] or [head] if not line.isascii()]
+    lines = [line for line in head.split(b"\n") if not line.isascii()]
     if sum(_decodes(line, "utf-8") for line in lines) * 2 >= len(lines):
         return False
     text = "".join(line.decode("gb18030", errors="replace") for line in lines)
-    strange = [character for character in text if not character.isascii()]
-    common = sum(_encodes(character) for character in strange)
-    return bool(strange) and common >= 0.8 * len(strange)
+    pairs = [character for character in text if len(character.encode("gb18030")) == 2 or character == "\ufffd"]
+    return bool(pairs) and sum(_encodes(character) for character in pairs) >= 0.8 * len(pairs)
 
 
 def _decodes(line: bytes, encoding: str) -> bool:
+    """Not to the very end: the last line of a chunk may be cut within a character."""
     try:
-        line.decode(encoding)
+        codecs.getincrementaldecoder(encoding)().decode(line)
     except UnicodeDecodeError:
         return False
     return True

@@ -1,7 +1,7 @@
 """A file -> rows, one at a time: jsonl, json, csv, parquet, xlsx, txt, recognised by content and not by name.
 
-    open_source(path)   what the file is: kind and encoding; refuses what is none of them
-    read_rows(source)   Row or Problem, in the order of the file; memory does not grow with the file
+open_source(path)   what the file is: kind and encoding; refuses what is none of them
+read_rows(source)   Row or Problem, in the order of the file; memory does not grow with the file
 """
 
 import re
@@ -127,7 +127,7 @@ def _is_workbook(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "xl/workbook.xml" in archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, LookupError):
         return False
 
 

@@ -1,7 +1,7 @@
 """JSON without its traps: Python's reader keeps the last of two equal keys, takes NaN, lets half characters through.
 
-    parse(text)           one value, or StrictError
-    read_values(path)     the elements of an array, or values one after another, from a file of any size
+parse(text)           one value, or StrictError
+read_values(path)     the elements of an array, or values one after another, from a file of any size
 """
 
 import codecs

@@ -6,6 +6,7 @@ Cells are values, never formulas: what a cell says is data, and nothing here is 
 import csv
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import openpyxl
 import polars
 from openpyxl.utils.exceptions import InvalidFileException
+from polars.exceptions import PanicException, PolarsError
 
 from xiaozao.data.encodings import LINE_LIMIT, Line, read_lines
 from xiaozao.data.rows import Row, Rows
@@ -22,6 +24,8 @@ from xiaozao.errors import DataError, Problem
 SLICE = 10_000  # rows of a parquet file in memory at a time
 UNPACKED = 2_000_000_000  # bytes; a workbook that unpacks to more is a bomb or not for Excel's row limit
 DELIMITERS = (",", "\t", ";")
+DAMAGE = (InvalidFileException, zipfile.BadZipFile, zlib.error, SyntaxError, LookupError, ValueError, TypeError,
+          AttributeError, NotImplementedError, RuntimeError, OSError, EOFError)  # fmt: skip
 
 
 def read_csv(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
@@ -59,8 +63,8 @@ def read_parquet(path: Path) -> Rows:
     start = 0
     while True:
         try:
-            frame = polars.scan_parquet(path).slice(start, SLICE).collect()
-        except (polars.exceptions.PolarsError, OSError, RuntimeError) as error:
+            frame = polars.scan_parquet(path, glob=False, hive_partitioning=False).slice(start, SLICE).collect()
+        except (PolarsError, PanicException, OSError, RuntimeError) as error:
             raise DataError("data_parquet", path=path, detail=_first_line(error)) from None
         for index, values in enumerate(frame.iter_rows(named=True), start + 1):
             yield Row(values, index, 0)
@@ -134,7 +138,7 @@ def _header(path: Path, cells: Sequence[str]) -> list[str]:
 
 
 def _check_unpacked_size(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(path) as archive:  # opened before, to recognise it: it is a zip file
         size = sum(member.file_size for member in archive.infolist())
     if size > UNPACKED:
         raise DataError("data_workbook_size", path=path, size=size, limit=UNPACKED)
@@ -142,16 +146,14 @@ def _check_unpacked_size(path: Path) -> None:
 
 def _sheet_rows(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # openpyxl warns of styles and extensions it skips; we read values only
-            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        try:
+        with path.open("rb") as file:  # a path would be judged by its suffix
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # openpyxl warns of styles it skips; we read values only
+                book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             sheet = book.worksheets[0]
             sheet.reset_dimensions()
             yield from enumerate(sheet.iter_rows(values_only=True), 1)
-        finally:
-            book.close()
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, IndexError, TypeError, OSError) as error:
+    except DAMAGE as error:
         raise DataError("data_workbook", path=path, detail=_first_line(error)) from None
 
 

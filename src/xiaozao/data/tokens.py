@@ -28,11 +28,12 @@ from xiaozao.data.templates import ChatTemplate
 from xiaozao.errors import ArtefactError, DataError, UnsupportedModel
 
 PLAIN_TEMPLATE = """{% for message in messages %}
-{{ {'system': 'System', 'user': 'User', 'assistant': 'Assistant', 'tool': 'Tool'}[message.role] }}: {{ message.content }}
+{{ message.role | capitalize }}: {{ message.content }}
 {%- if message.role == 'assistant' and eos_token is defined %}{{ eos_token }}{% endif %}
 {{ '\\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}Assistant:{% endif %}"""
+VERSION = 1  # counts changes of this file that change ids or masks
 QUESTION, ANSWER = "zao probe question", "zao probe answer"
 
 
@@ -46,15 +47,210 @@ class Encoded:
 
 
 class ChatTokenizer:
-    """A tokenizer and a chat template as one thing. Training and serving both go through it, so their ids agree."""
+    """A tokenizer and a chat template as one thing. Training and serving both go through it, so their ids agree.
+
+    has_own_template   False where the folder has none and PLAIN_TEMPLATE stands in
+    vocab_size         rows of the embedding: every id is below it
+    eos_ids            ids that end an answer
+    fingerprint        changes with anything that could change an id
+    """
 
     def __init__(self, files: ChatFiles) -> None:
         try:
             self._tokenizer = Tokenizer.from_str(files.tokenizer_json)
-        except Exception as error:
-            raise ArtefactError("tokenizer_broken", path=files.folder, detail=error) from None
+        except Exception as error:  # the package raises nothing more specific
+            raise ArtefactError("model_file", path=files.folder / "tokenizer.json", detail=error) from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._files = files
+        self.has_own_template = files.template is not None
+        source = files.template or PLAIN_TEMPLATE
+        self._template = ChatTemplate(source, files.tokens)
+        self._control = _control_tokens(self._tokenizer)
+        self._sealer = Sealer(files.tokenizer_json, *_sealed_tokens(self._tokenizer, source))
+        self.vocab_size: int = files.rows or self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self._bos = self._find_bos()
+        self._eos = self._find_eos()
+        self._turn_end = self._probe()
+        self.eos_ids = files.eos_ids | {one for one in (self._eos, self._turn_end) if one is not None}
+        self.template_hash = hashlib.sha256(source.encode()).hexdigest()
+        self.fingerprint = _hash(VERSION, files.tokenizer_json, source, sorted(files.tokens.items()),
+                                 sorted(self.eos_ids), self._bos, self._eos, self.vocab_size)  # fmt: skip
 
     @classmethod
     def from_folder(cls, folder: Path) -> "ChatTokenizer":
-        """The tokenizer of a model folder. Raises UnsupportedModel, ArtefactError."""
+        """The tokenizer of a model folder. Raises NotFound, UnsupportedModel, ArtefactError."""
         return cls(read_chat_files(folder))
+
+    def encode(self, conversation: Conversation, system: str | None = None) -> Encoded:
+        """A sample. `system` is the system text of conversations that have none. Raises DataError(template_refused)."""
+        if conversation.text:
+            return self._encode_text(conversation.text)
+        chat = _Chat(self._template, self._sealer, _with_system(conversation.turns, system))
+        full = chat.render(len(chat.turns), ask=False)
+        if self._turn_end is None:
+            full = full.rstrip()  # what the template writes after the answer is not to be learned; EOS follows here
+        ids, starts = self._split_at_answers(chat, full)
+        targets = np.zeros(len(ids) + 1, dtype=np.bool_)
+        untrained = 0
+        for index, start in starts.items():
+            last = index == len(chat.turns) - 1
+            if start < 0 or not (last or full.startswith(chat.render(index + 1, ask=False).rstrip())):
+                untrained += 1
+                continue
+            targets[start : self._answer_end(ids, start, chat, index)] = True
+        if self._turn_end is None and self._eos is not None and ids[-1] != self._eos:
+            ids.append(self._eos)
+            targets[len(ids) - 1] = True
+        return _encoded(ids, targets[: len(ids)], untrained)
+
+    def encode_prompt(self, turns: Sequence[Turn]) -> list[int]:
+        """The ids that ask for the next answer: the turns and the generation prompt."""
+        chat = _Chat(self._template, self._sealer, tuple(turns))
+        return self._ids(chat, chat.render(len(turns), ask=True))
+
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """The text of ids, without control tokens unless they are asked for."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token of the vocabulary."""
+        found = self._tokenizer.token_to_id(token)
+        return int(found) if found is not None else None
+
+    def _encode_text(self, text: str) -> Encoded:
+        """Plain text: all of it is learned, and that it ends; the first token has nothing before it to be told from."""
+        holes: list[str] = []
+        escaped = self._sealer.escape(text, False, holes)
+        ids = self._plain(text) if not holes else self._sealer.encode(self._sealer.seal(escaped, holes))
+        ids = [*([self._bos] if self._bos is not None else []), *ids, *([self._eos] if self._eos is not None else [])]
+        return _encoded(ids, np.ones(len(ids), dtype=np.bool_), 0)
+
+    def _ids(self, chat: "_Chat", text: str) -> list[int]:
+        """Ids of a rendering from its beginning, with BOS exactly once where the tokenizer or the template wants it."""
+        ids = self._sealer.encode(chat.sealed(text)) if chat.holes else self._plain(text)
+        return [self._bos, *ids] if self._bos is not None and ids[:1] != [self._bos] else ids
+
+    def _plain(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _split_at_answers(self, chat: "_Chat", full: str) -> tuple[list[int], dict[int, int]]:
+        """The sample's ids, and per assistant turn where its answer begins (-1 where the template changes the prompt).
+
+        Usually the prompt's ids are the beginning of the sample's ids. Where a token would reach across ("Assistant: "
+        and "Hello" become "Assistant:", " Hello"), the text is cut there, because asked for an answer the model sees
+        the prompt's own tokens. The last cut stands: in an earlier turn, which is only history then, and where a cut
+        would change the text (a prefix space), the crossing token stays whole and is a target.
+        """
+        ids = self._ids(chat, full)
+        prompts: dict[int, list[int] | None] = {}
+        for index, turn in enumerate(chat.turns):
+            if turn.role != "assistant":
+                continue
+            prompt = chat.render(index, ask=True)
+            if not full.startswith(prompt):
+                prompts[index] = None
+                continue
+            asked = prompts[index] = self._ids(chat, prompt)
+            if ids[: len(asked)] != asked:
+                cut = [*asked, *self._sealer.encode_tail(chat.sealed(full[len(prompt) :]))]
+                if self.decode(cut, skip_special=False) == self.decode(ids, skip_special=False):
+                    ids = cut
+        return ids, {index: -1 if asked is None else _common(ids, asked) for index, asked in prompts.items()}
+
+    def _answer_end(self, ids: list[int], start: int, chat: "_Chat", index: int) -> int:
+        """Behind the token that ends the turn; without one, behind the answer's last token that is no space."""
+        if self._turn_end is not None and self._turn_end in ids[start:]:
+            return ids.index(self._turn_end, start) + 1
+        end = len(ids)
+        if index < len(chat.turns) - 1:
+            end = _common(ids, self._ids(chat, chat.render(index + 1, ask=False).rstrip()))
+        return max(end, start)
+
+    def _find_bos(self) -> int | None:
+        """The BOS that the tokenizer itself would put before a text; None where it puts none."""
+        bos = self.id_of(self._files.tokens.get("bos_token", ""))
+        bos = self._files.bos_id if bos is None else bos
+        with_special = self._tokenizer.encode("a", add_special_tokens=True).ids
+        adds = with_special[:1] == [bos] and self._plain("a")[:1] != [bos]
+        wanted = adds if self._files.add_bos is None else self._files.add_bos
+        return bos if wanted else None
+
+    def _find_eos(self) -> int | None:
+        eos = self.id_of(self._files.tokens.get("eos_token", ""))
+        return min(self._files.eos_ids, default=None) if eos is None else eos
+
+    def _probe(self) -> int | None:
+        """The control token that this template writes after an answer. Raises UnsupportedModel.
+
+        A template whose generation prompt is not how its answers begin cannot be trained: what the model learns
+        after would not be what it is asked after.
+        """
+        chat = _Chat(self._template, self._sealer, (Turn("user", QUESTION), Turn("assistant", ANSWER)))
+        try:
+            prompt, full = chat.render(1, ask=True), chat.render(2, ask=False)
+        except DataError as error:
+            raise UnsupportedModel("template_probe", detail=error.params["detail"]) from None
+        if not full.startswith(prompt) or ANSWER not in full or QUESTION not in prompt:
+            raise UnsupportedModel("template_prefix", folder=self._files.folder)
+        after = self._plain(full[full.index(ANSWER) + len(ANSWER) :].lstrip())
+        end = after[0] if after and after[0] in self._control else None
+        if end is None and self._eos is None:
+            raise UnsupportedModel("no_eos", folder=self._files.folder)
+        return end
+
+
+class _Chat:
+    """Turns ready to be rendered: with placeholders where a message holds a control token's text."""
+
+    def __init__(self, template: ChatTemplate, sealer: Sealer, turns: tuple[Turn, ...]) -> None:
+        self.turns = turns
+        self.holes: list[str] = []
+        self._template, self._sealer = template, sealer
+        self._messages = [
+            {"role": turn.role, "content": sealer.escape(turn.content, turn.role == "assistant", self.holes)}
+            for turn in turns
+        ]
+
+    def render(self, count: int, ask: bool) -> str:
+        """The first `count` turns, with the generation prompt if asked. Placeholders are still in it."""
+        return self._template.render(self._messages[:count], add_generation_prompt=ask)
+
+    def sealed(self, text: str) -> str:
+        return self._sealer.seal(text, self.holes)
+
+
+def _with_system(turns: tuple[Turn, ...], system: str | None) -> tuple[Turn, ...]:
+    return (Turn("system", system), *turns) if system and turns[0].role != "system" else turns
+
+
+def _control_tokens(tokenizer: Tokenizer) -> set[int]:
+    return {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+
+
+def _sealed_tokens(tokenizer: Tokenizer, template: str) -> tuple[list[str], list[str]]:
+    """Special tokens, and other added tokens that the template writes (`<think>`). Not those that are mere vocabulary:
+    runs of spaces, HTML tags."""
+    added = tokenizer.get_added_tokens_decoder().values()
+    control = [token.content for token in added if token.special]
+    written = [token.content for token in added if not token.special and token.content in template]
+    return control, [text for text in written if text.strip()]
+
+
+def _encoded(ids: list[int], targets: NDArray[np.bool_], untrained: int) -> Encoded:
+    if len(targets):
+        targets[0] = False
+    return Encoded(np.array(ids, dtype=np.int32), targets, untrained)
+
+
+def _common(left: list[int], right: list[int]) -> int:
+    """Length of the common beginning."""
+    for index, (one, other) in enumerate(zip(left, right, strict=False)):
+        if one != other:
+            return index
+    return min(len(left), len(right))
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogatepass")).hexdigest()

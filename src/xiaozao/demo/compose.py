@@ -24,9 +24,8 @@ TROUBLES: dict[str, tuple[str, ...]] = {
     "cancel": ("changed", "late"),
     "address": ("moved",),
     "invoice": ("office",),
-    "stock": ("browse",),
+    "stock": ("wish",),
     "repair": ("defect",),
-    "discount": ("browse",),
 }
 REJECTED: dict[str, tuple[str, ...]] = {
     "refund": ("exchange", "repair"),
@@ -36,7 +35,7 @@ REJECTED: dict[str, tuple[str, ...]] = {
     "cancel": ("exchange",),
     "address": ("cancel",),
 }
-SECOND = ("invoice", "tracking", "stock", "discount", "address")
+SECOND = ("invoice", "tracking", "stock", "address")
 
 
 @dataclass
@@ -73,10 +72,10 @@ class Composer:
         return self._rng.random() < probability
 
     def _opening(self, ticket: Ticket, draft: Draft) -> None:
-        draft.greeted = self._chance(0.33)
+        draft.greeted = self._chance(0.25)
         if draft.greeted:
             draft.sentences.append(self._decks.deal("greetings"))
-        if self._chance(0.4):
+        if self._chance(0.33):
             trouble = self._decks.deal(f"trouble.{self._rng.choice(TROUBLES[ticket.intent])}")
             if "{thing}" in trouble:
                 names_it = draft.product and self._chance(0.6)
@@ -84,7 +83,7 @@ class Composer:
                 thing = self._decks.deal("thing.product" if names_it else "thing.none")
                 trouble = trouble.replace("{thing}", thing)
             draft.sentences.append(trouble)
-        if ticket.intent in REJECTED and self._chance(0.15):
+        if ticket.intent in REJECTED and self._chance(0.06):
             draft.sentences.append(self._decks.deal(f"rejected.{self._rng.choice(REJECTED[ticket.intent])}"))
 
     def _request(self, ticket: Ticket, draft: Draft) -> None:
@@ -102,7 +101,7 @@ class Composer:
     def _item(self, ticket: Ticket, draft: Draft) -> str:
         """What the request is about: as much of product and order number as is still to be mentioned."""
         order_here = draft.order and self._chance(0.6)
-        wished = ticket.intent in ("stock", "discount") and ticket.order is None
+        wished = ticket.intent == "stock"
         mentioned = ticket.product is not None and not draft.product
         if draft.product:
             kind = "wished.product" if wished else "bought.both" if order_here else "bought.product"
@@ -117,9 +116,9 @@ class Composer:
     def _details(self, ticket: Ticket, draft: Draft) -> None:
         if draft.order:
             draft.sentences.append(self._decks.deal("sentence.order"))
-        elif ticket.order is None and ticket.intent not in ("stock", "discount") and self._chance(0.2):
+        elif ticket.order is None and ticket.intent != "stock" and self._chance(0.2):
             draft.sentences.append(self._decks.deal("no order number"))
-        if self._chance(0.1 if ticket.order else 0.25):
+        if self._chance(0.08 if ticket.order else 0.2):
             draft.sentences.append(self._decks.deal("other numbers"))
 
     def _ending(self, ticket: Ticket, draft: Draft) -> None:
@@ -127,11 +126,11 @@ class Composer:
             urgency = self._decks.deal(f"urgency.{ticket.urgency}")
             early = self._chance(0.12)
             draft.sentences.insert(draft.greeted if early else len(draft.sentences), urgency)
-        if self._chance(0.08):
+        if self._chance(0.05):
             draft.sentences.append(self._decks.deal(f"second.{self._rng.choice(SECOND)}"))
-        if self._chance(0.15):
+        if self._chance(0.12):
             draft.sentences.append(self._decks.deal("thanks"))
-        elif self._chance(0.25):
+        elif self._chance(0.18):
             draft.sentences.append(self._decks.deal("signature"))
 
     def _join(self, sentences: list[str]) -> str:
@@ -145,7 +144,6 @@ class Composer:
         values = {
             "colour": lambda: self._decks.deal("colours"),
             "day": lambda: self._decks.deal("days"),
-            "code": lambda: self._decks.deal("codes"),
             "count": lambda: str(rng.randint(2, 28)),
             "phone": lambda: numbers.phone(rng),
             "price": lambda: numbers.price(rng),
@@ -156,9 +154,9 @@ class Composer:
     def _fill_in(self, text: str, ticket: Ticket) -> str:
         product = ticket.product or ""
         if self._language == "en":
-            article = "an" if product[:1] in "aeiou" and product[:3] not in ("usb", "uku") else "a"
+            article = "an" if product[:1] in "aeiou" and not product.startswith("usb") else "a"
             text = re.sub(r"\b([Aa]) \{product\}", lambda a: f"{a[1]}{article[1:]} {{product}}", text)
             roll = self._rng.random()
-            product = product.title() if roll < 0.08 else product.upper() if roll < 0.11 else product
+            product = product.title() if roll < 0.06 else product
         text = text.replace("{product}", product).replace("{order}", ticket.order or "")
         return text.replace("{name}", self._decks.deal("names")) if "{name}" in text else text

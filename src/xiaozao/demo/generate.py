@@ -3,13 +3,15 @@
 import json
 import random
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from xiaozao.demo.compose import Composer
 from xiaozao.demo.files import LANGUAGES, PARTS, SIZES, Language, Part, demo_file
 from xiaozao.demo.numbers import Numbers
-from xiaozao.demo.similarity import Shingles, shingles, similarity
-from xiaozao.demo.ticket import INTENTS, Ticket
+from xiaozao.demo.similarity import SHINGLE_LENGTH, Shingles, shingles, similarity
+from xiaozao.demo.ticket import INTENTS, URGENCIES, Ticket
 from xiaozao.demo.wording import Decks
 
 # It names the fields but not their values: only training can teach those.
@@ -17,14 +19,28 @@ SYSTEM: dict[Language, str] = {
     "en": "Write the customer's message as a ticket: intent, product, order, urgency.",
     "zh": "把顾客的消息写成工单：intent、product、order、urgency。",
 }
-URGENCY_OF_TEN = ("low",) * 3 + ("normal",) * 4 + ("high",) * 3
-ORDER_SHARE = {"stock": 0.0, "discount": 0.3}
-USUAL_ORDER_SHARE = 0.68
-PRODUCT_SHARE = 0.75
+# Dealt from small decks, so that a part of 60 rows is balanced like one of 600. When null is
+# rare, a small model learns to name a product whatever it reads.
+URGENCY_CARDS = URGENCIES
+PRODUCT_NAMED_CARDS = (True, True, False)
+ORDER_NAMED_CARDS = (True, True, True, True, False)
 
 # A message closer than this to another one is written anew.
 TOO_CLOSE_WITHIN_PART = 0.7
 TOO_CLOSE_BETWEEN_PARTS = 0.4
+
+
+Card = TypeVar("Card")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a ticket is to be, before it has a product and a number."""
+
+    intent: str
+    urgency: str
+    product: bool
+    order: bool
 
 
 def make_messages(language: Language) -> dict[Part, list[tuple[str, Ticket]]]:
@@ -38,11 +54,11 @@ def make_messages(language: Language) -> dict[Part, list[tuple[str, Ticket]]]:
         composer = Composer(language, decks, numbers, rng)
         this_part: list[Shingles] = []
         rows = []
-        for intent, urgency in _plan(SIZES[part], rng):
+        for shape in _plan(SIZES[part], rng):
             while True:
-                ticket = _ticket(intent, urgency, decks, numbers, rng)
+                ticket = _ticket(shape, decks, numbers, rng)
                 text = composer.message(ticket)
-                marks = shingles(text)
+                marks = shingles(text, SHINGLE_LENGTH[language])
                 if not _too_close(marks, this_part, other_parts):
                     break
             this_part.append(marks)
@@ -75,22 +91,32 @@ def write_files(folder: Path | None = None) -> list[Path]:
     return written
 
 
-def _plan(count: int, rng: random.Random) -> list[tuple[str, str]]:
-    """Intent and urgency of each row: every intent equally often, urgencies 3 : 4 : 3, in mixed order."""
-    urgencies: list[str] = []
-    plan = []
-    for number in range(count):
-        if not urgencies:
-            urgencies = rng.sample(URGENCY_OF_TEN, len(URGENCY_OF_TEN))
-        plan.append((INTENTS[number % len(INTENTS)], urgencies.pop()))
+def _plan(count: int, rng: random.Random) -> list[Shape]:
+    """What each row is about: every intent equally often, the rest in its shares, all in mixed order."""
+    intents = [INTENTS[number % len(INTENTS)] for number in range(count)]
+    urgencies = _dealt(URGENCY_CARDS, count, rng)
+    products = _dealt(PRODUCT_NAMED_CARDS, count, rng)
+    orders = _dealt(ORDER_NAMED_CARDS, count, rng)
+    plan = [
+        # Who asks what the shop has in stock has not ordered it yet.
+        Shape(intent, urgency, product, order and intent != "stock")
+        for intent, urgency, product, order in zip(intents, urgencies, products, orders, strict=True)
+    ]
     rng.shuffle(plan)
     return plan
 
 
-def _ticket(intent: str, urgency: str, decks: Decks, numbers: Numbers, rng: random.Random) -> Ticket:
-    product = decks.deal("products") if rng.random() < PRODUCT_SHARE else None
-    order = numbers.order(rng) if rng.random() < ORDER_SHARE.get(intent, USUAL_ORDER_SHARE) else None
-    return Ticket(intent, product, order, urgency)
+def _dealt(cards: tuple[Card, ...], count: int, rng: random.Random) -> list[Card]:
+    dealt: list[Card] = []
+    while len(dealt) < count:
+        dealt += rng.sample(cards, len(cards))
+    return dealt[:count]
+
+
+def _ticket(shape: Shape, decks: Decks, numbers: Numbers, rng: random.Random) -> Ticket:
+    product = decks.deal("products") if shape.product else None
+    order = numbers.order(rng) if shape.order else None
+    return Ticket(shape.intent, product, order, shape.urgency)
 
 
 def _too_close(marks: Shingles, this_part: list[Shingles], other_parts: list[Shingles]) -> bool:

@@ -19,16 +19,16 @@ def add_noise(text: str, language: str, rng: random.Random) -> str:
 
 
 def _english(text: str, rng: random.Random) -> str:
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         for long, short in ENGLISH_SHORT:
             text = re.sub(rf"\b{long}\b", short, text)
-    if rng.random() < 0.2:
+    if rng.random() < 0.15:
         text = text.lower()  # the slots' names are in lower case anyway
-    if rng.random() < 0.12:
+    if rng.random() < 0.08:
         text = re.sub(r"[.,!?](?=\s|$)", "", text)
     if rng.random() < 0.1:
         text = re.sub(r"(?<=[a-z])'(?=[a-z])", "", text)
-    if rng.random() < 0.25:
+    if rng.random() < 0.15:
         text = _typing_error(text, rng)
     return _emoji(text, rng, " ")
 

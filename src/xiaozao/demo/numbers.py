@@ -19,11 +19,9 @@ ORDER_FORMATS: tuple[Callable[[random.Random], str], ...] = (
     lambda rng: f"{_letters(rng, 1)}-{_digits(rng, 4)}",
     lambda rng: f"{_letters(rng, 2)}{_digits(rng, 4)}",
     lambda rng: f"{_letters(rng, 2)}-{_digits(rng, 3)}",
-    lambda rng: _digits(rng, 4),
     lambda rng: _digits(rng, 5),
     lambda rng: f"{_digits(rng, 2)}-{_digits(rng, 3)}",
-    lambda rng: f"{_letters(rng, 1)}{_digits(rng, 3)}{_letters(rng, 1)}",
-    lambda rng: f"{_letters(rng, 2)}{_digits(rng, 4)}".lower(),
+    lambda rng: f"{_letters(rng, 1)}{_digits(rng, 4)}".lower(),
 )
 PHONE_FORMATS: dict[Language, tuple[Callable[[random.Random], str], ...]] = {
     "en": (

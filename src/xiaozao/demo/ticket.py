@@ -11,7 +11,7 @@ Three rules make every ticket decidable from the message alone:
 import json
 from dataclasses import asdict, dataclass
 
-INTENTS = ("refund", "exchange", "tracking", "cancel", "address", "invoice", "stock", "repair", "discount")
+INTENTS = ("refund", "exchange", "tracking", "cancel", "address", "invoice", "stock", "repair")
 URGENCIES = ("low", "normal", "high")
 FIELDS = ("intent", "product", "order", "urgency")
 

@@ -5,6 +5,7 @@ adapter_model.safetensors: base_model.model.<layer>.lora_A.weight (rank, in), .l
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -60,7 +61,7 @@ def attach(model: nn.Module, folder: Path) -> dict[str, AdaptedLinear]:
     return layers
 
 
-def _read(folder: Path) -> tuple[dict[str, object], dict[str, Tensor]]:
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     paths = folder / f"{CONFIG}.json", folder / f"{WEIGHTS}.safetensors"
     if not all(path.is_file() for path in paths):
         raise NotFound("adapter", folder=folder)

@@ -169,7 +169,7 @@ def newest(checkpoints: Path, sweep: bool = True, disk: Disk = DISK) -> Found:
 def rotate(checkpoints: Path, keep: int, protect: frozenset[Path], disk: Disk = DISK) -> None:
     """Keep the newest `keep` whole checkpoints and the protected ones; remove the others, damaged ones too.
 
-    Without one whole checkpoint nothing is removed. Raises EnvironmentProblem where one cannot be removed.
+    Without one whole checkpoint nothing is removed. What cannot be removed now is tried again at the next rotation.
     """
     kept: list[Path] = []
     spare: list[Path] = []
@@ -180,7 +180,7 @@ def rotate(checkpoints: Path, keep: int, protect: frozenset[Path], disk: Disk = 
         elif folder.resolve() not in safe:
             spare.append(folder)
     for folder in reversed(spare) if kept else ():
-        with disk_errors(folder, disk, 0):
+        with suppress(OSError):  # the save has succeeded; a scanner that holds an old file must not end the run
             _discard(folder, disk)
 
 

@@ -17,7 +17,17 @@ from xiaozao.models.tensorfile import StoredTensor, kind_of, open_regular, read_
 JSON_LIMIT = 32 * 2**20
 CONFIG, INDEX, WEIGHTS, TOKENIZER = "config.json", "model.safetensors.index.json", "model.safetensors", "tokenizer.json"
 # Keys that make transformers fetch or run something, or that pass for arguments of its constructors.
-ORDERS = {"auto_map", "trust_remote_code", "code_revision", "custom_pipelines", "self", "cls", "args", "kwargs"}
+ORDERS = {
+    "auto_map",
+    "trust_remote_code",
+    "code_revision",
+    "use_kernels",
+    "kernel_config",
+    "self",
+    "cls",
+    "args",
+    "kwargs",
+}
 ORDER = re.compile(r"_.*|.*_implementation(_internal)?")
 # Private keys that transformers itself writes; dropped like the others, but not worth a notice.
 USUAL = {"_name_or_path", "_model_name_or_path", "_commit_hash", "_attn_implementation_autoset", "_from_model_config"}

@@ -1,6 +1,6 @@
 """The header of a GGUF file, read and checked before any library sees the file. No tensor is read.
 
-    GGUF | version | tensors | pairs | pairs: key, type, value ... | tensors: name, dims, type, offset ... | padding | data
+    GGUF | version | counts | pairs: key, type, value ... | tensors: name, dims, type, offset ... | padding | data
 
 Every count and length is held against the bytes that are left, so that a damaged file costs neither time nor memory.
 """
@@ -57,7 +57,7 @@ class GgufHeader:
 class _Wrong(Exception):
     """A problem found while reading; becomes an ArtefactError that names the file."""
 
-    def __init__(self, key: str, **params: object) -> None:
+    def __init__(self, key: str, /, **params: object) -> None:
         super().__init__(key)
         self.problem = Problem(key, params)
 

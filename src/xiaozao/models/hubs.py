@@ -29,7 +29,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils.tqdm import tqdm
 
 from xiaozao.errors import ArtefactError, EnvironmentProblem, HubError, NotFound, UsageError, XiaozaoError
 
@@ -218,9 +218,10 @@ def _bar(on_progress: OnProgress) -> type[tqdm]:
     """The hub client reports through a progress bar's class; ours draws nothing and hands the numbers on."""
     most = 0
 
-    class Bar(tqdm):  # type: ignore[misc]  # tqdm ships no types
+    class Bar(tqdm):
         def __init__(self, *args: Any, **settings: Any) -> None:
-            super().__init__(*args, **{**settings, "disable": False, "file": io.StringIO()})
+            settings |= {"disable": False, "file": io.StringIO()}  # else it is silent without a terminal
+            super().__init__(*args, **settings)  # type: ignore[no-untyped-call]  # tqdm ships no types
 
         def display(self, *args: Any, **settings: Any) -> None:
             nonlocal most

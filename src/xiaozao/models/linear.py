@@ -20,7 +20,7 @@ class _LoraLinear(torch.autograd.Function):
     """x (..., in), weight (out, in), a (rank, in), b (out, rank) -> (..., out)."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
     ) -> Tensor:
         ctx.save_for_backward(x, a, b)
@@ -45,6 +45,11 @@ class _LoraLinear(torch.autograd.Function):
         return grad_x, None, None, grad_a, grad_b, None
 
 
+def lora_linear(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """x W' + b + scale (x A') B', with gradients for x, A and B alone. Shapes as in _LoraLinear."""
+    return _LoraLinear.apply(x, weight, bias, a, b, scale)  # type: ignore[no-any-return, no-untyped-call]
+
+
 class AdaptedLinear(nn.Module):
     """A linear layer of the model with an adapter beside it. A is drawn, B is zero: at first it changes nothing."""
 
@@ -64,8 +69,7 @@ class AdaptedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
             return F.linear(x, self.weight, self.bias)
-        y: Tensor = _LoraLinear.apply(x, self.weight, self.bias, self.lora_a, self.lora_b, self.scale)
-        return y
+        return lora_linear(x, self.weight, self.bias, self.lora_a, self.lora_b, self.scale)
 
     def merged_weight(self) -> Tensor:
         """W + s B A, computed in fp32, in W's dtype."""

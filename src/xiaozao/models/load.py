@@ -43,7 +43,7 @@ def load_model(folder: Path, weights: torch.dtype, device: torch.device) -> PreT
             )  # fmt: skip
     except ValueError as error:
         raise UnsupportedModel("architecture", model=kind, detail=str(error).splitlines()[0]) from None
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def weights_hash(folder: Path) -> str:

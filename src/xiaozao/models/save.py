@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 COPIED = (
@@ -20,7 +21,7 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
     model.config.dtype = dtype
     model.config._name_or_path = ""  # a path of the user's machine has no place in a file he may publish
     model.set_attn_implementation("sdpa")  # our packed attention is registered in this process alone
-    model.to(dtype)
+    nn.Module.to(model, dtype)  # transformers' own override is not typed
     model.save_pretrained(target)
     for name in COPIED:
         if (source / name).is_file():

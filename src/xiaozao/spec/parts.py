@@ -9,6 +9,7 @@ import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.config import JsonDict
 
 SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -30,7 +31,7 @@ Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
 
 
-def unit(name: str) -> dict[str, object]:
+def unit(name: str) -> JsonDict:
     """The unit a number is given in, shown in help, schema and form."""
     return {"unit": name}
 

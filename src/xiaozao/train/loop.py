@@ -51,14 +51,15 @@ class Loop:
     validation: Samples | None
     settings: Settings
     keeper: Keeper
-    on_event: Callable[[Event], None]
+    on_event: Callable[[Event], object]
     should_stop: Callable[[], bool]
     peak_bytes: Callable[[], int]
     clock: Callable[[], float] = time.perf_counter
 
     def run(self, optimizer: AdamW, progress: Progress) -> tuple[Progress, bool]:
         """Train from `progress` to the end. Returns the progress and whether it was stopped on request."""
-        started, recent = self.clock() - progress.seconds, []
+        started = self.clock() - progress.seconds
+        recent: list[float] = []
         self.decoder.model.train()
         if progress.step == 0:
             self._validate(progress)
@@ -107,7 +108,7 @@ class Loop:
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise self._not_finite("loss", value, step, list(row.samples))
-            (loss / targets).backward()  # type: ignore[no-untyped-call]
+            (loss / targets).backward()
         return value
 
     def _validate(self, progress: Progress) -> bool:

@@ -22,7 +22,7 @@ class _HeadLoss(torch.autograd.Function):
     """states (n, hidden), labels (n) -> the sum of -log p(label). The weight's gradient only if it learns."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, head: Head) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, head: Head) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         wants = ctx.needs_input_grad
         grad_states = torch.empty_like(states) if wants[0] else None
@@ -63,8 +63,7 @@ class _HeadLoss(torch.autograd.Function):
 
 def head_loss(head: Head, states: Tensor, labels: Tensor) -> Tensor:
     """The summed cross-entropy of labels (n) given states (n, hidden), in fp32."""
-    total: Tensor = _HeadLoss.apply(states, head.linear.weight, head.linear.bias, labels, head)
-    return total
+    return _HeadLoss.apply(states, head.linear.weight, head.linear.bias, labels, head)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def sft(decoder: Decoder, row: PackedRow) -> Tensor:

@@ -63,10 +63,10 @@ class AdamW:
         }
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Put the moments back, by name."""
+        """Put the moments back, by name. Cloned: a slice of a file's buffer is not aligned, which changes last bits."""
         for key, value in state.items():
             kind, _, name = key.partition(".")
-            self.optimizer.state[self.parameters[name]][kind] = value
+            self.optimizer.state[self.parameters[name]][kind] = value.clone()
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

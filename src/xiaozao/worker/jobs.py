@@ -82,7 +82,7 @@ def run(folder: RunFolder, emit: Emit) -> Ended:
 
 
 def get_ready(folder: RunFolder, emit: Emit) -> Ready:
-    """Find the model, prepare the data, decide what is open, plan. Raises DoesNotFit before anything large is loaded."""
+    """Find the model, prepare the data, decide what is open, plan. Raises DoesNotFit; nothing large is loaded yet."""
     resumed = folder.resolved.is_file()
     spec = RunSpec.from_options(read_file(folder.resolved if resumed else folder.spec))
 

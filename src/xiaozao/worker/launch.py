@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from xiaozao.store.files import RunFolder
 
@@ -42,10 +42,15 @@ def environment(own: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def launch(folder: RunFolder) -> subprocess.Popen[bytes]:
-    """Start the worker of a run, detached from our terminal; what libraries print goes to its log."""
+    """Start the worker of a run."""
+    return start(command(folder), folder)
+
+
+def start(words: Sequence[str], folder: RunFolder) -> subprocess.Popen[bytes]:
+    """Start a process in a run folder, detached from our terminal; what libraries print goes to the run's log."""
     with folder.log.open("ab") as log:
         return subprocess.Popen(
-            command(folder),
+            words,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

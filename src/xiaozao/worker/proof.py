@@ -26,7 +26,7 @@ from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import Language
 from xiaozao.train.losses import LOSSES, mean_loss
 
-TOGETHER = 32  # questions that are answered in one batch
+TOGETHER = 64  # questions that are answered in one batch
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,107 @@
+"""`zao data check`: what is in a file, what is wrong with it row by row, and what would be trained on."""
+
+import click
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.options import anchored_model, gather, spec_flags
+from xiaozao.cli.story import dropped_text
+from xiaozao.cli.verb import Verb, VerbGroup
+from xiaozao.data.checks import DataReport, check
+from xiaozao.errors import DataError
+from xiaozao.models.sources import resolve
+from xiaozao.spec.run import RunSpec
+from xiaozao.store.files import cache
+
+SHOWN = 20  # problems; the count of all stands above them
+EXAMPLE = 160  # characters of a turn
+
+
+def _check(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
+    output = current_output()
+    options = {**gather(arguments, flags), "data": file}
+    with_model = "model" in options
+    spec = RunSpec.from_options({"model": "none", **options, **anchored_model(options)})
+    with output.stages() as report:
+        model = None
+        if with_model:
+            model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report).path
+        found = check(spec.data, model, report)
+    output.result(_view(found, output), found.to_json(output.language))
+    return 0 if found.ok else DataError.exit_code
+
+
+def _view(report: DataReport, output: Output) -> RenderableType:
+    """The report for a person: facts, problems, an example."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in _facts(report, output):
+        if value:
+            table.add_row(output.say(f"data.{key}"), Text(value))
+    return Group(_verdict(report, output), table, *_problems(report, output), *_example(report, output))
+
+
+def _verdict(report: DataReport, output: Output) -> Text:
+    if report.ok:
+        sign = "✔" if output.unicode else "+"
+        return Text(f"{sign} {output.say('data.ok', rows=report.rows_used)}", style="bold green")
+    sign = "✖" if output.unicode else "X"
+    return Text(f"{sign} {output.say('data.not_ok', problems=report.problem_count)}", style="bold red")
+
+
+def _facts(report: DataReport, output: Output) -> list[tuple[str, str]]:
+    tokens = report.token_statistics
+    return [
+        ("file", f"{report.path} ({report.size:,} B)"),
+        ("kind", " · ".join(filter(None, (report.kind, report.format, report.encoding)))),
+        ("rows", output.say(
+            "data.counts", read=report.rows_read, used=report.rows_used, conversations=report.conversations)),
+        ("dropped", dropped_text(report.dropped, output.language)),
+        ("turns", f"{report.turns:.1f}"),
+        ("characters", f"{report.characters:,.0f}"),
+        ("duplicates", str(report.duplicates) if report.duplicates else ""),
+        ("fields", ", ".join(report.fields)),
+        ("tokens", "" if tokens is None else output.say(
+            "data.lengths", total=f"{tokens.total:,}", targets=f"{tokens.targets:,}", p50=tokens.p50, p95=tokens.p95,
+            longest=tokens.longest, over=f"{tokens.over_length:.1%}")),
+    ]  # fmt: skip
+
+
+def _problems(report: DataReport, output: Output) -> list[RenderableType]:
+    lines: list[RenderableType] = [Text(f"  - {one.text(output.language)}") for one in report.problems[:SHOWN]]
+    left = report.problem_count - len(lines)
+    if left > 0:
+        lines.append(Text(f"  {output.say('data.more', count=left)}", style="dim"))
+    return lines
+
+
+def _example(report: DataReport, output: Output) -> list[RenderableType]:
+    """The first row as the model will see it."""
+    for sample in report.samples[:1]:
+        turns = [f"{turn['role']}: {turn['content']}" for turn in sample["turns"]] or [sample["text"]]
+        cut = [" ".join(turn.split())[:EXAMPLE] for turn in turns]
+        return [
+            Text(output.say("data.example", line=sample["line"]), style="dim"),
+            *(Text(f"  {turn}") for turn in cut),
+        ]
+    return []
+
+
+# What concerns reading; how much is used and what validates is for training to say.
+UNUSED = {"data", "validation", "rows", "stratify", "base", "attention", "device"}
+FLAGS = [flag for flag in spec_flags(("model", "data")) if flag.name not in UNUSED]
+command = VerbGroup("data")
+command.add_command(
+    Verb(
+        "check",
+        callback=_check,
+        params=[
+            click.Argument(["file"], metavar="FILE"),
+            click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
+            *FLAGS,
+        ],
+    )
+)

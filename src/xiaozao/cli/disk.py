@@ -1,0 +1,142 @@
+"""`zao disk`: what models, runs and caches take, and freeing it. Nothing outside our folders is ever removed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.models import named
+from xiaozao.cli.verb import Verb
+from xiaozao.errors import Busy, NotFound, UsageError
+from xiaozao.models.cached import cached_models, folder_bytes, remove_model, remove_tree
+from xiaozao.models.config import is_file_name
+from xiaozao.models.conversions import conversions
+from xiaozao.plan.hardware import look
+from xiaozao.store.files import RunFolder, cache, home
+from xiaozao.store.lock import holder
+from xiaozao.store.runs import forget
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that takes room. `free` is what to write after --free; empty for what is not ours to remove."""
+
+    kind: str  # "model" | "conversions" | "data" | "run"
+    name: str
+    path: Path
+    bytes: int
+    free: str
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Something that will go, and the act."""
+
+    path: Path
+    bytes: int
+    act: Callable[[], None]
+
+
+def runs_folder() -> Path:
+    """Where runs lie that were given no output=."""
+    return home() / "runs"
+
+
+def items() -> list[Item]:
+    """Everything that takes room: models in the hubs' caches, conversions, prepared data, runs."""
+    found = [
+        Item("model", f"{one.origin}:{one.name}", one.root, one.bytes, f"models:{one.origin}:{one.name}")
+        for one in cached_models(cache())
+        if one.origin in ("hf", "modelscope")
+    ]
+    for kind, path in (("conversions", conversions(cache())), ("data", cache() / "data")):
+        found.append(Item(kind, kind, path, folder_bytes(path), kind))
+    for path in sorted(runs_folder().glob("*/spec.yaml")):
+        found.append(Item("run", path.parent.name, path.parent, folder_bytes(path.parent), f"runs:{path.parent.name}"))
+    return found
+
+
+def removal(what: str) -> Removal:
+    """What `--free WHAT` removes: conversions, data, runs:NAME or models:NAME. Raises UsageError, NotFound, Busy."""
+    kind, _, name = what.partition(":")
+    if what == "conversions" or what == "data":
+        path = conversions(cache()) if what == "conversions" else cache() / "data"
+        return Removal(path, folder_bytes(path), lambda: remove_tree(path, cache()))
+    if kind == "runs" and name:
+        return _run(name)
+    if kind == "models" and name:
+        model = named(name)
+        return Removal(model.root, model.bytes, lambda: remove_model(model, cache()))
+    raise UsageError("free_what", what=what)
+
+
+def _run(name: str) -> Removal:
+    """A run below home(); a run in a folder that the user named himself is his to remove."""
+    folder = RunFolder(runs_folder() / name)
+    if not is_file_name(name) or folder.path.is_symlink() or not folder.spec.is_file():
+        raise NotFound("run", name=name)
+    pid = holder(folder)
+    if pid is not None:
+        raise Busy("run_busy", name=name, pid=pid)
+
+    def act() -> None:
+        remove_tree(folder.path, runs_folder())
+        forget(folder.path)
+
+    return Removal(folder.path, folder_bytes(folder.path), act)
+
+
+def _table(found: Sequence[Item], free_bytes: int, output: Output) -> RenderableType:
+    table = Table(box=None, pad_edge=False)
+    for key in ("size", "what", "free"):
+        table.add_column(output.say(f"disk.{key}"), justify="right" if key == "size" else "left", overflow="fold")
+    for one in found:
+        name = output.say(f"disk.kind.{one.kind}") + (f" {one.name}" if one.kind in ("model", "run") else "")
+        table.add_row(gigabytes(one.bytes), name, f"--free {one.free}")
+    total = output.say("disk.total", size=gigabytes(sum(one.bytes for one in found)), free=gigabytes(free_bytes))
+    return Group(table, Text(total))
+
+
+def gigabytes(count: int) -> str:
+    """`0.27 GB`; small things in MB."""
+    return f"{count / 1e9:.2f} GB" if count >= 10**8 else f"{count / 1e6:.1f} MB"
+
+
+def _free(wanted: Sequence[str], dry_run: bool, output: Output) -> None:
+    removals = [removal(what) for what in wanted]
+    lines = [f"{gigabytes(one.bytes):>10}  {one.path}" for one in removals]
+    document: dict[str, Any] = {"removed": [{"path": str(one.path), "bytes": one.bytes} for one in removals]}
+    if dry_run:
+        output.result("\n".join([output.say("disk.would_remove"), *lines]), {**document, "dry_run": True})
+        return
+    output.hint("\n".join([output.say("disk.will_remove"), *lines]))
+    if not output.confirm("disk.confirm"):
+        raise UsageError(
+            "not_confirmed", command="zao disk " + " ".join(f"--free {what}" for what in wanted) + " --yes"
+        )
+    for one in removals:
+        one.act()
+    freed = sum(one.bytes for one in removals)
+    output.result(output.say("disk.freed", size=gigabytes(freed)), {**document, "dry_run": False})
+
+
+@click.command("disk", cls=Verb)
+@click.option("--free", multiple=True, metavar="WHAT", help="cli.disk.free")
+@click.option("--dry-run", is_flag=True, help="cli.common.dry_run")
+def command(free: tuple[str, ...], dry_run: bool) -> None:
+    output = current_output()
+    if free:
+        _free(free, dry_run, output)
+        return
+    found = items()
+    left = look().disk_free(cache())
+    rows = [{"kind": one.kind, "name": one.name, "path": str(one.path), "bytes": one.bytes, "free": one.free}
+            for one in found]  # fmt: skip
+    document = {"items": rows, "bytes": sum(one.bytes for one in found), "disk_free_bytes": left}
+    output.result(_table(found, left, output), document)

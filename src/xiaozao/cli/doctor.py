@@ -1,0 +1,54 @@
+"""`zao doctor`: what is wrong with this machine, and the command that mends each thing."""
+
+import click
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xiaozao.cli.checks import Check, check_machine
+from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.verb import Verb
+from xiaozao.texts.catalogue import Language, has, say
+
+SIGNS = {"ok": ("✔", "+", "green"), "warn": ("!", "!", "yellow"), "bad": ("✖", "X", "red")}
+ENVIRONMENT = 9
+
+
+def what(check: Check, language: Language) -> str:
+    """The sentence of a check."""
+    return say(f"doctor.{check.key}", language, **check.params)
+
+
+def fix(check: Check, language: Language) -> str:
+    """The command that mends it; empty where nothing is to be done."""
+    key = f"doctor.{check.key}.fix"
+    return say(key, language, **check.params) if has(key) else ""
+
+
+def _table(checks: list[Check], output: Output) -> RenderableType:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for check in checks:
+        sign, plain, style = SIGNS[check.state]
+        table.add_row(
+            Text(sign if output.unicode else plain, style=style), output.say(f"doctor.name.{check.name}"),
+            Text(what(check, output.language), overflow="fold"),
+        )  # fmt: skip
+    fixes = [f"{output.say(f'doctor.name.{one.name}')}: {fix(one, output.language)}"
+             for one in checks if one.state != "ok" and fix(one, output.language)]  # fmt: skip
+    if not fixes:
+        return Group(table, Text(output.say("doctor.well")))
+    return Group(table, Text(), Text(output.say("doctor.fixes")), Text("\n".join(f"  {line}" for line in fixes)))
+
+
+@click.command("doctor", cls=Verb)
+@click.option("--offline", is_flag=True, help="cli.doctor.offline")
+@click.option("--seconds", type=click.FloatRange(0.5, 60), default=5.0, show_default=True, help="cli.doctor.seconds")
+def command(offline: bool, seconds: float) -> int:
+    output = current_output()
+    checks = check_machine(offline, seconds)
+    well = all(check.state != "bad" for check in checks)
+    rows = [{"check": one.name, "state": one.state, "key": one.key, "what": what(one, output.language),
+             "fix": fix(one, output.language) if one.state != "ok" else "", "params": one.params}
+            for one in checks]  # fmt: skip
+    output.result(_table(checks, output), {"ok": well, "checks": rows}, "ok" if well else "bad")
+    return 0 if well else ENVIRONMENT

@@ -1,0 +1,103 @@
+"""`zao models`: which models are here, fetching one, its path, removing it."""
+
+from typing import Any
+
+import click
+from rich.console import RenderableType
+from rich.table import Table
+
+from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.verb import Verb, VerbGroup
+from xiaozao.errors import NotFound, UsageError
+from xiaozao.models.cached import CachedModel, cached_models, remove_model
+from xiaozao.models.config import parameter_count, tensor_bytes
+from xiaozao.models.sources import resolve
+from xiaozao.store.files import cache
+
+SOURCES = ("auto", "hf", "modelscope", "local")
+
+
+def typed(model: CachedModel) -> str:
+    """What to write as model= to get it."""
+    return f"pypi:{model.name}" if model.origin == "pypi" else model.name
+
+
+def document(model: CachedModel) -> dict[str, Any]:
+    """A cached model for a program."""
+    path = str(model.path) if model.path else None
+    return {"name": typed(model), "origin": model.origin, "path": path, "bytes": model.bytes, "commit": model.commit}
+
+
+def _listing(models: list[CachedModel], output: Output) -> RenderableType:
+    if not models:
+        return output.say("models.none")
+    table = Table(box=None, pad_edge=False)
+    for key in ("name", "origin", "size", "state"):
+        table.add_column(output.say(f"models.{key}"), justify="right" if key == "size" else "left", overflow="fold")
+    for one in models:
+        state = output.say("models.whole" if one.path else "models.partial")
+        table.add_row(typed(one), one.origin, f"{one.bytes / 1e9:.2f} GB", state)
+    return table
+
+
+def named(name: str) -> CachedModel:
+    """The cached model of that name. Raises NotFound, or UsageError where two caches hold one."""
+    found = [one for one in cached_models(cache()) if name in (typed(one), f"{one.origin}:{one.name}", one.root.name)]
+    if not found:
+        raise NotFound("model_not_cached", name=name)
+    if len(found) > 1:
+        raise UsageError("model_twice", name=name, names=", ".join(f"{one.origin}:{one.name}" for one in found))
+    return found[0]
+
+
+def _ls() -> None:
+    output = current_output()
+    found = cached_models(cache())
+    output.result(_listing(found, output), {"models": [document(one) for one in found]}, "\n".join(map(typed, found)))
+
+
+def _pull(model: str, source: str, revision: str | None) -> None:
+    output = current_output()
+    with output.stages() as report:
+        found = resolve(model, source, revision, cache(), report)
+    count, size = parameter_count(found.path), tensor_bytes(found.path)
+    where = {"name": found.name, "origin": found.origin, "path": str(found.path), "commit": found.commit}
+    human = output.say(
+        "models.pulled", name=model, path=found.path, count=f"{count / 1e6:.1f}", size=f"{size / 1e9:.2f}"
+    )
+    output.result(human, {**where, "parameters": count, "bytes": size}, str(found.path))
+
+
+def _path(model: str) -> None:
+    output = current_output()
+    with output.stages() as report:
+        found = resolve(model, "auto", None, cache(), report, offline=True)
+    output.result(str(found.path), {"name": found.name, "path": str(found.path)}, str(found.path))
+
+
+def _rm(model: str, dry_run: bool) -> None:
+    output = current_output()
+    found = named(model)
+    if not dry_run:
+        if not output.confirm("models.remove", name=typed(found), path=found.root, size=f"{found.bytes / 1e9:.2f}"):
+            raise UsageError("not_confirmed", command=f"zao models rm {model} --yes")
+        remove_model(found, cache())
+    key = "models.would_remove" if dry_run else "models.removed"
+    human = output.say(key, name=typed(found), path=found.root, size=f"{found.bytes / 1e9:.2f}")
+    output.result(human, {"removed": not dry_run, "path": str(found.root), "bytes": found.bytes})
+
+
+MODEL = click.Argument(["model"])
+DRY_RUN = click.Option(["--dry-run"], is_flag=True, help="cli.common.dry_run")
+
+command = VerbGroup("models")
+command.add_command(Verb("ls", callback=_ls))
+command.add_command(
+    Verb("pull", callback=_pull, params=[
+        MODEL,
+        click.Option(["--source"], type=click.Choice(SOURCES), default="auto", show_default=True, help="option.source"),
+        click.Option(["--revision"], help="option.revision"),
+    ])
+)  # fmt: skip
+command.add_command(Verb("path", callback=_path, params=[MODEL]))
+command.add_command(Verb("rm", callback=_rm, params=[MODEL, DRY_RUN]))

@@ -1,0 +1,242 @@
+"""Chat logs with one message per row, as shops and messengers export them -> conversations.
+
+    2024/3/5 14:02  小美      在吗？              user       在吗？
+    2024/3/5 14:02  小美      我的快递呢                      我的快递呢          (neighbours are merged)
+    2024/3/5 14:03  客服阿宝   您好，请给我订单号     assistant  您好，请给我订单号
+    2024/3/5 14:03  小美      [图片]                                            (dropped: media)
+
+Messages are grouped by customer, ordered by time and cut where nobody spoke for `gap` minutes. What is left out is
+counted: media, recalled, system_line, empty_message, before_customer (we spoke first), unanswered (the customer spoke
+last). Sessions need all messages of a customer together, so a log is held in memory, unlike other files.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from xiaozao.data.formats import Conversation, Dropped, Turn, Verdict
+from xiaozao.data.rows import Row
+from xiaozao.data.times import parse_time
+from xiaozao.errors import Problem, UsageError
+from xiaozao.spec.parts import DataSpec
+
+HEADERS = {
+    "time": """时间 发送时间 消息时间 聊天时间 日期 日期时间 创建时间
+        time timestamp date datetime sent_at created_at send_time""",
+    "sender": """发送者 发送人 发言人 发件人 昵称 发送方 姓名
+        sender from sender_name author speaker from_name nickname name""",
+    "text": "内容 消息 消息内容 聊天内容 聊天记录 文本 text message content body msg",
+    "customer": """客户 会话 买家 客户名称 客户昵称 买家昵称 会话id 对话 顾客 访客 customer session conversation buyer
+        client chat customer_id session_id conversation_id chat_id thread""",
+}
+COLUMNS = {header: column for column, headers in HEADERS.items() for header in headers.split()}
+NEEDED = ("time", "sender", "text")
+OURS = re.compile(
+    r"客服|店小二|小助手|售后|售前|掌柜|\b(?:support|agents?|service|assistant|helpdesk|staff)\b", re.IGNORECASE
+)
+SYSTEM_SENDER = re.compile(r"系统|系统消息|系统通知|系统提示|system|系统管理员", re.IGNORECASE)
+MEDIA = re.compile(
+    r"[\[【<(（]\s*(?:图片|语音|视频|表情|动画表情|文件|链接|位置|名片|红包|转账|商品|订单|小程序|音乐|聊天记录|语音通话|视频通话"
+    r"|images?|photo|picture|voice|audio|video|sticker|emoji|file|location|contact|gif|media|attachment)"
+    r"(?:\s*(?:omitted|message|消息))?[^\[\]【】]{0,30}[\]】>)）]"
+    r"|(?:image|video|audio|sticker|document|GIF) omitted",
+    re.IGNORECASE,
+)
+RECALLED = re.compile(
+    r"撤回了?一?条消息|该消息已撤回|消息已被?撤回|recalled a message|unsent a message|this message was deleted"
+    r"|you deleted this message",
+    re.IGNORECASE,
+)
+SYSTEM_LINE = re.compile(
+    r"以上是打招呼的内容|你已添加了|我通过了你的朋友验证|加入了?群聊|退出了?群聊|修改群名|会话已?(?:结束|关闭|超时)|对方正在输入"
+    r"|系统自动|已转接|为您转接|拍了拍|end-to-end encrypted|joined the (?:group|chat|conversation)"
+    r"|left the (?:group|chat|conversation)|chat (?:has )?ended|conversation (?:was )?closed",
+    re.IGNORECASE,
+)
+SYSTEM_LENGTH = 60  # characters; a longer text that holds such words is somebody talking
+
+
+@dataclass(frozen=True)
+class Message:
+    """One row. `time` is in seconds; 0 where the log has no times."""
+
+    time: float
+    sender: str
+    text: str
+    customer: str
+    line: int
+
+
+def looks_like_chatlog(values: Mapping[str, Any]) -> bool:
+    """Whether a row has a time, a sender and a text, by the names of its columns."""
+    return set(NEEDED) <= _by_name(values).keys()
+
+
+def map_columns(columns: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """`time=甲,sender=乙,text=丙,customer=丁` -> column by role; what is not given is found by name.
+
+    Raises UsageError for a role or a column that does not exist, or where sender or text stay unknown.
+    """
+    found = _by_name(values)
+    for pair in filter(None, (one.strip() for one in columns.split(","))):
+        role, _, name = (one.strip() for one in pair.partition("="))
+        if role not in HEADERS:
+            raise UsageError("chatlog_role", given=pair, roles=", ".join(HEADERS))
+        if name not in values:
+            raise UsageError("chatlog_column", given=pair, name=name, columns=", ".join(values))
+        found[role] = name
+    missing = [role for role in ("sender", "text") if role not in found]
+    if missing:
+        raise UsageError("chatlog_missing", role=missing[0], columns=", ".join(values))
+    return found
+
+
+class Chatlog:
+    """Collects the rows of a log; `sessions` makes conversations of them."""
+
+    def __init__(self, path: Path, spec: DataSpec) -> None:
+        self._path, self._spec = path, spec
+        self._columns: dict[str, str] = {}
+        self._messages: list[Message] = []
+
+    def add(self, row: Row) -> Dropped | Problem | None:
+        """Take a row; what is said of it at once: that it cannot be read, or is nothing that was said."""
+        if not self._columns:
+            self._columns = map_columns(self._spec.columns or "", row.values)
+        read = {role: row.values.get(name) for role, name in self._columns.items()}
+        time = parse_time(read["time"]) if "time" in read else 0.0
+        text, sender = read["text"], str(read["sender"] or "").strip()
+        if text is not None and not isinstance(text, str):
+            return _problem("row_not_text", row, self._columns["text"], found=type(text).__name__)
+        reason = _left_out(sender, text or "")
+        if reason:
+            return Dropped(reason, row.line)
+        if time is None:
+            return _problem("row_time", row, self._columns["time"], found=str(read["time"])[:60])
+        if not sender:
+            return _problem("row_empty", row, self._columns["sender"])
+        self._messages.append(Message(time, sender, text or "", str(read.get("customer") or ""), row.line))
+        return None
+
+    def sessions(self) -> Iterator[Verdict]:
+        """The conversations, in the order in which they begin in the file."""
+        ours = find_ours(self._path, self._messages, self._spec.assistant, "customer" in self._columns)
+        by_customer: dict[str, list[Message]] = defaultdict(list)
+        for message in self._messages:
+            by_customer[message.customer].append(message)
+        for messages in by_customer.values():
+            for session in _cut(_in_order(messages), self._spec.gap * 60):
+                yield from _conversation(session, ours)
+
+
+def find_ours(path: Path, messages: Sequence[Message], given: Sequence[str], has_customers: bool) -> frozenset[str]:
+    """The senders that are our side: as given; or by their names (客服, support ...); or, where the log names its
+    customers, everybody who is none of them; or those who speak with more than one customer.
+
+    Raises UsageError that lists the senders where this does not tell.
+    """
+    senders = Counter(message.sender for message in messages)
+    if given:
+        ours = {sender for sender in senders if sender.lower() in {name.lower() for name in given}}
+        if len({sender.lower() for sender in ours}) < len({name.lower() for name in given}):
+            raise UsageError("chatlog_assistant", path=path, given=", ".join(given), senders=_listed(senders))
+    else:
+        ours = _guess(messages, set(senders))
+    theirs = {sender for sender in senders if sender not in ours}
+    if not messages:
+        return frozenset()
+    if not ours or not theirs:
+        raise UsageError("chatlog_sides", path=path, senders=_listed(senders))
+    if len(theirs) > 1 and not has_customers:
+        raise UsageError(
+            "chatlog_customers", path=path, senders=_listed(Counter({one: senders[one] for one in theirs}))
+        )
+    return frozenset(ours)
+
+
+def _guess(messages: Sequence[Message], senders: set[str]) -> set[str]:
+    named = {sender for sender in senders if OURS.search(sender)}
+    if named and named != senders:
+        return named
+    customers: dict[str, set[str]] = defaultdict(set)
+    for message in messages:
+        customers[message.sender].add(message.customer)
+    everyone = {message.customer for message in messages}
+    if len(everyone & senders) * 2 > len(everyone):  # the column holds the customers' own names
+        return senders - everyone
+    return {sender for sender in senders if len(customers[sender]) > 1}
+
+
+def _conversation(session: Sequence[Message], ours: frozenset[str]) -> Iterator[Verdict]:
+    """A session as turns: neighbours of one side merged, our greeting and the unanswered end left out and counted."""
+    roles = ["assistant" if message.sender in ours else "user" for message in session]
+    start = roles.index("user") if "user" in roles else len(roles)
+    end = len(roles) - roles[::-1].index("assistant") if "assistant" in roles else 0
+    if start:
+        yield Dropped("before_customer", session[0].line, start)
+    if max(start, end) < len(session):
+        yield Dropped("unanswered", session[max(start, end)].line, len(session) - max(start, end))
+    if start >= end:
+        return
+    turns: list[Turn] = []
+    for message, role in zip(session[start:end], roles[start:end], strict=True):
+        text = message.text.strip()
+        if turns and turns[-1].role == role:
+            turns[-1] = Turn(role, f"{turns[-1].content}\n{text}")
+        else:
+            turns.append(Turn(role, text))
+    customer = {"customer": session[0].customer} if session[0].customer else {}
+    yield Conversation(tuple(turns), session[start].line, labels=customer, rows=end - start)
+
+
+def _in_order(messages: Sequence[Message]) -> list[Message]:
+    """By time; messages of one minute in the order of the file, or against it where the newest comes first."""
+    steps = [later.time - earlier.time for earlier, later in pairwise(messages)]
+    backwards = sum(step < 0 for step in steps) > sum(step > 0 for step in steps)
+    return sorted(messages[::-1] if backwards else messages, key=lambda one: one.time)
+
+
+def _cut(messages: Sequence[Message], gap: float) -> Iterator[list[Message]]:
+    session: list[Message] = []
+    for message in messages:
+        if session and message.time - session[-1].time > gap:
+            yield session
+            session = []
+        session.append(message)
+    if session:
+        yield session
+
+
+def _left_out(sender: str, text: str) -> str:
+    """Why a row is nothing that was said; "" if it is."""
+    said = text.strip()
+    if SYSTEM_SENDER.fullmatch(sender):
+        return "system_line"
+    if not said:
+        return "empty_message"
+    if MEDIA.fullmatch(said):
+        return "media"
+    if len(said) <= SYSTEM_LENGTH and RECALLED.search(said):
+        return "recalled"
+    return "system_line" if len(said) <= SYSTEM_LENGTH and SYSTEM_LINE.search(said) else ""
+
+
+def _by_name(values: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in values:
+        column = COLUMNS.get(str(name).strip().lower().replace(" ", "_")) or COLUMNS.get(str(name).strip().lower())
+        if column:
+            found.setdefault(column, name)
+    return found
+
+
+def _problem(key: str, row: Row, field: str, **params: object) -> Problem:
+    return Problem(key, {"line": row.line, "offset": row.offset, "field": field, **params})
+
+
+def _listed(senders: Counter[str]) -> str:
+    return ", ".join(f"{sender} ({count})" for sender, count in senders.most_common(20))

@@ -1,0 +1,161 @@
+"""`zao data check`: everything there is to say about a file before training, in one report."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xiaozao.data.conversations import ConversationFile
+from xiaozao.data.formats import Conversation, Dropped
+from xiaozao.data.prepare import fit, tokenise
+from xiaozao.data.survey import OnProgress, survey
+from xiaozao.data.tokens import ChatTokenizer, Encoded
+from xiaozao.errors import Problem
+from xiaozao.spec.parts import DataSpec
+from xiaozao.texts.catalogue import Language
+
+SAMPLES = 2
+LONGEST_SHOWN = 2000  # characters of a turn in a sample row
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Lengths of the rows in tokens, before any cut; over_length is the share of rows longer than spec.length."""
+
+    total: int
+    targets: int
+    p50: int
+    p95: int
+    longest: int
+    over_length: float
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What `check` found. rows_read == rows_used + sum(dropped); `problems` are the first of `problem_count`."""
+
+    path: str
+    kind: str
+    format: str
+    encoding: str
+    size: int
+    rows_read: int
+    rows_used: int
+    conversations: int
+    dropped: dict[str, int]
+    problem_count: int
+    problems: tuple[Problem, ...]
+    turns: float
+    characters: float
+    duplicates: int
+    fields: tuple[str, ...]
+    samples: tuple[dict[str, Any], ...]
+    token_statistics: TokenStatistics | None = None
+
+    @property
+    def tokens(self) -> int:
+        """All tokens; 0 where no model was given."""
+        return self.token_statistics.total if self.token_statistics else 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether training could start on it with bad_rows=stop."""
+        return self.problem_count == 0 and self.rows_used > 0
+
+    def to_json(self, language: Language = "en") -> dict[str, Any]:
+        """The report as plain values; problems with their text."""
+        document = asdict(self)
+        document["problems"] = [
+            {"key": one.key, "text": one.text(language), **{k: _plain(v) for k, v in one.params.items()}}
+            for one in self.problems
+        ]
+        return {**document, "fields": list(self.fields), "samples": list(self.samples), "ok": self.ok}
+
+
+def check(spec: DataSpec, model_folder: Path | None, on_progress: OnProgress = lambda *_: None) -> DataReport:
+    """Read spec.data and say what is in it. Raises DataError only where the file as a whole cannot be read."""
+    file = ConversationFile(Path(spec.data), spec)
+    look = _Look(spec, ChatTokenizer.from_folder(model_folder) if model_folder else None)
+    found = survey(file, spec.stratify, on_progress, look.see)
+    for problem in look.problems:
+        found.add_problem(problem)
+    dropped = found.dropped + look.dropped
+    return DataReport(
+        path=str(file.source.path),
+        kind=file.source.kind,
+        format=file.format,
+        encoding=file.source.encoding,
+        size=file.source.size,
+        rows_read=found.rows_read,
+        rows_used=found.rows_read - sum(dropped.values()),
+        conversations=len(found.questions),
+        dropped=dict(sorted(dropped.items())),
+        problem_count=found.problem_count,
+        problems=tuple(found.problems),
+        turns=_mean(look.turns),
+        characters=_mean(look.characters),
+        duplicates=len(look.seen) - len(set(look.seen)),
+        fields=tuple(sorted(found.fields)),
+        samples=tuple(look.samples),
+        token_statistics=look.statistics(),
+    )
+
+
+@dataclass
+class _Look:
+    """What the report keeps of each conversation."""
+
+    spec: DataSpec
+    tokenizer: ChatTokenizer | None
+    turns: list[int] = field(default_factory=list)
+    characters: list[int] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    targets: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+
+    def see(self, conversation: Conversation) -> None:
+        self.turns.append(len(conversation.turns))
+        self.characters.append(len(conversation.text) + sum(len(turn.content) for turn in conversation.turns))
+        self.seen.append(hash((conversation.turns, conversation.text)))
+        if len(self.samples) < SAMPLES:
+            self.samples.append(_sample(conversation))
+        if self.tokenizer is not None:
+            self._count(conversation, self.tokenizer)
+
+    def statistics(self) -> TokenStatistics | None:
+        if not self.lengths:
+            return None
+        p50, p95 = np.percentile(self.lengths, (50, 95), method="higher")
+        over = sum(length > self.spec.length for length in self.lengths) / len(self.lengths)
+        return TokenStatistics(sum(self.lengths), self.targets, int(p50), int(p95), max(self.lengths), over)
+
+    def _count(self, conversation: Conversation, tokenizer: ChatTokenizer) -> None:
+        sample = tokenise(tokenizer, conversation, self.spec.system)
+        if isinstance(sample, Encoded):
+            self.lengths.append(len(sample.ids))
+            self.targets += int(sample.targets.sum())
+        verdict = fit(sample, conversation, self.spec) if isinstance(sample, Encoded) else sample
+        if isinstance(verdict, Problem):
+            self.problems.append(verdict)
+            self.dropped[verdict.key] += conversation.rows - 1
+        elif isinstance(verdict, Dropped):
+            self.dropped[verdict.reason] += verdict.rows
+
+
+def _sample(conversation: Conversation) -> dict[str, Any]:
+    turns = [{"role": turn.role, "content": turn.content[:LONGEST_SHOWN]} for turn in conversation.turns]
+    return {"line": conversation.line, "turns": turns, "text": conversation.text[:LONGEST_SHOWN]}
+
+
+def _mean(values: Sequence[int]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, int | float | str) else str(value)

@@ -1,0 +1,107 @@
+"""What a model folder says about tokens and chat: tokenizer.json, tokenizer_config.json, the chat template, end tokens.
+
+Only JSON and Jinja text are read; a tokenizer that exists only as Python code or a pickle is not supported.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xiaozao.errors import ArtefactError, NotFound, UnsupportedModel
+
+SIZE_LIMIT = 200_000_000  # bytes; the largest known tokenizer.json has 35 million
+TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+
+
+@dataclass(frozen=True)
+class ChatFiles:
+    """The parts of a model folder that ChatTokenizer is made of. `template` is None where the model has none.
+
+    `add_bos` is None where nobody says; `rows` is the number of embedding rows, None where there is no config.json.
+    """
+
+    folder: Path
+    tokenizer_json: str
+    template: str | None
+    tokens: dict[str, str]
+    eos_ids: frozenset[int]
+    bos_id: int | None
+    add_bos: bool | None
+    rows: int | None
+
+
+def read_chat_files(folder: Path) -> ChatFiles:
+    """Read them. Raises NotFound (no folder), UnsupportedModel (no tokenizer.json), ArtefactError (damaged)."""
+    if not folder.is_dir():
+        raise NotFound("model_folder", folder=folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise UnsupportedModel("no_tokenizer", folder=folder)
+    settings = _read(folder / "tokenizer_config.json")
+    config, generation = _read(folder / "config.json"), _read(folder / "generation_config.json")
+    inner = config.get("text_config")
+    places = [generation, config, *([inner] if isinstance(inner, dict) else [])]
+    ends = [end for one in places for end in _ids(one.get("eos_token_id"))]
+    starts = [start for one in places for start in _ids(one.get("bos_token_id"))]
+    rows = [count for one in places for count in _ids(one.get("vocab_size"))]
+    add_bos = settings.get("add_bos_token")
+    return ChatFiles(
+        folder=folder,
+        tokenizer_json=_text(folder / "tokenizer.json"),
+        template=_template(folder, settings),
+        tokens=_tokens(_read(folder / "special_tokens_map.json")) | _tokens(settings),
+        eos_ids=frozenset(ends),
+        bos_id=next(iter(starts), None),
+        add_bos=add_bos if isinstance(add_bos, bool) else None,
+        rows=next(iter(rows), None),
+    )
+
+
+def _template(folder: Path, settings: dict[str, Any]) -> str | None:
+    """chat_template.jinja, else chat_template.json, else the one in tokenizer_config.json ("default" of several)."""
+    if (folder / "chat_template.jinja").is_file():
+        return _text(folder / "chat_template.jinja")
+    found = _read(folder / "chat_template.json").get("chat_template", settings.get("chat_template"))
+    if isinstance(found, list):
+        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
+        found = named.get("default", next(iter(named.values()), None))
+    return found if isinstance(found, str) and found.strip() else None
+
+
+def _tokens(settings: dict[str, Any]) -> dict[str, str]:
+    """A token is written as text or as an object with its `content`."""
+    found = {}
+    for name in TOKENS:
+        value = settings.get(name)
+        text = value.get("content") if isinstance(value, dict) else value
+        if isinstance(text, str):
+            found[name] = text
+    return found
+
+
+def _ids(value: object) -> list[int]:
+    """An id, or a list of ids; anything else is none."""
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, int) and not isinstance(one, bool) and one >= 0]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where the file is missing."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError("model_file", path=path, detail=error) from None
+    if not isinstance(value, dict):
+        raise ArtefactError("model_file", path=path, detail=type(value).__name__)
+    return value
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > SIZE_LIMIT:
+            raise ArtefactError("model_file", path=path, detail=f"> {SIZE_LIMIT} bytes")
+        return path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise ArtefactError("model_file", path=path, detail=error) from None

@@ -1,0 +1,190 @@
+"""From files to samples: the file to read first.
+
+    DataSpec -> survey  every row is read once: problems, drops, the question and label of each conversation
+             -> choose  a seeded sample of rows, and which of them validate
+             -> write   the chosen ones are read again and become tokens, straight onto the disk
+             -> PreparedData, mapped from a cache folder whose name is the fingerprint of all that went in
+
+Reading twice keeps the memory flat. Every row that was read is accounted for, over both files:
+rows_read == rows_used + rows_validation + the sum of dropped.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from xiaozao.data.cache import Counts, PreparedData, fingerprint_of, open_or_make
+from xiaozao.data.conversations import ConversationFile, read_conversations
+from xiaozao.data.formats import Conversation, Dropped
+from xiaozao.data.samples import Samples, SamplesWriter
+from xiaozao.data.split import choose, hold_out
+from xiaozao.data.survey import OnProgress, Survey, stop_at_problems, survey
+from xiaozao.data.tokens import ChatTokenizer, Encoded
+from xiaozao.errors import DataError, Problem
+from xiaozao.spec.parts import DataSpec
+
+__all__ = ["Counts", "PreparedData", "Samples", "prepare", "read_conversations"]
+
+TRAIN, VALIDATION, NOT_SAMPLED = "train", "validation", "not_sampled"
+
+
+def prepare(spec: DataSpec, model_folder: Path, seed: int, cache: Path, on_progress: OnProgress) -> PreparedData:
+    """The samples of a run, from the cache if the same were made before.
+
+    Raises DataError (rows that cannot be used, listed; nothing left to train), NotFound, UnsupportedModel,
+    EnvironmentProblem. on_progress: stage, done, total.
+    """
+    file = ConversationFile(Path(spec.data), spec)
+    other = None
+    if isinstance(spec.validation, str) and spec.validation != "none":
+        other = ConversationFile(Path(spec.validation), spec)
+    tokenizer = ChatTokenizer.from_folder(model_folder)
+    fingerprint = fingerprint_of(spec, seed, tokenizer.fingerprint, [file, *([other] if other else [])])
+
+    def make(folder: Path) -> Counts:
+        return _Preparation(spec, seed, tokenizer, folder, on_progress).run(file, other)
+
+    return open_or_make(cache / "data" / fingerprint, fingerprint, make)
+
+
+@dataclass
+class _Preparation:
+    """The work on one cache folder."""
+
+    spec: DataSpec
+    seed: int
+    tokenizer: ChatTokenizer
+    folder: Path
+    on_progress: OnProgress
+    dropped: Counter[str] = field(default_factory=Counter)
+    used: Counter[str] = field(default_factory=Counter)
+    untrained: int = 0
+
+    def run(self, file: ConversationFile, other: ConversationFile | None) -> Counts:
+        """Survey, choose, write."""
+        found = self._survey(file, self.spec.stratify)
+        theirs = self._survey(other, None) if other is not None else None
+        parts = self._parts(file, found)
+        self._write(file, found, parts, [TRAIN, *([VALIDATION] if VALIDATION in parts else [])])
+        overlap = 0
+        if other is not None and theirs is not None:
+            self._write(other, theirs, [VALIDATION] * len(theirs.questions), [VALIDATION])
+            asked = set(theirs.questions)
+            trained = zip(found.questions, parts, strict=True)
+            overlap = sum(part == TRAIN and question in asked for question, part in trained)
+        surveys = [found, *([theirs] if theirs else [])]
+        counts = Counts(
+            rows_read=sum(one.rows_read for one in surveys),
+            rows_used=self.used[TRAIN],
+            rows_validation=self.used[VALIDATION],
+            dropped=dict(sorted((sum((one.dropped for one in surveys), Counter()) + self.dropped).items())),
+            problems=tuple(problem for one in surveys for problem in one.problems),
+            overlap=overlap,
+            untrained=self.untrained,
+        )
+        if counts.rows_read != counts.rows_used + counts.rows_validation + sum(counts.dropped.values()):
+            raise AssertionError(f"rows got lost: {counts}")
+        return counts
+
+    def _survey(self, file: ConversationFile, stratify: str | None) -> Survey:
+        found = survey(file, stratify, self.on_progress)
+        if self.spec.bad_rows == "stop":
+            stop_at_problems(file, found)
+        if not found.questions:
+            raise _nothing_left(file, found.rows_read, found.dropped)
+        return found
+
+    def _parts(self, file: ConversationFile, found: Survey) -> list[str]:
+        """For each conversation: TRAIN, VALIDATION or NOT_SAMPLED."""
+        count = len(found.questions)
+        chosen = choose(count, self.spec.rows or count, self.seed, found.labels or None)
+        parts = np.full(count, NOT_SAMPLED, dtype=object)
+        parts[chosen] = TRAIN
+        if isinstance(self.spec.validation, float):
+            held = hold_out([found.questions[index] for index in chosen], self.spec.validation, self.seed)
+            if not held.any():
+                raise DataError("data_too_few", path=file.source.path, rows=len(chosen))
+            parts[chosen[held]] = VALIDATION
+        return [str(part) for part in parts]
+
+    def _write(self, file: ConversationFile, found: Survey, parts: list[str], names: list[str]) -> None:
+        """Read a file again and write the tokens of its chosen conversations."""
+        writers = {name: SamplesWriter(self.folder / name) for name in names}
+        late = Survey(rows_read=found.rows_read)
+        seen = 0
+        try:
+            for conversation in (one for one in file if isinstance(one, Conversation)):
+                if seen == len(parts):
+                    raise DataError("data_changed", path=file.source.path)
+                if seen % max(1, len(parts) // 100) == 0:
+                    self.on_progress("data_tokens", seen, len(parts))
+                if parts[seen] == NOT_SAMPLED:
+                    self.dropped[NOT_SAMPLED] += conversation.rows
+                else:
+                    self._write_one(conversation, parts[seen], writers[parts[seen]], late)
+                seen += 1
+        finally:
+            for writer in writers.values():
+                writer.close()
+        if seen != len(parts):
+            raise DataError("data_changed", path=file.source.path)
+        if self.spec.bad_rows == "stop" or "row_too_long" in late.dropped:
+            stop_at_problems(file, late)
+        found.problems += late.problems
+        self.dropped.update(late.dropped)
+        for name, writer in writers.items():
+            if not len(writer):
+                raise _nothing_left(file, parts.count(name), self.dropped)
+
+    def _write_one(self, conversation: Conversation, part: str, writer: SamplesWriter, late: Survey) -> None:
+        sample = tokenise(self.tokenizer, conversation, self.spec.system)
+        verdict = fit(sample, conversation, self.spec) if isinstance(sample, Encoded) else sample
+        if isinstance(verdict, Problem):
+            late.add_problem(verdict)
+            late.dropped[verdict.key] += conversation.rows - 1
+        elif isinstance(verdict, Dropped):
+            self.dropped[verdict.reason] += verdict.rows
+        else:
+            writer.add(verdict, conversation.line)
+            self.used[part] += conversation.rows
+            self.untrained += verdict.untrained
+
+
+def tokenise(tokenizer: ChatTokenizer, conversation: Conversation, system: str | None) -> Encoded | Problem:
+    """A conversation as tokens, of whatever length, or the reason why its template refuses it.
+
+    Raises DataError where an id has no row in the model's embedding.
+    """
+    try:
+        sample = tokenizer.encode(conversation, system)
+    except DataError as error:
+        return Problem("row_template", {"line": conversation.line, "detail": error.params["detail"]})
+    highest = int(sample.ids.max(initial=0))
+    if highest >= tokenizer.vocab_size:
+        raise DataError("data_vocabulary", line=conversation.line, id=highest, rows=tokenizer.vocab_size)
+    return sample
+
+
+def fit(sample: Encoded, conversation: Conversation, spec: DataSpec) -> Encoded | Dropped | Problem:
+    """The sample in at most spec.length tokens, as spec.truncation says, or why it cannot be used.
+
+    A cut leaves whole tokens. The first token of a sample is never a target, because nothing stands before it.
+    """
+    line, tokens, length = conversation.line, len(sample.ids), spec.length
+    if tokens > length:
+        if spec.truncation == "error":
+            return Problem("row_too_long", {"line": line, "tokens": tokens, "length": length})
+        if spec.truncation == "drop":
+            return Dropped("too_long", line, conversation.rows)
+        kept = slice(length) if spec.truncation == "right" else slice(tokens - length, tokens)
+        targets = sample.targets[kept].copy()
+        targets[0] = False
+        sample = Encoded(sample.ids[kept], targets, sample.untrained)
+    return sample if sample.targets.any() else Dropped("no_target", line, conversation.rows)
+
+
+def _nothing_left(file: ConversationFile, rows: int, dropped: Counter[str]) -> DataError:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common()) or "-"
+    return DataError("data_nothing_left", path=file.source.path, rows=rows, reasons=reasons)

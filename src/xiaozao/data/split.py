@@ -1,0 +1,61 @@
+"""Which rows are taken, and which validate: pure functions of the seed and the rows' order.
+
+A file is often sorted (by intent, by date), so nothing here takes the first or the last rows.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE, SPLIT = 1, 2  # so that one seed draws differently for each purpose
+
+
+def choose(count: int, rows: int, seed: int, labels: Sequence[str] | None = None) -> NDArray[np.int64]:
+    """`rows` of `count` indices, ascending, all of them if there are not more.
+
+    With `labels` (one per index) each label keeps its share: its part is rounded down, and what is left goes to the
+    largest remainders.
+    """
+    if rows >= count:
+        return np.arange(count)
+    random = _random(seed, SAMPLE)
+    if labels is None:
+        return np.sort(random.permutation(count)[:rows])
+    members: dict[str, list[int]] = {}
+    for index, label in enumerate(labels):
+        members.setdefault(label, []).append(index)
+    exact = {label: rows * len(indices) / count for label, indices in members.items()}
+    quota = {label: int(part) for label, part in exact.items()}
+    by_remainder = sorted(exact, key=lambda label: (quota[label] - exact[label], label))
+    for label in by_remainder[: rows - sum(quota.values())]:
+        quota[label] += 1
+    chosen = [random.permutation(members[label])[: quota[label]] for label in sorted(members)]
+    return np.sort(np.concatenate(chosen))
+
+
+def hold_out(groups: Sequence[bytes], share: float, seed: int) -> NDArray[np.bool_]:
+    """True for the rows that validate: about `share` of them, at least one, and at least one is left to train.
+
+    groups: one value per row; rows of one group stay on one side. All False where there is only one group.
+    """
+    members: dict[bytes, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    held = np.zeros(len(groups), dtype=np.bool_)
+    if len(members) < 2:
+        return held
+    wanted = min(max(1, round(share * len(groups))), len(groups) - 1)
+    order = list(members.values())
+    taken = 0
+    for at in _random(seed, SPLIT).permutation(len(order)):
+        if taken + len(order[at]) <= wanted:
+            held[order[at]] = True
+            taken += len(order[at])
+    if not taken:
+        held[min(order, key=len)] = True
+    return held
+
+
+def _random(seed: int, purpose: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, purpose])))

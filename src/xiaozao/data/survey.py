@@ -1,0 +1,88 @@
+"""The first reading of a file: what is in it, what is wrong with it, and what each conversation asks.
+
+Per conversation only a hash of its question and a label stay in memory, so a large file costs little.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from xiaozao.data.conversations import ConversationFile
+from xiaozao.data.formats import Conversation, Dropped
+from xiaozao.errors import DataError, Problem
+
+SHOWN = 20  # problems that are listed; all are counted
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Survey:
+    """What a reading found. `questions` and `labels`: one per usable conversation, in the order of the file."""
+
+    questions: list[bytes] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    rows_read: int = 0
+    rows_usable: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+    problem_count: int = 0
+    fields: Counter[str] = field(default_factory=Counter)
+
+    def add_problem(self, problem: Problem) -> None:
+        """A row that cannot be used: counted under its key, and listed if it is among the first."""
+        self.problem_count += 1
+        self.dropped[problem.key] += 1
+        if len(self.problems) < SHOWN:
+            self.problems.append(problem)
+
+
+def _ignore(conversation: Conversation) -> None:
+    pass
+
+
+def survey(
+    file: ConversationFile, stratify: str | None, on_progress: OnProgress, see: Callable[[Conversation], None] = _ignore
+) -> Survey:
+    """Read a file once; `see` gets every usable conversation. Raises DataError for what spoils the whole file."""
+    found = Survey()
+    for verdict in file.verdicts(_every_percent("data_read", on_progress)):
+        found.rows_read += 1 if isinstance(verdict, Problem) else verdict.rows
+        if isinstance(verdict, Problem):
+            found.add_problem(verdict)
+        elif isinstance(verdict, Dropped):
+            found.dropped[verdict.reason] += verdict.rows
+        else:
+            found.rows_usable += verdict.rows
+            found.questions.append(hashlib.sha256(verdict.question().encode()).digest()[:16])
+            found.fields.update(verdict.labels.keys())
+            if stratify is not None:
+                found.labels.append(verdict.labels.get(stratify, ""))
+            see(verdict)
+    if stratify is not None and found.questions and stratify not in found.fields:
+        known = ", ".join(sorted(found.fields)) or "-"
+        raise DataError("data_stratify", path=file.source.path, field=stratify, fields=known)
+    return found
+
+
+def stop_at_problems(file: ConversationFile, found: Survey) -> None:
+    """Raise DataError that lists the problems, if there are any."""
+    if found.problem_count:
+        raise DataError(
+            "data_rows", found.problems, path=file.source.path, count=found.problem_count,
+            shown=len(found.problems), rows=found.rows_read,
+        )  # fmt: skip
+
+
+def _every_percent(stage: str, on_progress: OnProgress) -> Callable[[int, int], None]:
+    """A listener that passes on at most a hundred calls."""
+    told = -1
+
+    def hear(done: int, total: int) -> None:
+        nonlocal told
+        percent = done * 100 // max(total, 1)
+        if percent > told:
+            told = percent
+            on_progress(stage, done, total)
+
+    return hear

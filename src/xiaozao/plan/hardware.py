@@ -1,0 +1,174 @@
+"""What this machine has: cores, memory, disk, GPUs, and what of it is free right now. No torch, and it never raises."""
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pynvml
+
+FAST_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+CGROUP, PROC = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU; bytes. `compute_capability` is (8, 6), or None where the driver does not say."""
+
+    name: str
+    memory_total: int
+    memory_free: int
+    driver: str
+    compute_capability: tuple[int, int] | None
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it computes in bf16 natively (Ampere and later)."""
+        return self.compute_capability is not None and self.compute_capability >= (8, 0)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The machine, or the share of it that a container is given; bytes."""
+
+    cores: int
+    memory_total: int
+    memory_available: int
+    gpus: tuple[Gpu, ...]
+    fast_bf16: bool
+
+    def disk_free(self, path: Path) -> int:
+        """Free bytes where `path` is or would be."""
+        path = path.absolute()
+        while not path.exists() and path != path.parent:
+            path = path.parent
+        return shutil.disk_usage(path).free
+
+
+def look() -> Hardware:
+    """The machine as it is now."""
+    memory = psutil.virtual_memory()
+    limit, used = memory_limit(CGROUP, PROC)
+    total = min(memory.total, limit)
+    return Hardware(cores(), total, max(0, min(memory.available, total - used)), gpus(), fast_bf16())
+
+
+def cores() -> int:
+    """Cores this process may use: physical ones, by affinity and by the container's quota."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or available
+    return max(1, min(available, physical, cpu_quota(CGROUP, PROC)))
+
+
+def own_cgroup(proc: Path, controller: str = "") -> str:
+    """The path of our control group below its root: of version 2, or of a controller of version 1."""
+    for line in _text(proc).splitlines():
+        _, name, path = line.split(":", 2)
+        if name == controller:
+            return path.strip("/")
+    return ""
+
+
+def memory_limit(root: Path, proc: Path) -> tuple[int, int]:
+    """The smallest limit on the way up from our control group, and what is used of it without what can be dropped.
+
+    Both versions of Linux control groups; (2^63, 0) where there is no limit.
+    """
+    limit, used = 2**63, 0
+    for folder in _upwards(root, own_cgroup(proc)):
+        found = _number(folder / "memory.max")
+        if found is not None and found < limit:
+            limit, used = found, _used(folder, "memory.current", "inactive_file ")
+    for folder in _upwards(root / "memory", own_cgroup(proc, "memory")):
+        found = _number(folder / "memory.limit_in_bytes")
+        if found is not None and found < min(limit, 2**60):  # version 1 writes a huge number for no limit
+            limit, used = found, _used(folder, "memory.usage_in_bytes", "total_inactive_file ")
+    return limit, used
+
+
+def cpu_quota(root: Path, proc: Path) -> int:
+    """Cores that the quotas on the way up leave us, rounded up."""
+    found = 2**31
+    for folder in _upwards(root, own_cgroup(proc)):
+        quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
+        if quota.isdigit() and period.isdigit() and int(period):
+            found = min(found, -(-int(quota) // int(period)))
+    return found
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The NVIDIA GPUs; none where there is no driver or it does not answer."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        driver = _string(pynvml.nvmlSystemGetDriverVersion())
+        return tuple(_gpu(index, driver) for index in range(pynvml.nvmlDeviceGetCount()))
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def driver_cuda() -> tuple[int, int] | None:
+    """The newest CUDA version that the NVIDIA driver can run; None without a driver."""
+    try:
+        pynvml.nvmlInit()
+        version = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return None
+    return version // 1000, version % 1000 // 10
+
+
+def fast_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU multiplies in bf16 faster than in fp32. Windows does not say, which counts as no."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    for line in _text(cpuinfo).splitlines():
+        if line.startswith("flags"):
+            return bool(FAST_BF16_FLAGS & set(line.split()))
+    return False
+
+
+def _gpu(index: int, driver: str) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    try:
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        capability = (int(major), int(minor))
+    except pynvml.NVMLError:
+        capability = None
+    return Gpu(_string(pynvml.nvmlDeviceGetName(handle)), int(memory.total), int(memory.free), driver, capability)
+
+
+def _string(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _upwards(root: Path, group: str) -> list[Path]:
+    """Our control group's folder and all above it; a container sees its own as the root."""
+    folder = root / group
+    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
+
+
+def _used(folder: Path, current: str, droppable: str) -> int:
+    lines = _text(folder / "memory.stat").splitlines()
+    cached = next((int(line.split()[1]) for line in lines if line.startswith(droppable)), 0)
+    return max(0, (_number(folder / current) or 0) - cached)
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

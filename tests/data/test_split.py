@@ -1,0 +1,55 @@
+"""Samples of rows and splits: seeded, fair to labels, and honest about duplicates."""
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xiaozao.data.split import choose, hold_out
+
+
+@given(count=st.integers(1, 200), rows=st.integers(1, 250), seed=st.integers(0, 2**31))
+def test_sample_is_ascending_unique_and_repeatable(count: int, rows: int, seed: int) -> None:
+    first = choose(count, rows, seed)
+    assert len(first) == min(rows, count)
+    assert sorted(set(first.tolist())) == first.tolist()
+    assert np.array_equal(first, choose(count, rows, seed))
+
+
+@given(labels=st.lists(st.sampled_from("abcd"), min_size=1, max_size=200), data=st.data())
+def test_labels_keep_their_shares(labels: list[str], data: st.DataObject) -> None:
+    rows = data.draw(st.integers(1, len(labels)))
+    chosen = choose(len(labels), rows, 0, labels)
+    assert len(chosen) == rows
+    counts = Counter(labels[index] for index in chosen)
+    for label, count in Counter(labels).items():
+        assert abs(counts[label] - rows * count / len(labels)) < 1
+
+
+def test_sample_of_a_sorted_file_is_not_its_beginning() -> None:
+    assert choose(1000, 100, 0).max() > 800
+    assert not np.array_equal(choose(1000, 100, 0), choose(1000, 100, 1))
+
+
+@given(
+    groups=st.lists(st.integers(0, 20), min_size=2, max_size=200),
+    share=st.floats(0.01, 0.99),
+    seed=st.integers(0, 1000),
+)
+def test_hold_out_keeps_groups_together_and_both_sides_filled(groups: list[int], share: float, seed: int) -> None:
+    names = [str(one).encode() for one in groups]
+    held = hold_out(names, share, seed)
+    assert np.array_equal(held, hold_out(names, share, seed))
+    if len(set(names)) < 2:
+        assert not held.any()
+        return
+    assert 0 < held.sum() < len(names)
+    sides = {group: {bool(held[index]) for index, one in enumerate(names) if one == group} for group in set(names)}
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_hold_out_takes_about_the_share_from_everywhere() -> None:
+    held = hold_out([str(index).encode() for index in range(1000)], 0.1, 3)
+    assert held.sum() == 100
+    assert held[:500].sum() > 30 and held[500:].sum() > 30

@@ -1,0 +1,74 @@
+"""The index: migrated once, shared between processes, replaceable."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from xiaozao.errors import EnvironmentProblem
+from xiaozao.store import db
+
+ADD = """
+import sys
+from pathlib import Path
+from xiaozao.store import db
+for number in range(20):
+    db.add(Path(f"/{sys.argv[1]}/{number}"), float(number))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZAO_HOME", str(tmp_path / "家"))
+
+
+def test_a_new_index_is_in_wal_mode_and_at_the_last_migration() -> None:
+    with db.connect() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (db.BUSY_MILLISECONDS,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(db.MIGRATIONS),)
+
+
+def test_several_processes_write_at_once_and_nothing_is_lost() -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", ADD, str(number)]) for number in range(4)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0, 0]
+    assert len(db.paths()) == 80
+
+
+def test_an_index_of_a_newer_version_is_refused_and_left_alone() -> None:
+    db.add(Path("/a"))
+    with closing(sqlite3.connect(db.index_path())) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(EnvironmentProblem) as caught:
+        db.paths()
+    assert "99" in str(caught.value)
+    assert str(len(db.MIGRATIONS)) in caught.value.what("zh-CN")
+    with closing(sqlite3.connect(db.index_path())) as connection:
+        assert connection.execute("SELECT path FROM runs").fetchall() == [("/a",)]
+
+
+def test_a_damaged_index_is_set_aside_and_begun_anew() -> None:
+    db.index_path().parent.mkdir()
+    db.index_path().write_bytes(b"no database at all " * 100)
+    db.add(Path("/a"))
+    assert db.paths() == [Path("/a")]
+    assert db.index_path().with_suffix(".damaged").read_bytes().startswith(b"no database")
+
+
+def test_an_index_that_cannot_be_opened_is_named() -> None:
+    db.index_path().mkdir(parents=True)
+    with pytest.raises(EnvironmentProblem) as caught:
+        db.paths()
+    assert caught.value.exit_code == 9
+    assert "index.db" in caught.value.what("zh-CN")
+
+
+def test_paths_are_found_by_name() -> None:
+    for path in ("/x/a", "/y/a", "/x/b"):
+        db.add(Path(path), 1.0)
+    assert db.paths("a") == [Path("/x/a"), Path("/y/a")]
+    db.remove(Path("/x/a"))
+    assert db.paths("a") == [Path("/y/a")]

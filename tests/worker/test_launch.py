@@ -1,0 +1,61 @@
+"""How a worker is started: a constant command line and an environment by allow-list."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from xiaozao.store.files import RunFolder
+from xiaozao.worker.launch import SETTINGS, command, environment, start
+
+HOSTILE = {"LD_PRELOAD": "x", "PYTHONPATH": "x", "PYTHONSTARTUP": "x", "AWS_SECRET_ACCESS_KEY": "x", "PYTHONHOME": "x"}
+WANTED = {
+    "PATH": "p", "HOME": "h", "HF_TOKEN": "t", "HF_ENDPOINT": "e", "ZAO_HOME": "z", "LC_ALL": "C",
+    "SystemRoot": "C:\\Windows", "PIP_INDEX_URL": "u", "HTTPS_PROXY": "q",
+    "no_proxy": "n", "SSL_CERT_FILE": "s", "REQUESTS_CA_BUNDLE": "r",
+    "MODELSCOPE_CACHE": "m", "CUDA_VISIBLE_DEVICES": "0", "OMP_NUM_THREADS": "2", "XDG_CACHE_HOME": "x", "TMPDIR": "d",
+    "https_proxy": "q", "LANG": "zh_CN.UTF-8",
+}  # fmt: skip
+
+
+def test_the_worker_gets_what_it_needs_and_nothing_else() -> None:
+    found = environment({**HOSTILE, **WANTED, "EDITOR": "vi"})
+    assert {name: value for name, value in found.items() if name not in dict(SETTINGS)} == WANTED
+
+
+def test_our_settings_win_over_the_users() -> None:
+    assert environment({"HF_HUB_DISABLE_TELEMETRY": "0"})["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+def test_only_the_folder_stands_on_the_command_line(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a; rm -rf $(x) --flag")
+    assert command(folder) == [sys.executable, "-P", "-m", "xiaozao.worker.main", str(folder.path)]
+
+
+PROBE = """
+import json, os, sys
+json.dump({"env": dict(os.environ), "argv": sys.argv[1:], "session": os.getsid(0),
+           "path": sys.path, "stdin": sys.stdin.read()}, open(os.path.join(sys.argv[1], "probe.json"), "w"))
+print("said by a library")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sessions are POSIX; the flags of Windows are data above")
+def test_a_started_process_is_detached_and_writes_to_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path / "运行 1")
+    folder.path.mkdir()
+    package = tmp_path / "elsewhere"
+    package.mkdir()
+    probe = package / "probe.py"
+    probe.write_text(PROBE, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "evil"))
+    assert start([sys.executable, "-P", str(probe), str(folder.path)], folder).wait(60) == 0
+    seen = json.loads((folder.path / "probe.json").read_text())
+    assert seen["session"] != os.getsid(0)
+    assert seen["argv"] == [str(folder.path)]
+    assert seen["stdin"] == ""
+    assert "PYTHONPATH" not in seen["env"]
+    assert str(tmp_path / "evil") not in seen["path"]
+    assert folder.log.read_text(encoding="utf-8") == "said by a library\n"

@@ -38,7 +38,9 @@ docs: $(READY) ## write the pages of docs/ that are made from the code
 	$(BIN)/python scripts/make_docs.py
 
 bench: $(READY) ## the measurements of bench/, full size
-	@for script in bench/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in bench/[a-z]*.py; do \
+		echo "$$script"; $(BIN)/python -m "bench.$$(basename "$$script" .py)" || exit 1; \
+	done
 
 clean: ## remove the environment and what tools leave behind; runs and models stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -27,7 +27,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data is tokens. rows_read = rows_used + sum(dropped), per file."""
+    """The data is tokens. rows_read = rows_used + rows_validation + sum(dropped), over both files together."""
 
     rows_read: int
     rows_used: int

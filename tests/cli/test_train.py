@@ -173,6 +173,8 @@ def test_a_worker_of_another_command_that_vanished_is_told(tmp_path: Path) -> No
 def test_the_end_of_a_large_log_of_any_bytes_is_read(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     assert log_tail(log) == []
-    log.write_bytes(b"\xff\x00" * 50_000 + b"\n\n" + "结尾\n".encode())
+    log.write_bytes(
+        b"\xff\x00" * 50_000 + b"\n\n" + "结尾\nLoading:  53%|███  | 1/2\rLoading: 100%|███| 2/2\n".encode()
+    )
     assert log_tail(log)[-1] == "结尾"
     assert len(log_tail(log)) <= 8

@@ -163,8 +163,15 @@ def test_ids_beyond_the_embedding_are_refused(tmp_path: Path) -> None:
 
 
 def test_chat_log_counts_messages(tmp_path: Path, model: Path) -> None:
-    lines = ["time,sender,text", "2024-03-05 14:00,Ann,hi", "2024-03-05 14:00,Ann,there", "2024-03-05 14:01,support,yes",
-             "2024-03-05 14:02,Ann,[image]", "2024-03-05 19:00,Ann,hm", "2024-03-05 19:01,support,what?"]  # fmt: skip
+    lines = [
+        "time,sender,text",
+        "2024-03-05 14:00,Ann,hi",
+        "2024-03-05 14:00,Ann,there",
+        "2024-03-05 14:01,support,yes",
+        "2024-03-05 14:02,Ann,[image]",
+        "2024-03-05 19:00,Ann,hm",
+        "2024-03-05 19:01,support,what?",
+    ]
     (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
     data = run(tmp_path / "a.csv", model, validation="none")
     assert (data.counts.rows_read, data.counts.rows_used, len(data.train)) == (6, 5, 2)
@@ -252,7 +259,7 @@ def test_every_row_read_is_used_or_dropped_with_a_reason(
     tmp_path_factory: pytest.TempPathFactory, model: Path, rows: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("conserve")
-    options = {
+    options: dict[str, Any] = {
         "validation": data.draw(st.sampled_from(["none", 0.2, 0.5])),
         "rows": data.draw(st.sampled_from([None, 1, 5])),
         "truncation": data.draw(st.sampled_from(["drop", "left", "right"])),

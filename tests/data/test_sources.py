@@ -217,3 +217,11 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
     tracemalloc.stop()
     assert count >= 20_000
     assert peak < 12_000_000
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_text_and_tables_from_windows_read_the_same(tmp_path: Path, name: str, mark: bytes) -> None:
+    (tmp_path / name).write_bytes(b'question,answer\na,"b\nc"\n')
+    (tmp_path / f"w{name}").write_bytes(mark + b'question,answer\r\na,"b\r\nc"\r\n')
+    assert values(tmp_path / f"w{name}") == values(tmp_path / name)

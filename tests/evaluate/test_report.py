@@ -126,6 +126,21 @@ def test_the_page_says_so_when_it_may_be_chance() -> None:
     assert "The difference may be chance (p = 0.500); 3 questions cannot tell." in text
 
 
+def test_what_is_proven_for_one_measure_is_not_claimed_for_the_other() -> None:
+    base = tuple(Answer("q", ticket("high"), "no") for _ in range(12))
+    tuned = tuple(Answer("q", ticket("high"), ticket("low")) for _ in range(12))
+    text = Page(render(dataclasses.replace(facts(), base=Side(base), tuned=Side(tuned)), "en")).text
+    assert "The gain in “Valid JSON answers” is more than chance (p < 0.001); the other difference may be" in text
+    assert "= unchanged" in text
+
+
+def test_a_worse_model_is_called_worse() -> None:
+    good = facts(20)
+    text = Page(render(dataclasses.replace(good, base=good.tuned, tuned=good.base), "en")).text
+    assert "Valid JSON answers fell from 20 of 20 to 0 of 20." in text
+    assert "The tuned model is worse, by more than chance" in text
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_nothing_from_users_or_models_becomes_markup(tmp_path: Path, language: Language) -> None:
     html_path, json_path = write_report(tmp_path, language, facts(evil=EVIL))

@@ -104,7 +104,7 @@ def test_random_damage_is_refused_or_harmless_and_bounded(tmp_path: Path) -> Non
     whole = gguf_bytes((ARCHITECTURE, pair("t", 9, array(8, 2, string("a") + string("b"))), pair("n", 10, U64(5))))
     before = psutil.Process().memory_info().rss
     refused = 0
-    for _ in range(1500):
+    for _ in range(400):
         damaged = bytearray(whole)
         for _ in range(draw.randint(1, 4)):
             damaged[draw.randrange(len(whole) - 32)] = draw.choice([0, 1, 127, 128, 255, draw.randrange(256)])
@@ -112,7 +112,7 @@ def test_random_damage_is_refused_or_harmless_and_bounded(tmp_path: Path) -> Non
             read_gguf(written(tmp_path, bytes(damaged)))
         except ArtefactError:
             refused += 1
-    assert refused > 1000
+    assert refused > 250
     assert psutil.Process().memory_info().rss - before < 64 * 2**20
 
 

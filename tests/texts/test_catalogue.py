@@ -24,6 +24,9 @@ PREFIXES = {
     **dict.fromkeys(("say", "_say", "note", "confirm"), ""),
 }
 
+# Modules whose own method `say` puts a prefix before the key.
+OWN_PREFIXES = {"evaluate/page.py": "report."}
+
 
 def placeholders(text: str) -> set[str]:
     """The names in braces."""
@@ -60,8 +63,9 @@ def uses() -> Iterator[tuple[str, str, set[str] | None]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                own = OWN_PREFIXES.get(path.relative_to(SOURCE).as_posix(), "") if name == "say" else ""
                 for literal in _literals(node.args[0]) if name in PREFIXES else ():
-                    yield f"{path.relative_to(SOURCE)}:{node.lineno}", PREFIXES[name] + literal, _given(node)
+                    yield f"{path.relative_to(SOURCE)}:{node.lineno}", own + PREFIXES[name] + literal, _given(node)
             if isinstance(node, ast.keyword) and node.arg in ("help", "key") and isinstance(node.value, ast.Constant):
                 if str(node.value.value).startswith("cli."):
                     yield f"{path.relative_to(SOURCE)}:{node.value.lineno}", str(node.value.value), None

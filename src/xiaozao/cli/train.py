@@ -7,6 +7,7 @@ the worker finishes its step, saves, and ends; a second one kills it. `--resume`
 and continues one that is not.
 """
 
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ LEAVE_SECONDS = 5.0
 KILLED = (-9, 137)
 BUSY = 10
 LOG_LINES = 8
+PROGRESS_BAR = re.compile(r"\d+%\|.*\|")
 
 
 @dataclass(frozen=True)
@@ -184,13 +186,14 @@ def died(worker: Worker) -> XiaozaoError:
 
 
 def log_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
-    """The last lines of a log, without reading all of it."""
+    """The last lines of a log but for progress bars, without reading all of it."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 8192))
-            return [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()][-lines:]
+            text = file.read().decode("utf-8", "replace")
     except OSError:
         return []
+    return [line for line in text.splitlines() if line.strip() and not PROGRESS_BAR.search(line)][-lines:]
 
 
 def _flag(name: str, key: str) -> click.Option:

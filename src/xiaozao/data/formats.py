@@ -22,28 +22,17 @@ from typing import Any
 
 from xiaozao.data.rows import Row
 from xiaozao.data.strictjson import kind_of
+from xiaozao.data.turns import BadField, Turn, parse_turn
 from xiaozao.errors import Problem
 
-ROLES = {
-    **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "function_call"), "assistant"),
-    **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response"), "tool"),
-}
+__all__ = ["Conversation", "Dropped", "Turn", "Verdict", "format_of", "parse_row"]
+
 DIALOGUES = ("messages", "conversations", "conversation", "dialogue")
 QUESTIONS = ("prompt", "question", "query", "instruction", "问题", "提问", "问")
 ANSWERS = ("completion", "response", "answer", "output", "答案", "回答", "回复", "答")
 TEXTS = ("text", "文本")
 LABEL_LENGTH = 200
 DIALOGUE = "dialogue"  # a list of turns without a turn that would tell its style
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One message. `role` is system, user, assistant or tool."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True)
@@ -78,15 +67,6 @@ class Dropped:
 Verdict = Conversation | Dropped | Problem
 
 
-class _BadField(Exception):
-    """What is wrong with a row: `problem.<key>`, the field, and parameters."""
-
-    def __init__(self, key: str, where: str, **params: object) -> None:
-        super().__init__(key)
-        self.key = key
-        self.params = {"field": where, **params}
-
-
 class _NothingToLearn(Exception):
     pass
 
@@ -112,7 +92,7 @@ def parse_row(row: Row, format: str) -> Verdict:
     try:
         used, turns, text = FORMATS[format](fields)
         turns = _checked(turns) if not text else ()
-    except _BadField as bad:
+    except BadField as bad:
         return Problem(bad.key, {"line": row.line, **bad.params})
     except _NothingToLearn as nothing:
         return Dropped(str(nothing), row.line)
@@ -146,10 +126,10 @@ def _dialogue(fields: Mapping[str, Any], role: str, content: str) -> Parsed:
     name = next((name for name in DIALOGUES if name in fields), "")
     turns = fields.get(name)
     if not isinstance(turns, list):
-        raise _BadField("row_no_field", DIALOGUES[0], fields=", ".join(fields))
+        raise BadField("row_no_field", DIALOGUES[0], fields=", ".join(fields))
     if not turns:
-        raise _BadField("row_no_turns", name)
-    parsed = [_turn(turn, f"{name}[{index}]", role, content) for index, turn in enumerate(turns)]
+        raise BadField("row_no_turns", name)
+    parsed = [parse_turn(turn, f"{name}[{index}]", role, content) for index, turn in enumerate(turns)]
     return {name, "system", "tools"}, (*_system(fields), *parsed), ""
 
 
@@ -165,7 +145,7 @@ def _alpaca(fields: Mapping[str, Any]) -> Parsed:
     asked, answer = _pair(fields, "instruction", "output")
     more = fields.get("input")
     if more is not None and not isinstance(more, str):
-        raise _BadField("row_not_text", "input", found=kind_of(more))
+        raise BadField("row_not_text", "input", found=kind_of(more))
     question = f"{asked}\n{more}" if more and more.strip() else asked
     turns = (*_system(fields), *_history(fields), Turn("user", question), Turn("assistant", answer))
     return {"instruction", "input", "output", "system", "tools", "history"}, turns, ""
@@ -175,7 +155,7 @@ def _prompt(fields: Mapping[str, Any]) -> Parsed:
     names = _named(fields, QUESTIONS), _named(fields, ANSWERS)
     for name, wanted in zip(names, (QUESTIONS[0], ANSWERS[0]), strict=True):
         if not name:
-            raise _BadField("row_no_field", wanted, fields=", ".join(fields))
+            raise BadField("row_no_field", wanted, fields=", ".join(fields))
     asked, answer = _pair(fields, *names)
     turns = (*_system(fields), *_history(fields), Turn("user", asked), Turn("assistant", answer))
     return {*names, "system", "tools", "history"}, turns, ""
@@ -184,17 +164,17 @@ def _prompt(fields: Mapping[str, Any]) -> Parsed:
 def _text(fields: Mapping[str, Any]) -> Parsed:
     name = _named(fields, TEXTS)
     if not name:
-        raise _BadField("row_no_field", TEXTS[0], fields=", ".join(fields))
+        raise BadField("row_no_field", TEXTS[0], fields=", ".join(fields))
     value = fields[name]
     if not isinstance(value, str):
-        raise _BadField("row_not_text", name, found=kind_of(value))
+        raise BadField("row_not_text", name, found=kind_of(value))
     if not value.strip():
         raise _NothingToLearn("empty_text")
     return {name}, (), value
 
 
 def _preference(fields: Mapping[str, Any]) -> Parsed:
-    raise _BadField("row_preference", "chosen")
+    raise BadField("row_preference", "chosen")
 
 
 FORMATS: dict[str, Callable[[Mapping[str, Any]], Parsed]] = {
@@ -208,62 +188,6 @@ FORMATS: dict[str, Callable[[Mapping[str, Any]], Parsed]] = {
 }
 
 
-def _turn(turn: Any, where: str, role_key: str, content_key: str) -> Turn:
-    if not isinstance(turn, dict):
-        raise _BadField("row_not_a_turn", where, found=kind_of(turn))
-    names = {name.lower(): value for name, value in turn.items()}
-    role = names.get(role_key)
-    if not isinstance(role, str):
-        raise _BadField("row_no_field", f"{where}.{role_key}", fields=", ".join(turn))
-    known = ROLES.get(role.strip().lower())
-    if known is None:
-        raise _BadField("row_role", f"{where}.{role_key}", found=role[:60], allowed="system, user, assistant, tool")
-    return Turn(known, _content(names, f"{where}.{content_key}", content_key, known))
-
-
-def _content(turn: Mapping[str, Any], where: str, key: str, role: str) -> str:
-    value = turn.get(key)
-    if isinstance(value, list):
-        value = _joined(value, where)
-    calls = turn.get("tool_calls")
-    if role == "assistant" and isinstance(calls, list) and calls:
-        value = "\n".join(filter(None, [value or "", *(_call(call) for call in calls)]))
-    if value is None and (role == "assistant" or key in turn):
-        value = ""  # null: judged with the empty ones
-    if not isinstance(value, str):
-        key_found = kind_of(value) if key in turn else "nothing"
-        raise _BadField("row_not_text", where, found=key_found)
-    if role == "user" and not value.strip():
-        raise _BadField("row_empty", where)
-    return value
-
-
-def _joined(parts: list[Any], where: str) -> str:
-    texts = []
-    for index, part in enumerate(parts):
-        is_text = isinstance(part, dict) and part.get("type", "text") == "text"
-        text = part.get("text") if is_text else part
-        if not isinstance(text, str):
-            raise _BadField("row_not_text", f"{where}[{index}]", found=_part_kind(part))
-        texts.append(text)
-    return "".join(texts)
-
-
-def _part_kind(part: Any) -> str:
-    return str(part.get("type")) if isinstance(part, dict) else kind_of(part)
-
-
-def _call(call: Any) -> str:
-    """An OpenAI tool call as the JSON that ShareGPT files hold in their function_call turns."""
-    function = call.get("function", call) if isinstance(call, dict) else call
-    if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-        try:
-            function = {**function, "arguments": json.loads(function["arguments"])}
-        except ValueError:
-            pass  # arguments that are no JSON stay the text they are
-    return json.dumps(function, ensure_ascii=False)
-
-
 def _pair(fields: Mapping[str, Any], question: str, answer: str) -> tuple[str, str]:
     texts = []
     for name in (question, answer):
@@ -271,10 +195,10 @@ def _pair(fields: Mapping[str, Any], question: str, answer: str) -> tuple[str, s
         if value is None and name in fields:
             value = ""
         if not isinstance(value, str):
-            raise _BadField("row_not_text", name, found=kind_of(value) if name in fields else "nothing")
+            raise BadField("row_not_text", name, found=kind_of(value) if name in fields else "nothing")
         texts.append(value)
     if not texts[0].strip():
-        raise _BadField("row_empty", question)
+        raise BadField("row_empty", question)
     return texts[0], texts[1]
 
 
@@ -282,7 +206,7 @@ def _system(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
     """The system text beside the turns, with the tools that may be called."""
     system, tools = fields.get("system"), fields.get("tools")
     if system is not None and not isinstance(system, str):
-        raise _BadField("row_not_text", "system", found=kind_of(system))
+        raise BadField("row_not_text", "system", found=kind_of(system))
     if isinstance(tools, list | dict) and tools:
         tools = json.dumps(tools, ensure_ascii=False)
     named = f"Tools:\n{tools}" if isinstance(tools, str) and tools.strip() not in ("", "[]") else ""
@@ -295,7 +219,7 @@ def _history(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     for index, one in enumerate(fields.get("history") or []):
         if not (isinstance(one, list) and len(one) == 2 and all(isinstance(text, str) for text in one)):
-            raise _BadField("row_history", f"history[{index}]")
+            raise BadField("row_history", f"history[{index}]")
         turns += [Turn("user", one[0]), Turn("assistant", one[1])]
     return tuple(turns)
 
@@ -307,9 +231,9 @@ def _checked(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
         turns = (Turn("system", f"{turns[1].content}\n\n{turns[0].content}"), *turns[2:])
     spoken = [turn.role for turn in turns if turn.role != "system"]
     if not spoken:
-        raise _BadField("row_only_system", "role")
+        raise BadField("row_only_system", "role")
     if spoken[0] == "assistant":
-        raise _BadField("row_assistant_first", "role")
+        raise BadField("row_assistant_first", "role")
     if "assistant" not in spoken:
         raise _NothingToLearn("no_answer")
     while turns[-1].role != "assistant":

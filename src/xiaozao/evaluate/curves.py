@@ -52,8 +52,8 @@ class History:
         return next((one for one in reversed(self.evaluations) if one.best), None)
 
     def smoothed(self) -> list[float]:
-        """The training loss, smoothed over about a fifteenth of the run, at least 3 and at most 50 steps."""
-        return smooth([one.loss for one in self.steps], span=min(50.0, max(3.0, len(self.steps) / 15)))
+        """The training loss, smoothed over about a fifteenth of the run, at most 50 steps."""
+        return smooth([one.loss for one in self.steps], span=min(50.0, max(1.0, len(self.steps) / 15)))
 
 
 def collect(events: Iterable[Event]) -> History:

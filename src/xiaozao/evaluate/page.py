@@ -14,11 +14,12 @@ from jinja2 import StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup
 
-from xiaozao.evaluate.compare import Comparison, Pair, choose, compare
+from xiaozao.evaluate.compare import Change, Comparison, Pair, choose, compare
 from xiaozao.evaluate.contract import Answer, Contract, Verdict, read_object
 from xiaozao.evaluate.curves import inline_svg
 from xiaozao.evaluate.facts import ReportFacts, Side
 from xiaozao.evaluate.statistics import Interval, wilson
+from xiaozao.spec.plan import PARTS
 from xiaozao.texts.catalogue import Language, say
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -118,20 +119,33 @@ def render(facts: ReportFacts, language: Language) -> str:
         facts=facts,
         found=found,
         headline=headline(facts, found, words),
-        measures=[(change, Cell(change.before, found.n), Cell(change.after, found.n)) for change in found.changes]
-        if found.n
-        else [],
-        fields=[(name, Cell(found.base.fields[name], found.n), Cell(found.tuned.fields[name], found.n))
-                for name in found.contract.fields],
+        measures=measures(found, words),
+        fields=fields(found),
         losses=[(name, getattr(facts.base, name), getattr(facts.tuned, name)) for name in ("loss", "validation_loss")],
         shown=[(pair, panes(pair, found.contract, words)) for pair in shown],
         shown_misses=sum(not pair.tuned_verdict.exact for pair in shown),
+        parts=[(part, facts.predicted_parts[part]) for part in PARTS if part in facts.predicted_parts],
         memory=memory_sentence(facts, words),
         note=words.say("measures.note" if found.contract.is_json else "measures.note_text"),
         scale=max(facts.predicted_peak_bytes, facts.peak_rss_bytes, 1),
         settings={name: show_setting(value) for name, value in facts.settings.items()},
         curve=Markup(inline_svg(facts.curve.read_text(encoding="utf-8"))) if facts.curve else None,
-    )  # fmt: skip
+    )
+
+
+def measures(found: Comparison, words: Words) -> list[tuple[Change, str, Cell, Cell]]:
+    """The tested measures with their names, before and after; none without questions."""
+    return [
+        (one, measure_name(one.measure, found.contract, words), Cell(one.before, found.n), Cell(one.after, found.n))
+        for one in found.changes
+        if found.n
+    ]
+
+
+def fields(found: Comparison) -> list[tuple[str, Cell, Cell]]:
+    """How often each field was right, before and after."""
+    base, tuned = found.base.fields, found.tuned.fields
+    return [(name, Cell(base[name], found.n), Cell(tuned[name], found.n)) for name in found.contract.fields]
 
 
 def headline(facts: ReportFacts, found: Comparison, words: Words) -> str:
@@ -144,9 +158,7 @@ def headline(facts: ReportFacts, found: Comparison, words: Words) -> str:
         measure = measure_name(change.measure, found.contract, words)
         said.append(words.say(f"headline.{direction}", measure=measure, before=change.before, after=change.after,
                               n=found.n))  # fmt: skip
-    relevant = [change.p_adjusted for change in found.changes if change.outcome == found.outcome]
-    p = min(relevant or [change.p_adjusted for change in found.changes])
-    said.append(words.say(f"headline.{found.outcome}", p=words.p(p), n=found.n))
+    said.append(_verdict_sentence(found, words))
     return ("" if words.language == "zh-CN" else " ").join(said)
 
 
@@ -220,6 +232,16 @@ def _lines(given: Mapping[str, object], right: Mapping[str, bool], words: Words)
     ]
     return (*found, *(Line(name, clip(show_value(value), words), False) for name, value in given.items()
                       if name not in right))  # fmt: skip
+
+
+def _verdict_sentence(found: Comparison, words: Words) -> str:
+    """Whether it is more than chance; where that holds for one measure only, for which."""
+    proven = [change for change in found.changes if change.outcome == found.outcome != "unclear"]
+    p = words.p(min(change.p_adjusted for change in proven or found.changes))
+    if found.outcome in ("better", "worse") and len(proven) < len(found.changes):
+        measure = measure_name(proven[0].measure, found.contract, words)
+        return words.say(f"headline.{found.outcome}_part", measure=measure, p=p)
+    return words.say(f"headline.{found.outcome}", p=p, n=found.n)
 
 
 def _loss_sentence(base: Side, tuned: Side, words: Words) -> str:

@@ -6,10 +6,12 @@ same; `check` proves with numbers that it does, and that packed samples do not s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from xiaozao.errors import UnsupportedModel
@@ -102,6 +104,19 @@ def check(decoder: Decoder) -> Decoder:
         raise UnsupportedModel("logits", model=model.config.model_type, gap=f"{gap:.3g}", bound=bound)
     alone = max(distance(packed, ours), distance(shifted, packed))
     return Decoder(model, decoder.head, decoder.attention, packing=alone < bound)
+
+
+def recompute_blocks(decoder: Decoder) -> int:
+    """Gradient checkpointing: each block keeps its input alone and runs again in backward. Returns how many blocks.
+
+    Raises UnsupportedModel where the decoder has no single list of blocks.
+    """
+    lists = [one for one in decoder.model.base_model.children() if isinstance(one, nn.ModuleList)]
+    if len(lists) != 1:
+        raise UnsupportedModel("no_blocks", model=type(decoder.model).__name__, count=len(lists))
+    for block in lists[0]:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    return len(lists[0])
 
 
 def run(decoder: Decoder, segments: Sequence[Tensor]) -> Tensor:

@@ -111,11 +111,11 @@ def _run_conversion(path: Path, folder: Path, on_progress: OnProgress) -> None:
         process.kill()
         process.wait()
     if process.returncode:
-        raise _conversion_error(path, process.returncode, out, err)
+        raise conversion_error(path, process.returncode, out, err)
     on_progress("convert", total, total)
 
 
-def _conversion_error(path: Path, code: int, out: str, err: str) -> XiaozaoError:
+def conversion_error(path: Path, code: int, out: str, err: str) -> XiaozaoError:
     """The error that the other process printed, or what its end means."""
     kinds = {kind.__name__: kind for kind in (ArtefactError, UnsupportedModel, EnvironmentProblem, NotFound)}
     try:

@@ -43,11 +43,17 @@ DIGEST = re.compile(r"[0-9a-f]{40,64}")
 
 
 def hf_cached(name: str, revision: str | None) -> Path | None:
-    """The snapshot in the Hugging Face cache, without a connection."""
+    """The snapshot in the Hugging Face cache, perhaps only parts of it, without a connection."""
     try:
-        return Path(snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=ALLOW))
-    except (LocalEntryNotFoundError, HFValidationError):
+        folder = snapshot_download(
+            name, revision=revision, local_files_only=True, allow_patterns=ALLOW, ignore_patterns=IGNORE
+        )
+    except LocalEntryNotFoundError as error:
+        partial = getattr(error, "snapshot_path", None)  # newer clients name what is there
+        return Path(partial) if partial else None
+    except HFValidationError:
         return None
+    return Path(folder)
 
 
 def hf_download(name: str, revision: str | None, on_progress: OnProgress, seconds: float = METADATA_SECONDS) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.models.blocks import Decoder, check, view
@@ -32,6 +33,7 @@ def load(folder: Path, weights: torch.dtype, device: torch.device, attention: st
 def load_model(folder: Path, weights: torch.dtype, device: torch.device) -> PreTrainedModel:
     """The transformers model alone."""
     check_folder(folder)
+    disable_progress_bar()
     values = dict(read_config(folder).values)
     kind = values.pop("model_type", "")
     try:

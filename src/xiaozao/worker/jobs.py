@@ -17,7 +17,7 @@ from xiaozao.evaluate.curves import draw_curve, write_metrics
 from xiaozao.events import Ended, Event, Loaded, Noticed, Planned, Prepared, Progress, Started
 from xiaozao.models import checkpoint
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
-from xiaozao.models.blocks import Decoder
+from xiaozao.models.blocks import Decoder, recompute_blocks
 from xiaozao.models.config import read_config
 from xiaozao.models.linear import adapt, adapters, matching
 from xiaozao.models.load import DTYPES, device_of, load, weights_hash
@@ -126,8 +126,7 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
         names = matching(decoder.model, decoder.head.linear, spec.method.targets)
         adapt(decoder.model, names, spec.method.rank, spec.method.alpha or 0.0, spec.train.seed)
     if spec.train.checkpointing == "block":
-        decoder.model.gradient_checkpointing_enable({"use_reentrant": False})
-        decoder.model.enable_input_require_grads()
+        recompute_blocks(decoder)
     trainable = sum(one.numel() for one in decoder.trainable().values())
     everything = sum(one.numel() for one in decoder.model.parameters())
     emit(

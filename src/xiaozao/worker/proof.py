@@ -64,10 +64,11 @@ class Exam:
             update={"data": spec.evaluate.questions, "validation": "none", "rows": None, "stratify": None}
         )
         held_out = prepare(part, model.path, spec.train.seed, cache(), lambda stage, done, total: None)
+        kept = set(held_out.train.lines.tolist())  # the same questions for the loss and for the answers
         questions = tuple(
             Question(tuple(one.turns[:-1]), one.turns[-1].content)
             for one in read_conversations(part)
-            if one.turns and one.turns[-1].role == "assistant"
+            if one.line in kept and one.turns and one.turns[-1].role == "assistant"
         )
         tokenizer = ChatTokenizer.from_folder(model.path)
         return cls(questions, held_out.train, tokenizer, decoder, spec.evaluate.answer_tokens, on_event)

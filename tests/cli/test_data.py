@@ -1,0 +1,74 @@
+"""`zao data check`: a report for people, a document for programs, exit 3 where training would stop."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from xiaozao.cli.main import run
+from xiaozao.texts.catalogue import LANGUAGES
+
+GOOD = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello there"}]}
+BAD = {"messages": [{"role": "user", "content": "hi"}, {"role": "robot", "content": "hello"}]}
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZAO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ZAO_LANG", "en")
+
+
+def _file(path: Path, *rows: object) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_good_file_is_described(
+    language: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAO_LANG", language)
+    assert run(["data", "check", _file(tmp_path / "数据.jsonl", GOOD, GOOD, GOOD)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("✔")
+    for word in ("数据.jsonl", "messages", "utf-8", "3", "hello there"):
+        assert word in said
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_problem_is_listed_with_its_row(
+    language: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAO_LANG", language)
+    assert run(["data", "check", _file(tmp_path / "d.jsonl", GOOD, BAD, *[GOOD] * 5, BAD)]) == 3
+    said = capsys.readouterr().out
+    assert said.startswith("✖")
+    problems = [line for line in said.splitlines() if line.startswith("  - ")]
+    assert len(problems) == 2
+    assert "2" in problems[0]
+    assert "8" in problems[1]
+    assert "robot" in problems[1]
+
+
+def test_many_problems_are_counted_and_not_all_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "check", _file(tmp_path / "d.jsonl", GOOD, *[BAD] * 40)]) == 3
+    said = capsys.readouterr().out
+    assert said.count("  - ") == 20
+    assert "and 20 more" in said
+    assert "40 problem(s)" in said
+
+
+def test_a_program_gets_the_whole_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = _file(tmp_path / "d.jsonl", GOOD, BAD)
+    assert run(["data", "check", file, "bad_rows=drop", "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema_version"], document["ok"], document["problem_count"]) == (1, False, 1)
+    assert document["rows_read"] == document["rows_used"] + sum(document["dropped"].values()) == 2
+    assert document["problems"][0]["line"] == 2
+
+
+def test_a_missing_file_and_a_wrong_option_are_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "check", str(tmp_path / "none.jsonl")]) == 8
+    assert "none.jsonl" in capsys.readouterr().err
+    assert run(["data", "check", _file(tmp_path / "d.jsonl", GOOD), "lenght=3"]) == 2
+    assert "length" in capsys.readouterr().err

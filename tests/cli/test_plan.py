@@ -1,0 +1,73 @@
+"""`zao plan`: what a run needs, before it starts, and exit 4 where it does not fit."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.toy import toy_folder
+from xiaozao.cli.main import run
+from xiaozao.spec.plan import PARTS
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZAO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ZAO_LANG", "en")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(toy_folder(tmp_path_factory.mktemp("toy")))
+
+
+def test_a_plan_needs_no_data_and_takes_the_model_first(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", model, "rank=8", "length=64", "--budget", "8GB", "--device", "cpu", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema_version"] == 1
+    assert set(document["parts"]) == set(PARTS)
+    assert document["peak_bytes"] == sum(document["parts"].values()) <= document["budget_bytes"] == 8 * 10**9
+    assert (document["verdict"], document["fits"]) == ("fits", True)
+    assert document["options"]["rank"] == 8
+    assert document["peak_bytes"] == max(moment["total"] for moment in document["moments"])
+
+
+def test_a_plan_over_the_budget_is_4_and_is_drawn_all_the_same(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", f"model={model}", "budget=100MB", "device=cpu"]) == 4
+    said = capsys.readouterr()
+    assert said.out.startswith("✖ It does not fit")
+    assert "[" not in said.err
+
+
+def test_options_may_come_from_a_file_before_the_model(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("rank: 2\nlength: 32\nbudget: 8GB\ndevice: cpu\n", encoding="utf-8")
+    assert run(["plan", str(file), model, "length=48", "--json"]) == 0
+    options = json.loads(capsys.readouterr().out)["options"]
+    assert (options["rank"], options["length"], options["model"]) == (2, 48, model)
+
+
+def test_a_dry_run_of_train_is_the_same_plan(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "d.jsonl"
+    data.write_text("{}\n", encoding="utf-8")
+    words = [f"model={model}", "length=64", "budget=8GB", "device=cpu", "--json"]
+    assert run(["plan", *words]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert run(["train", *words, f"data={data}", "--dry-run"]) == 0
+    dry = json.loads(capsys.readouterr().out)
+    assert dry["moments"] == plan["moments"]
+    assert not (tmp_path / "home" / "runs").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["rank=3"], ["one", "two"]])
+def test_a_plan_without_a_model_or_with_two_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", *words]) == 2
+    assert "[USAGE]" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", str(tmp_path / "no model"), "source=local"]) in (3, 8)
+    assert "no model" in capsys.readouterr().err

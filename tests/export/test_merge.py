@@ -1,0 +1,53 @@
+"""The merged model: plain transformers reads it and computes what base + adapter did."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from tests.models.test_adapter import IDS, logits, tuned
+from xiaozao.errors import ArtefactError, UsageError
+from xiaozao.export import merge as room
+from xiaozao.export.merge import merge_adapter
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_transformers_reads_the_merged_model_and_computes_the_same(tmp_path: Path, dtype: torch.dtype) -> None:
+    adapted = logits(tuned(tmp_path))
+    merged = merge_adapter(tmp_path / "model", tmp_path / "adapter", tmp_path / "out", dtype)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert model.dtype == dtype
+    with torch.no_grad():
+        gap = (model(input_ids=IDS[None]).logits[0].float() - adapted).abs().max()
+    assert gap < (1e-4 if dtype == torch.float32 else 0.1)
+    assert merged.gap < room.BOUNDS[dtype] and (tmp_path / "out" / "tokenizer.json").is_file()
+    assert str(tmp_path) not in (tmp_path / "out" / "config.json").read_text()
+
+
+def test_a_full_folder_is_not_overwritten(tmp_path: Path) -> None:
+    tuned(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep me")
+    with pytest.raises(UsageError, match="is not empty"):
+        merge_adapter(tmp_path / "model", tmp_path / "adapter", tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "keep me"
+
+
+def test_a_merge_that_changes_the_answers_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned(tmp_path)
+    write = room.write_model
+
+    def spoiled(model: nn.Module, *rest: object) -> None:
+        with torch.no_grad():
+            next(one for name, one in model.named_parameters() if "q_proj" in name).mul_(-3.0)
+        write(model, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(room, "write_model", spoiled)
+    with pytest.raises(ArtefactError, match="differs from the trained one by"):
+        merge_adapter(tmp_path / "model", tmp_path / "adapter", tmp_path / "out", torch.float32)
+    assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "model"]

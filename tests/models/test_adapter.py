@@ -1,0 +1,86 @@
+"""Adapters on disk: PEFT reads them and computes the same, and what does not fit is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from tests.toy import toy_folder
+from xiaozao.errors import ArtefactError, NotFound
+from xiaozao.models import checkpoint
+from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors, attach
+from xiaozao.models.blocks import Decoder, run
+from xiaozao.models.linear import adapt, adapters, matching
+from xiaozao.models.load import load
+
+CPU = torch.device("cpu")
+IDS = torch.arange(3, 40)
+
+
+def tuned(folder: Path, targets: tuple[str, ...] = ("all-linear",)) -> Decoder:
+    """A toy with an adapter that is not zero, written to folder/adapter."""
+    decoder = load(toy_folder(folder / "model"), torch.float32, CPU)
+    adapt(decoder.model, matching(decoder.model, decoder.head.linear, targets), 4, 8.0, seed=1)
+    for layer in adapters(decoder.model).values():
+        nn.init.normal_(layer.lora_b, std=0.2)
+    layers = adapters(decoder.model)
+    checkpoint.write_folder(
+        folder / "adapter", {WEIGHTS: adapter_tensors(layers)}, {CONFIG: adapter_config(layers, "toy")}
+    )
+    return decoder
+
+
+def logits(decoder: Decoder) -> torch.Tensor:
+    with torch.no_grad():
+        return decoder.head.logits(run(decoder, [IDS]))
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # PEFT asks by the old name
+@pytest.mark.parametrize("targets", [("all-linear",), ("q_proj", "v_proj")])
+def test_peft_loads_the_adapter_and_computes_the_same(tmp_path: Path, targets: tuple[str, ...]) -> None:
+    ours = logits(tuned(tmp_path, targets))
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(base, str(tmp_path / "adapter"))
+    with torch.no_grad():
+        torch.testing.assert_close(ours, theirs(input_ids=IDS[None]).logits[0], rtol=1e-5, atol=1e-5)
+        plain = theirs.get_base_model()
+        with theirs.disable_adapter():
+            assert not torch.allclose(ours, plain(input_ids=IDS[None]).logits[0], atol=1e-3)
+
+
+def test_saved_and_attached_again_it_gives_the_same_bits(tmp_path: Path) -> None:
+    before = tuned(tmp_path)
+    again = load(tmp_path / "model", torch.float32, CPU)
+    attach(again.model, tmp_path / "adapter")
+    assert torch.equal(logits(before), logits(again))
+
+
+def test_the_file_holds_the_trained_tensors_and_nothing_else(tmp_path: Path) -> None:
+    decoder = tuned(tmp_path)
+    stored = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert len(stored) == len(decoder.trainable()) == 28
+    assert all(tensor.dtype == torch.float32 for tensor in stored.values())
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "toy" and str(tmp_path) not in json.dumps(config)
+    assert config["lora_alpha"] / config["r"] == 2.0
+
+
+def test_an_adapter_of_another_shape_or_a_missing_or_broken_one_is_refused(tmp_path: Path) -> None:
+    tuned(tmp_path)
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    stored = load_file(path)
+    name = sorted(stored)[0]
+    save_file({**stored, name: torch.zeros(9, 9)}, path)
+    with pytest.raises(ArtefactError, match=rf"1 tensor\(s\) differ, the first is {name}"):
+        attach(load(tmp_path / "model", torch.float32, CPU).model, tmp_path / "adapter")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        attach(load(tmp_path / "model", torch.float32, CPU).model, tmp_path / "adapter")
+    path.unlink()
+    with pytest.raises(NotFound):
+        attach(load(tmp_path / "model", torch.float32, CPU).model, tmp_path / "adapter")

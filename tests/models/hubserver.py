@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
 def hub(name: str, files: Mapping[str, bytes], lie: bytes = b"") -> Iterator[Hub]:
     """The server, running. With `lie` it sends other bytes than the hash it announces."""
     server = Hub(name, files, lie)
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server

@@ -84,7 +84,8 @@ def test_it_is_not_converted_again(converted: ModelFolder, cache: Path) -> None:
 def tiny_gguf(path: Path) -> Path:
     """A one-layer Llama with random weights and one token per byte."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = ["<|pad|>", "<|im_start|>", "<|im_end|>", *alphabet]
+    merge = alphabet[65], alphabet[66]
+    tokens = ["<|pad|>", "<|im_start|>", "<|im_end|>", *alphabet, "".join(merge)]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("/somewhere/on/this machine")
     for add, value in ((writer.add_block_count, 1), (writer.add_context_length, 64), (writer.add_embedding_length, 32),
@@ -94,8 +95,8 @@ def tiny_gguf(path: Path) -> Path:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)
-    writer.add_token_types([3] * 3 + [1] * len(alphabet))
-    writer.add_token_merges([f"{alphabet[65]} {alphabet[66]}"])
+    writer.add_token_types([3] * 3 + [1] * (len(tokens) - 3))
+    writer.add_token_merges([" ".join(merge)])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     draw = np.random.default_rng(0)

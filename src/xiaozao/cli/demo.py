@@ -26,7 +26,7 @@ from xiaozao.worker.launch import launch
 
 # Found by trying: one pass over the data at a high rate with a short warm-up; more passes gain little.
 OPTIONS: dict[str, Any] = {
-    "rank": 16, "epochs": 1, "batch": 16, "learning_rate": 1e-3, "schedule": "cosine", "warmup": 0.05,
+    "rank": 16, "epochs": 1, "batch": 8, "learning_rate": 1e-3, "schedule": "cosine", "warmup": 0.05,
     "length": 512, "seed": 0, "answer_tokens": 96,
 }  # fmt: skip
 HEAD = ("base", "tuned", "n", "train_seconds", "peak_rss_bytes", "predicted_peak_bytes", "report")
@@ -40,9 +40,10 @@ HEAD = ("base", "tuned", "n", "train_seconds", "peak_rss_bytes", "predicted_peak
 def command(data_language: Literal["en", "zh"], model: str | None, output: str | None, rows: int | None) -> int:
     out = current_output()
     found = find_model(model, out)
+    name = model or (found.name if "/" in found.name else f"pypi:{found.name}")
     train, validation, held_out = (str(demo_file(data_language, part)) for part in ("train", "validation", "heldout"))
     spec = RunSpec.from_options(
-        {**OPTIONS, "model": found.name, **anchored_model({"model": found.name}), "data": train,
+        {**OPTIONS, "model": name, **anchored_model({"model": name}), "data": train,
          "validation": validation, "questions": held_out, "rows": rows}
     )  # fmt: skip
     report = check(spec.data, found.path)

@@ -4,12 +4,15 @@
     lengths:          9                   4               12
 
 Each segment attends to itself alone, so another sample in the row changes nothing, and no T x T mask is ever built.
-Sliding windows and soft-capped scores are honoured, because the models ask for them.
+Samples of like length are computed together: each is padded on its right to a multiple of STEP, which in causal
+attention no real token ever looks at. That also keeps the shapes few, and on a CPU the library compiles and keeps
+code for every shape it meets. Sliding windows and soft-capped scores are honoured, because the models ask for them.
 """
 
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +21,28 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 NAMES = itertools.count()
+STEP = 32
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Samples that are computed together. places (n, size): where each token lies in the row; a padded place repeats
+    the sample's last token. real: which of the n x size are no padding, flat; rows: where those lie in the row."""
+
+    places: Tensor
+    real: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the model asks of its attention."""
+
+    groups: int
+    scaling: float
+    dropout: float
+    window: int | None
+    softcap: float | None
 
 
 class PackedAttention:
@@ -31,17 +56,19 @@ class PackedAttention:
         self.kind = kind
         self.name = f"xiaozao_packed_{next(NAMES)}"
         self._lengths: tuple[int, ...] = ()
+        self._buckets: tuple[Bucket, ...] = ()
         AttentionInterface.register(self.name, self._attend)
         AttentionMaskInterface.register(self.name, _no_mask)
 
     @contextmanager
     def segments(self, lengths: Sequence[int]) -> Iterator[None]:
         """Forward and backward of a row that is divided so."""
-        before, self._lengths = self._lengths, tuple(lengths)
+        before = self._lengths, self._buckets
+        self._lengths, self._buckets = tuple(lengths), buckets(lengths)
         try:
             yield
         finally:
-            self._lengths = before
+            self._lengths, self._buckets = before
 
     def _attend(
         self,
@@ -49,44 +76,68 @@ class PackedAttention:
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        attention_mask: Tensor | None,
+        mask: Tensor | None,
         **options: Any,
     ) -> tuple[Tensor, None]:
         """query (1, heads, T, d), key and value (1, kv heads, T, d or narrower) -> (1, T, heads, d)."""
         if sum(self._lengths) != query.shape[2]:
             raise RuntimeError(f"the segments hold {sum(self._lengths)} tokens, the row {query.shape[2]}")
-        groups = query.shape[1] // key.shape[1]
         scaling = options.get("scaling")
-        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-        dropout = float(options.get("dropout") or 0.0)
-        window, softcap = options.get("sliding_window"), options.get("softcap")
-        outputs = []
-        for q, k, v in zip(
-            query.split(self._lengths, 2), key.split(self._lengths, 2), value.split(self._lengths, 2), strict=True
-        ):
-            if self.kind == "eager" or softcap or (window and window < q.shape[2]):
-                output = _plain(q, k, v, groups, scaling, dropout, window, softcap)
-            else:
-                output = F.scaled_dot_product_attention(
-                    q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=groups > 1
-                )
-            outputs.append(output.transpose(1, 2))
-        return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0].contiguous(), None
+        asked = Asked(
+            groups=query.shape[1] // key.shape[1],
+            scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+            dropout=float(options.get("dropout") or 0.0),
+            window=options.get("sliding_window"),
+            softcap=options.get("softcap"),
+        )
+        rows = [one[0].transpose(0, 1) for one in (query, key, value)]  # (T, heads, d)
+        output = query.new_zeros(query.shape[2], query.shape[1], value.shape[-1])
+        for bucket in self._buckets:
+            count, size = bucket.places.shape
+            places = bucket.places.to(query.device).flatten()
+            q, k, v = (one.index_select(0, places).unflatten(0, (count, size)).transpose(1, 2) for one in rows)
+            plain = self.kind == "eager" or asked.softcap or (asked.window and asked.window < size)
+            attended = (_plain if plain else _fused)(q, k, v, asked).transpose(1, 2).flatten(0, 1)
+            output = output.index_copy(
+                0, bucket.rows.to(query.device), attended.index_select(0, bucket.real.to(query.device))
+            )
+        return output[None], None
 
 
-def _plain(
-    q: Tensor, k: Tensor, v: Tensor, groups: int, scaling: float, dropout: float, window: int | None, cap: float | None
-) -> Tensor:
+def buckets(lengths: Sequence[int]) -> tuple[Bucket, ...]:
+    """The segments of a row, grouped by their length rounded up to a multiple of STEP."""
+    starts = list(itertools.accumulate(lengths, initial=0))
+    groups: dict[int, list[int]] = {}
+    for number, length in enumerate(lengths):
+        groups.setdefault(-(-length // STEP) * STEP, []).append(number)
+    found = []
+    for size, numbers in sorted(groups.items()):
+        offsets = torch.arange(size)
+        ends = torch.tensor([lengths[number] for number in numbers])
+        places = torch.tensor([starts[number] for number in numbers])[:, None] + offsets.minimum(ends[:, None] - 1)
+        real = (offsets < ends[:, None]).flatten().nonzero().squeeze(1)
+        found.append(Bucket(places, real, places.flatten()[real]))
+    return tuple(found)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, asked: Asked) -> Tensor:
+    """PyTorch's own causal attention."""
+    return F.scaled_dot_product_attention(
+        q, k, v, is_causal=True, scale=asked.scaling, dropout_p=asked.dropout, enable_gqa=asked.groups > 1
+    )
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, asked: Asked) -> Tensor:
     """The textbook form: scores, cap, causal mask with an optional window, soft-max in fp32."""
-    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    scores = (q @ k.transpose(2, 3)) * scaling
-    if cap:
-        scores = torch.tanh(scores / cap) * cap
+    k, v = k.repeat_interleave(asked.groups, 1), v.repeat_interleave(asked.groups, 1)
+    scores = (q @ k.transpose(2, 3)) * asked.scaling
+    if asked.softcap:
+        scores = torch.tanh(scores / asked.softcap) * asked.softcap
     ages = torch.arange(q.shape[2], device=q.device)
     age = ages[:, None] - ages[None, :]
-    hidden = (age < 0) | (age >= window) if window else age < 0
+    hidden = (age < 0) | (age >= asked.window) if asked.window else age < 0
     weights = torch.softmax(scores.masked_fill(hidden, float("-inf")), dim=-1, dtype=torch.float32).to(q.dtype)
-    return F.dropout(weights, dropout) @ v if dropout else weights @ v
+    return F.dropout(weights, asked.dropout) @ v if asked.dropout else weights @ v
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import scan_cache_dir
+from huggingface_hub import constants, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
 from xiaozao.errors import UsageError
@@ -36,17 +36,13 @@ def cached_models(cache: Path) -> list[CachedModel]:
 
 
 def remove_model(model: CachedModel, cache: Path) -> None:
-    """Remove one model from its cache."""
-    if model.origin == "hf":
-        info = scan_cache_dir()
-        commits = [one.commit_hash for repo in info.repos if repo.repo_path == model.root for one in repo.revisions]
-        info.delete_revisions(*commits).execute()
-        if model.root.is_dir():  # downloads that never became a revision
-            remove_tree(model.root, model.root.parent)
-    elif model.origin == "modelscope":
-        remove_tree(model.root, model.root.parent)
-    else:
-        remove_tree(model.root, conversions(cache))
+    """Remove one model from its cache.
+
+    The whole repository's folder at once: the hub's client deletes by commit, and would take along any other
+    repository that has the same one.
+    """
+    root = model.root.parent if model.origin in ("hf", "modelscope") else conversions(cache)
+    remove_tree(model.root, root)
 
 
 def remove_tree(path: Path, root: Path) -> None:
@@ -75,7 +71,7 @@ def folder_bytes(path: Path) -> int:
 
 def _hf() -> Iterator[CachedModel]:
     try:
-        info = scan_cache_dir()
+        info = scan_cache_dir(constants.HF_HUB_CACHE)
     except CacheNotFound:
         return
     for repo in sorted(info.repos, key=lambda one: one.repo_id):

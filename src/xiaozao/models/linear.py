@@ -20,9 +20,7 @@ class _LoraLinear(torch.autograd.Function):
     """x (..., in), weight (out, in), a (rank, in), b (out, rank) -> (..., out)."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(x, a, b)
         ctx.weight, ctx.scale = weight, scale  # frozen: no version check is needed
         rows = x.reshape(-1, x.shape[-1])

@@ -36,6 +36,8 @@ def load_model(folder: Path, weights: torch.dtype, device: torch.device) -> PreT
     disable_progress_bar()
     values = dict(read_config(folder).values)
     kind = values.pop("model_type", "")
+    if "quantization_config" in values:
+        raise UnsupportedModel("quantized", folder=folder, method=values["quantization_config"].get("quant_method"))
     try:
         config = AutoConfig.for_model(kind, **values)
         with torch.device(device):

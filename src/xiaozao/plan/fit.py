@@ -23,6 +23,7 @@ def fit(
     tokens: Callable[[int], int],
     device: str,
     runtime: int,
+    answered: int = 0,
 ) -> MemoryPlan:
     """The plan with the given micro-batch, or with the largest of batch, batch/2, batch/4 ... that fits and suffices.
 
@@ -36,6 +37,7 @@ def fit(
             method=method.method, rank=method.rank, targets=method.targets,
             compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing == "block",
             micro_batch=size, tokens=tokens(size), accumulates=size < train.batch, runtime=runtime,
+            cpu=device == "cpu", answered=answered,
         )  # fmt: skip
         found = plan(shape, load, train.budget)
         if found.tokens <= ENOUGH_TOKENS[device] and found.peak_bytes <= SAFE * train.budget:

@@ -20,6 +20,7 @@ from xiaozao.data.prepare import Samples
 from xiaozao.errors import TrainingError
 from xiaozao.events import Evaluated, Event, Saved, Step
 from xiaozao.models.blocks import Decoder
+from xiaozao.models.heap import give_back
 from xiaozao.train.batches import Order, PackedRow, packed_row
 from xiaozao.train.losses import Loss, mean_loss
 from xiaozao.train.optim import AdamW, clip, gradient_norm, learning_rate
@@ -95,6 +96,7 @@ class Loop:
             progress.step, self.order.steps, self.settings.warmup, self.settings.learning_rate, self.settings.schedule
         )
         optimizer.step(rate)
+        give_back()
         tokens = sum(len(row.ids) for row in rows)
         progress.step += 1
         progress.tokens += tokens

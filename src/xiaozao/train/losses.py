@@ -13,9 +13,10 @@ from torch import Tensor
 
 from xiaozao.data.prepare import Samples
 from xiaozao.models.blocks import Decoder, Head
+from xiaozao.models.heap import give_back
 from xiaozao.train.batches import PackedRow, packed_row
 
-CHUNK = 256  # rows of logits at a time; 256 x 49,152 in fp32 is 50 MB
+CHUNK = 128  # rows of logits at a time; 128 x 49,152 in fp32 is 25 MB
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -86,6 +87,7 @@ def mean_loss(decoder: Decoder, loss: Loss, samples: Samples, micro_batch: int) 
             with decoder.attention.segments(row.lengths):
                 total += float(loss(decoder, row))
             targets += len(row.labels)
+    give_back()
     return total / targets, targets
 
 

@@ -51,6 +51,7 @@ class Ready:
     spec: RunSpec
     model: ModelFolder
     data: PreparedData
+    exam: Exam | None
     plan: MemoryPlan
 
 
@@ -62,9 +63,9 @@ def run(folder: RunFolder, emit: Emit) -> Ended:
         emit(Noticed("checkpoint_rejected", {"folder": path.name, "reason": error.what()}))
     ready = get_ready(folder, emit)
     decoder = get_model(ready, emit)
-    exam, proof = Exam.of(ready.spec, ready.model, decoder, emit), Proof(folder, language_from())
+    exam, proof = ready.exam, Proof(folder, language_from())
     if exam and not proof.has("base"):
-        proof.keep("base", exam.sit("base"))
+        proof.keep("base", exam.sit("base", decoder, emit))
     loop, optimizer = get_loop(ready, decoder, emit)
     progress = loop.keeper.load(found.folder, decoder, optimizer) if found.folder else TrainProgress()
     progress, stopped = loop.run(optimizer, progress)
@@ -74,7 +75,7 @@ def run(folder: RunFolder, emit: Emit) -> Ended:
         save_result(ready, decoder)
     draw(folder)
     if exam and not stopped:
-        proof.keep("tuned", exam.sit("tuned"))
+        proof.keep("tuned", exam.sit("tuned", decoder, emit))
         emit(
             proof.write(ready.spec, ready.model.name, ready.plan, ready.data, ended("succeeded", ready, progress, loop))
         )
@@ -96,13 +97,15 @@ def get_ready(folder: RunFolder, emit: Emit) -> Ready:
     config = read_config(model.path)
     if config.stripped:
         emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
+    exam = Exam.of(spec, model)
+    answered = exam.tokens if exam else 0
     if not resumed:
         spec = resolve(spec, data, config.values, device.type, look())
         folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
     torch.set_num_threads(spec.train.threads or 1)
     runtime = RUNTIME_CUDA if device.type == "cuda" else rss()
     reset_peak()
-    plan = memory_plan(spec, data, config.values, runtime)
+    plan = memory_plan(spec, data, config.values, runtime, answered)
     steps = order_of(spec, data).steps
     emit(
         Planned(
@@ -114,7 +117,7 @@ def get_ready(folder: RunFolder, emit: Emit) -> Ready:
             "does_not_fit", peak=f"{plan.peak_bytes / 1e9:.2f}", budget=f"{plan.budget_bytes / 1e9:.2f}",
             moment=plan.peak.name, micro_batch=plan.micro_batch, tokens=plan.tokens,
         )  # fmt: skip
-    return Ready(folder, spec, model, data, plan)
+    return Ready(folder, spec, model, data, exam, plan)
 
 
 def get_model(ready: Ready, emit: Emit) -> Decoder:

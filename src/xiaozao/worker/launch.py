@@ -23,6 +23,9 @@ ALLOWED_PREFIXES = (
 # What every worker runs with, whatever the user's environment says.
 SETTINGS = (
     ("MALLOC_ARENA_MAX", "2"),  # glibc: one arena per core keeps freed memory and spoils the plan
+    # Code that is compiled for every shape of a product; a thousand of them kept (the default) grow to a gigabyte.
+    ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64"),
+    ("LRU_CACHE_CAPACITY", "64"),
     ("PYTHONUNBUFFERED", "1"),
     ("PYTHONUTF8", "1"),
     ("HF_HUB_DISABLE_TELEMETRY", "1"),

@@ -17,6 +17,7 @@ from xiaozao.evaluate.report import write_report
 from xiaozao.events import Answered, Ended, Evaluated, Event, Progress, Reported
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
+from xiaozao.models.heap import give_back
 from xiaozao.models.sources import ModelFolder
 from xiaozao.plan.hardware import look
 from xiaozao.spec.plan import MemoryPlan
@@ -44,52 +45,53 @@ class Question:
 
 @dataclass(frozen=True)
 class Exam:
-    """Questions that no training saw, and the model that answers them."""
+    """Questions that no training saw, as text and as samples."""
 
     questions: tuple[Question, ...]
     samples: Samples
     tokenizer: ChatTokenizer
-    decoder: Decoder
     answer_tokens: int
-    on_event: Callable[[Event], object]
 
     @classmethod
-    def of(
-        cls, spec: RunSpec, model: ModelFolder, decoder: Decoder, on_event: Callable[[Event], object]
-    ) -> "Exam | None":
+    def of(cls, spec: RunSpec, model: ModelFolder) -> "Exam | None":
         """The exam that the spec asks for, or None."""
         if spec.evaluate.questions is None:
             return None
         part = spec.data.model_copy(
             update={"data": spec.evaluate.questions, "validation": "none", "rows": None, "stratify": None}
         )
-        held_out = prepare(part, model.path, spec.train.seed, cache(), lambda stage, done, total: None)
-        kept = set(held_out.train.lines.tolist())  # the same questions for the loss and for the answers
+        samples = prepare(part, model.path, spec.train.seed, cache(), lambda stage, done, total: None).train
+        kept = set(samples.lines.tolist())  # the same questions for the loss and for the answers
         questions = tuple(
             Question(tuple(one.turns[:-1]), one.turns[-1].content)
             for one in read_conversations(part)
             if one.line in kept and one.turns and one.turns[-1].role == "assistant"
         )
-        tokenizer = ChatTokenizer.from_folder(model.path)
-        return cls(questions, held_out.train, tokenizer, decoder, spec.evaluate.answer_tokens, on_event)
+        return cls(questions, samples, ChatTokenizer.from_folder(model.path), spec.evaluate.answer_tokens)
 
-    def sit(self, who: str) -> Side:
-        """Answer all questions greedily, and the loss of the right answers."""
+    @property
+    def tokens(self) -> int:
+        """The most tokens in memory while questions are answered together."""
+        return min(TOGETHER, len(self.questions)) * (self.samples.longest + self.answer_tokens)
+
+    def sit(self, who: str, decoder: Decoder, on_event: Callable[[Event], object]) -> Side:
+        """Let a model answer all questions greedily, and take the loss of the right answers."""
         begun = time.perf_counter()
         answers: list[Answer] = []
         for start in range(0, len(self.questions), TOGETHER):
-            answers += self._answer(self.questions[start : start + TOGETHER])
-            self.on_event(Progress(f"answers_{who}", len(answers), len(self.questions)))
-        loss = mean_loss(self.decoder, LOSSES["sft"], self.samples, 8)[0]
+            on_event(Progress(f"answers_{who}", len(answers), len(self.questions)))
+            answers += self._answer(decoder, self.questions[start : start + TOGETHER])
+            give_back()
+        on_event(Progress(f"answers_{who}", len(answers), len(self.questions)))
+        loss = mean_loss(decoder, LOSSES["sft"], self.samples, 8)[0]
         found = score(answers, learn_contract([one.reference for one in self.questions]))
         valid = None if found.valid_json is None else found.valid_json / found.n
-        seconds = time.perf_counter() - begun
-        self.on_event(Answered(who, found.n, loss, found.exact / found.n, valid, seconds))
+        on_event(Answered(who, found.n, loss, found.exact / found.n, valid, time.perf_counter() - begun))
         return Side(tuple(answers), loss)
 
-    def _answer(self, questions: Sequence[Question]) -> list[Answer]:
+    def _answer(self, decoder: Decoder, questions: Sequence[Question]) -> list[Answer]:
         prompts = [self.tokenizer.encode_prompt(one.turns) for one in questions]
-        tokens = generate(self.decoder, prompts, self.tokenizer.eos_ids, Sampling(self.answer_tokens))
+        tokens = generate(decoder, prompts, self.tokenizer.eos_ids, Sampling(self.answer_tokens))
         return [
             Answer(one.text, one.reference, self.tokenizer.decode(ids))
             for one, ids in zip(questions, tokens, strict=True)
@@ -115,15 +117,14 @@ class Proof:
     def write(self, spec: RunSpec, model: str, plan: MemoryPlan, data: PreparedData, ended: Ended) -> Reported:
         """report.html and report.json, from the kept answers and the journal."""
         events = list(read_events(self.run.events))
-        losses = [event.loss for event in events if isinstance(event, Evaluated)]
-        bests = [event.loss for event in events if isinstance(event, Evaluated) and event.step]
+        before = [event.loss for event in events if isinstance(event, Evaluated) and event.step == 0]
         hardware = look()
         facts = ReportFacts(
             model=model,
             data=Path(spec.data.data).name,
             rows=data.counts.rows_used,
-            base=self._side("base", losses[0] if losses else None),
-            tuned=self._side("tuned", min(bests) if bests else None),
+            base=self._side("base", before[0] if before else None),
+            tuned=self._side("tuned", ended.best_validation_loss),
             steps=ended.step,
             train_seconds=ended.train_seconds,
             total_seconds=time.time() - self.run.spec.stat().st_mtime,

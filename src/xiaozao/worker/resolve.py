@@ -40,13 +40,15 @@ def order_of(spec: RunSpec, data: PreparedData, micro_batch: int | None = None) 
     return Order(data.train, spec.train.batch, size, spec.train.epochs, spec.train.seed)
 
 
-def memory_plan(spec: RunSpec, data: PreparedData, config: Mapping[str, Any], runtime: int) -> MemoryPlan:
+def memory_plan(
+    spec: RunSpec, data: PreparedData, config: Mapping[str, Any], runtime: int, answered: int = 0
+) -> MemoryPlan:
     """The plan of a run on its real data: the largest micro-batch that will come."""
 
     def largest(micro_batch: int) -> int:
         return order_of(spec, data, micro_batch).largest()
 
-    return fit(config, spec.method, spec.train, largest, spec.model.device, runtime)
+    return fit(config, spec.method, spec.train, largest, spec.model.device, runtime, answered)
 
 
 def _precision(spec: RunSpec, device: str, hardware: Hardware) -> str:

@@ -13,7 +13,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -224,7 +224,7 @@ def _compare(
     return max(distance(one.cpu().double(), other) for one, other in pairs)
 
 
-def _decoder(shape: dict[str, object], device: torch.device, dtype: torch.dtype, rank: int | None) -> Decoder:
+def _decoder(shape: Mapping[str, object], device: torch.device, dtype: torch.dtype, rank: int | None) -> Decoder:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **shape), dtype=dtype)
     decoder = check(view(model.to(device), "sdpa"))

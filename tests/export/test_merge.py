@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tests.models.test_adapter import IDS, logits, tuned
 from xiaozao.errors import ArtefactError, UsageError
 from xiaozao.export import merge as room
 from xiaozao.export.merge import merge_adapter
+from xiaozao.models import save
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -39,12 +39,12 @@ def test_a_merge_that_changes_the_answers_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuned(tmp_path)
-    write = room.write_model
+    write = save.write_model
 
-    def spoiled(model: nn.Module, *rest: object) -> None:
+    def spoiled(model: PreTrainedModel, target: Path, source: Path, dtype: torch.dtype) -> None:
         with torch.no_grad():
             next(one for name, one in model.named_parameters() if "q_proj" in name).mul_(-3.0)
-        write(model, *rest)  # type: ignore[arg-type]
+        write(model, target, source, dtype)
 
     monkeypatch.setattr(room, "write_model", spoiled)
     with pytest.raises(ArtefactError, match="differs from the trained one by"):

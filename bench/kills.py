@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.toy import toy_folder, write_chats
-
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_records

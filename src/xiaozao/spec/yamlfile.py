@@ -60,6 +60,18 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that also quotes the texts which YAML 1.2 would read as numbers, such as `1e5`."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {
+        first: list(found) for first, found in yaml.SafeDumper.yaml_implicit_resolvers.items()
+    }
+
+
+for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
+    _Dumper.yaml_implicit_resolvers.setdefault(_first, []).extend(_resolvers)
+
+
 def read_yaml(text: str, where: str) -> dict[str, Any]:
     """A YAML mapping as a dict. Raises UsageError with the line for anything else."""
     if len(text) > LIMIT:
@@ -90,7 +102,7 @@ def read_scalar(text: str) -> object:
 def write_yaml(values: dict[str, Any]) -> str:
     """A flat mapping as YAML that read_yaml reads back to the same values."""
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
 
 def _check_depth(text: str, where: str) -> None:

@@ -96,7 +96,11 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["./nothing", "../x/y", "/nowhere/model", "~/nowhere-at-all", "a/b/c", "model.gguf", "a b", "..", "模型/一"]
 )
-def test_a_name_that_no_hub_could_have_is_not_asked_for(tmp_path: Path, attempts: list[object], name: str) -> None:
+def test_a_name_that_no_hub_could_have_is_not_asked_for(
+    tmp_path: Path, attempts: list[object], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(NotFound):
         resolve(name, "auto", None, tmp_path, silent)
     assert attempts == []

@@ -25,13 +25,13 @@ STEP = 32
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """Samples that are computed together. places (n, size): where each token lies in the row; a padded place repeats
-    the sample's last token. real: which of the n x size are no padding, flat; rows: where those lie in the row."""
+class Layout:
+    """How a row is divided. buckets: for the samples of like length, (n, size) places of their tokens in the row, where
+    padding repeats the sample's last token. order: where each token of the row lies in all buckets laid end to end."""
 
-    places: Tensor
-    real: Tensor
-    rows: Tensor
+    lengths: tuple[int, ...]
+    buckets: tuple[Tensor, ...]
+    order: Tensor
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,18 @@ class PackedAttention:
     def __init__(self, kind: str = "sdpa") -> None:
         self.kind = kind
         self.name = f"xiaozao_packed_{next(NAMES)}"
-        self._lengths: tuple[int, ...] = ()
-        self._buckets: tuple[Bucket, ...] = ()
+        self._layout = layout(())
         AttentionInterface.register(self.name, self._attend)
         AttentionMaskInterface.register(self.name, _no_mask)
 
     @contextmanager
     def segments(self, lengths: Sequence[int]) -> Iterator[None]:
         """Forward and backward of a row that is divided so."""
-        before = self._lengths, self._buckets
-        self._lengths, self._buckets = tuple(lengths), buckets(lengths)
+        before, self._layout = self._layout, layout(lengths)
         try:
             yield
         finally:
-            self._lengths, self._buckets = before
+            self._layout = before
 
     def _attend(
         self,
@@ -80,8 +78,8 @@ class PackedAttention:
         **options: Any,
     ) -> tuple[Tensor, None]:
         """query (1, heads, T, d), key and value (1, kv heads, T, d or narrower) -> (1, T, heads, d)."""
-        if sum(self._lengths) != query.shape[2]:
-            raise RuntimeError(f"the segments hold {sum(self._lengths)} tokens, the row {query.shape[2]}")
+        if sum(self._layout.lengths) != query.shape[2]:
+            raise RuntimeError(f"the segments hold {sum(self._layout.lengths)} tokens, the row {query.shape[2]}")
         scaling = options.get("scaling")
         asked = Asked(
             groups=query.shape[1] // key.shape[1],
@@ -91,33 +89,33 @@ class PackedAttention:
             softcap=options.get("softcap"),
         )
         rows = [one[0].transpose(0, 1) for one in (query, key, value)]  # (T, heads, d)
-        output = query.new_zeros(query.shape[2], query.shape[1], value.shape[-1])
-        for bucket in self._buckets:
-            count, size = bucket.places.shape
-            places = bucket.places.to(query.device).flatten()
-            q, k, v = (one.index_select(0, places).unflatten(0, (count, size)).transpose(1, 2) for one in rows)
-            plain = self.kind == "eager" or asked.softcap or (asked.window and asked.window < size)
-            attended = (_plain if plain else _fused)(q, k, v, asked).transpose(1, 2).flatten(0, 1)
-            output = output.index_copy(
-                0, bucket.rows.to(query.device), attended.index_select(0, bucket.real.to(query.device))
-            )
-        return output[None], None
+        outputs = []
+        for bucket in self._layout.buckets:
+            places = bucket.to(query.device).flatten()
+            q, k, v = (one.index_select(0, places).unflatten(0, bucket.shape).transpose(1, 2) for one in rows)
+            plain = self.kind == "eager" or asked.softcap or (asked.window and asked.window < bucket.shape[1])
+            outputs.append((_plain if plain else _fused)(q, k, v, asked).transpose(1, 2).flatten(0, 1))
+        return torch.cat(outputs).index_select(0, self._layout.order.to(query.device))[None], None
 
 
-def buckets(lengths: Sequence[int]) -> tuple[Bucket, ...]:
+def layout(lengths: Sequence[int]) -> Layout:
     """The segments of a row, grouped by their length rounded up to a multiple of STEP."""
     starts = list(itertools.accumulate(lengths, initial=0))
     groups: dict[int, list[int]] = {}
     for number, length in enumerate(lengths):
         groups.setdefault(-(-length // STEP) * STEP, []).append(number)
-    found = []
+    buckets = []
+    order = torch.empty(starts[-1], dtype=torch.long)
+    laid = 0
     for size, numbers in sorted(groups.items()):
         offsets = torch.arange(size)
         ends = torch.tensor([lengths[number] for number in numbers])
         places = torch.tensor([starts[number] for number in numbers])[:, None] + offsets.minimum(ends[:, None] - 1)
         real = (offsets < ends[:, None]).flatten().nonzero().squeeze(1)
-        found.append(Bucket(places, real, places.flatten()[real]))
-    return tuple(found)
+        order[places.flatten()[real]] = real + laid
+        laid += places.numel()
+        buckets.append(places)
+    return Layout(tuple(lengths), tuple(buckets), order)
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, asked: Asked) -> Tensor:

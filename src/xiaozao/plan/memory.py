@@ -125,7 +125,8 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
     chunk = min(CHUNK, load.tokens) * shape.vocabulary * CHUNK_BYTES
     cache = load.answered * 2 * shape.key * shape.blocks * load.compute_bytes
     moments = (
-        Moment("load", {**steady, "gradients": 0, "optimizer": 0, "weights": 2 * steady["weights"]}),
+        # Pages of the weights' file that loading touches are the system's to take back; one tensor is held twice.
+        Moment("load", {**steady, "gradients": 0, "optimizer": 0, "activations": shape.vocabulary * shape.hidden * 4}),
         Moment("loss", {**steady, "activations": kept + chunk}),
         Moment("backward", {**steady, "gradients": 4 * trainable, "activations": kept + one_block_back(shape, load)}),
         Moment("optimizer step", {**steady, "gradients": 4 * trainable}),

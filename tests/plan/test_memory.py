@@ -1,0 +1,93 @@
+"""The plan's arithmetic against what torch holds: parameters, adapters, and the tensors autograd really keeps."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.toy import SHAPE, toy_decoder, toy_samples
+from xiaozao.models.linear import adapters
+from xiaozao.plan.fit import fit
+from xiaozao.plan.memory import Load, ModelShape, block_activations, plan
+from xiaozao.spec.parts import MethodSpec, TrainSpec
+from xiaozao.train.batches import packed_row
+from xiaozao.train.losses import sft
+
+SEVEN_B: dict[str, Any] = {
+    "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "vocab_size": 32000, "tie_word_embeddings": False,
+}  # fmt: skip
+LOAD = Load("lora", 4, ("all-linear",), 4, False, 4, 512, accumulates=True, runtime=0, cpu=False)
+
+
+@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": False}, {"num_hidden_layers": 3, "head_dim": 16}])
+def test_parameters_and_adapter_are_counted_as_torch_counts_them(changes: dict[str, Any]) -> None:
+    decoder = toy_decoder(lora=4, **changes)
+    shape = ModelShape.from_config({**SHAPE, **changes})
+    adapter = sum(one.lora_a.numel() + one.lora_b.numel() for one in adapters(decoder.model).values())
+    assert shape.adapter(4, ("all-linear",)) == adapter
+    assert shape.parameters == sum(one.numel() for one in decoder.model.parameters()) - adapter
+
+
+def test_a_model_of_seven_billion_has_the_published_number() -> None:
+    assert ModelShape.from_config(SEVEN_B).parameters == 6_738_415_616  # Llama-2-7B
+
+
+def kept(decoder_layers: int, tokens: int) -> int:
+    """The bytes of all tensors that autograd keeps for one row, the parameters aside."""
+    decoder = toy_decoder(num_hidden_layers=decoder_layers)
+    nn.Module.to(decoder.model, torch.bfloat16)
+    own = {one.untyped_storage().data_ptr() for one in decoder.model.parameters()}
+    storages: dict[int, int] = {}
+    alive = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)  # an address must not be used twice while we count
+        return tensor
+
+    row = packed_row(toy_samples([tokens] * 4), range(4), decoder.device)
+    with decoder.attention.segments(row.lengths), torch.autograd.graph.saved_tensors_hooks(note, lambda one: one):
+        sft(decoder, row)
+    return sum(storages.values())
+
+
+def test_what_a_block_keeps_is_what_autograd_keeps() -> None:
+    """The difference of three blocks and two is one block; samples of 32 tokens need no padding."""
+    measured = kept(3, 32) - kept(2, 32)
+    load = dataclasses.replace(LOAD, tokens=4 * 32, compute_bytes=2)
+    assert block_activations(ModelShape.from_config(SHAPE), load) == pytest.approx(measured, rel=0.03)
+
+
+def test_the_peak_is_the_largest_moment_and_full_training_holds_sixteen_bytes_a_parameter() -> None:
+    shape = ModelShape.from_config(SEVEN_B)
+    lora = plan(shape, LOAD, budget=10**12)
+    assert lora.peak_bytes == max(moment.total for moment in lora.moments) and lora.fits
+    full = plan(shape, dataclasses.replace(LOAD, method="full"), budget=10**9)
+    step = next(moment for moment in full.moments if moment.name == "optimizer step")
+    assert step.total == 16 * shape.parameters and not full.fits
+
+
+def test_checkpointing_and_fewer_tokens_take_less() -> None:
+    shape = ModelShape.from_config(SEVEN_B)
+    whole = plan(shape, LOAD, 1).peak_bytes
+    assert plan(shape, dataclasses.replace(LOAD, checkpointing=True), 1).peak_bytes < whole
+    assert plan(shape, dataclasses.replace(LOAD, tokens=128), 1).peak_bytes < whole
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(10**12, 8), (19_000_000_000, 2), (1_000, 1)])
+def test_the_micro_batch_is_the_largest_that_fits(budget: int, expected: int) -> None:
+    method = MethodSpec(rank=4, precision="bf16")
+    train = TrainSpec(batch=16, budget=budget)
+    found = fit(SEVEN_B, method, train, lambda size: size * 128, "cpu", runtime=0)
+    assert found.micro_batch == expected
+    assert found.fits == (expected > 1)
+
+
+def test_a_given_micro_batch_is_kept() -> None:
+    train = TrainSpec(batch=16, micro_batch=16, budget=1)
+    assert fit(SEVEN_B, MethodSpec(precision="fp32"), train, lambda size: size, "cpu", 0).micro_batch == 16

@@ -13,6 +13,7 @@ from xiaozao.errors import TrainingError
 from xiaozao.events import Evaluated, Event, Saved, Step
 from xiaozao.models import checkpoint
 from xiaozao.models.blocks import Decoder
+from xiaozao.models.generate import Sampling, generate
 from xiaozao.train.batches import Order, PackedRow, packed_row
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import Loss, mean_loss, sft
@@ -245,3 +246,19 @@ def test_a_handful_of_samples_is_learned_by_heart(tmp_path: Path, lora: int | No
     progress, _ = bench.run()
     assert progress.last_loss is not None and progress.last_loss < 0.05
     assert any(isinstance(event, Saved) for event in bench.events)
+
+
+def test_what_was_learned_by_heart_is_answered_and_ends_with_the_end_token(tmp_path: Path) -> None:
+    """Padding and end share nothing here: the end token is learned because it is a target like any other."""
+    settings = replace(SETTINGS, learning_rate=1e-2, schedule="linear", eval_every=999, save_every=999)
+    bench = Bench(tmp_path, lora=None, settings=settings, validate=False, lengths=[9] * 6, epochs=150)
+    bench.decoder = toy_decoder(lora=None)
+    samples = toy_samples([9] * 6)
+    samples.ids[8::9] = 2
+    order = Order(samples, 6, 6, 150, seed=0)
+    keeper = Keeper(tmp_path / "checkpoints", {}, 2)
+    loop = Loop(bench.decoder, sft, order, None, settings, keeper, bench.events.append, lambda: False, lambda: 0)
+    loop.run(AdamW(bench.decoder.trainable(), 0.0), Progress())
+    wanted = [samples.sample(number)[0].tolist() for number in range(6)]
+    answers = generate(bench.decoder, [ids[:3] for ids in wanted], frozenset({2}), Sampling(20))
+    assert answers == [ids[3:8] for ids in wanted]

@@ -41,10 +41,6 @@ PER_FILE = {
 SUPPRESSED = {
     ("src/xiaozao/models/blocks.py", "no-any-return"): (1, "a module's forward is untyped in transformers"),
     ("src/xiaozao/models/hubs.py", "no-untyped-call"): (1, "tqdm ships no types"),
-    ("src/xiaozao/models/linear.py", "no-any-return"): (1, "Function.apply has no types"),
-    ("src/xiaozao/models/linear.py", "no-untyped-call"): (1, "Function.apply has no types"),
-    ("src/xiaozao/train/losses.py", "no-any-return"): (1, "Function.apply has no types"),
-    ("src/xiaozao/train/losses.py", "no-untyped-call"): (1, "Function.apply has no types"),
 }
 
 LONGEST_FILE, LONGEST_FUNCTION = 500, 60

@@ -7,8 +7,18 @@ from torch import nn
 
 from tests.toy import toy_decoder
 from xiaozao.errors import NotFound, UsageError
+from xiaozao.models.bases import DenseBase
 from xiaozao.models.blocks import run
-from xiaozao.models.linear import AdaptedLinear, adapt, adapters, lora_linear, matching, merge, without_adapters
+from xiaozao.models.linear import (
+    AdaptedLinear,
+    Adapter,
+    adapt,
+    adapters,
+    lora_linear,
+    matching,
+    merge,
+    without_adapters,
+)
 
 
 def drawn(*shape: int) -> torch.Tensor:
@@ -19,13 +29,15 @@ def test_backward_passes_gradcheck_in_float64() -> None:
     torch.manual_seed(0)
     x, a, b = drawn(2, 3, 5), drawn(2, 5), drawn(4, 2)
     weight, bias = drawn(4, 5).detach(), drawn(4).detach()
-    assert torch.autograd.gradcheck(lambda x, a, b: lora_linear(x, weight, bias, a, b, 0.7), (x, a, b))
+    assert torch.autograd.gradcheck(
+        lambda x, a, b: lora_linear(x, DenseBase(weight), bias, Adapter(a, b, 0.7)), (x, a, b)
+    )
 
 
 def test_forward_and_gradients_equal_the_formula() -> None:
     torch.manual_seed(0)
     x, a, b, weight = drawn(7, 6), drawn(3, 6), drawn(5, 3), drawn(5, 6).detach()
-    mine = torch.autograd.grad((lora_linear(x, weight, None, a, b, 2.0) ** 3).sum(), (x, a, b))
+    mine = torch.autograd.grad((lora_linear(x, DenseBase(weight), None, Adapter(a, b, 2.0)) ** 3).sum(), (x, a, b))
     plain = torch.autograd.grad(((F.linear(x, weight) + 2.0 * (x @ a.t()) @ b.t()) ** 3).sum(), (x, a, b))
     for one, other in zip(mine, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

@@ -4,56 +4,107 @@ Source: Hu et al. 2021, "LoRA". The backward pass is written by hand so that the
 dtype, and the product x A' is computed again instead of kept. A and B are fp32 and take part in the compute dtype.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xiaozao.errors import NotFound, UsageError
+from xiaozao.models.autograd import call
+from xiaozao.models.bases import Base, DenseBase
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The tensors of a LoRA in use: a (rank, in), b (out, rank), fp32; y gets scale x (x a') b'."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
+
+
+def product(rows: Tensor, base: Base, bias: Tensor | None, lora: Adapter) -> tuple[Tensor, Tensor]:
+    """rows (T, in) -> rows W' + bias + scale (rows a') b' (T, out), and rows a' (T, rank), which backward wants."""
+    low = rows @ lora.a.to(rows.dtype).t()
+    out = base.product(rows, bias)
+    return out.addmm_(low, lora.b.to(rows.dtype).t(), alpha=lora.scale), low
+
+
+def product_back(
+    rows: Tensor, low: Tensor, grad: Tensor, base: Base, lora: Adapter, into: Tensor | None = None, wanted: bool = True
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """The gradients of rows (added to `into` where given; None where not wanted), a and b."""
+    down = grad @ lora.b.to(grad.dtype)  # (T, rank)
+    grad_a = (down.t() @ rows).to(lora.a.dtype).mul_(lora.scale)
+    grad_b = (grad.t() @ low).to(lora.b.dtype).mul_(lora.scale)
+    if not wanted:
+        return None, grad_a, grad_b
+    grad_rows = base.product_back(grad, into)
+    return grad_rows.addmm_(down, lora.a.to(grad.dtype), alpha=lora.scale), grad_a, grad_b
 
 
 class _LoraLinear(torch.autograd.Function):
-    """x (..., in), weight (out, in), a (rank, in), b (out, rank) -> (..., out)."""
+    """x (..., in), a (rank, in), b (out, rank) -> (..., out)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(x, a, b)
-        ctx.weight, ctx.scale = weight, scale  # frozen: no version check is needed
-        rows = x.reshape(-1, x.shape[-1])
-        y = F.linear(rows, weight, bias)
-        y.addmm_(rows @ a.to(x.dtype).t(), b.to(x.dtype).t(), alpha=scale)
-        return y.view(*x.shape[:-1], -1)
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, base: Base, bias: Tensor | None, scale: float) -> Tensor:
+        out, low = product(x.reshape(-1, x.shape[-1]), base, bias, Adapter(a, b, scale))
+        ctx.save_for_backward(x, low, a, b)
+        ctx.base, ctx.scale = base, scale
+        return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, a, b = ctx.saved_tensors
+        x, low, a, b = ctx.saved_tensors
         rows, grad = x.reshape(-1, x.shape[-1]), grads[0].reshape(-1, grads[0].shape[-1])
-        a_, b_ = a.to(x.dtype), b.to(x.dtype)
-        down = grad @ b_  # (tokens, rank)
-        grad_a = (down.t() @ rows).to(a.dtype).mul_(ctx.scale)
-        grad_b = (grad.t() @ (rows @ a_.t())).to(b.dtype).mul_(ctx.scale)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad @ ctx.weight
-            grad_x = grad_x.addmm_(down, a_, alpha=ctx.scale).view(x.shape)
-        return grad_x, None, None, grad_a, grad_b, None
+        lora, wanted = Adapter(a, b, ctx.scale), ctx.needs_input_grad[0]
+        grad_rows, grad_a, grad_b = product_back(rows, low, grad, ctx.base, lora, wanted=wanted)
+        return (None if grad_rows is None else grad_rows.view(x.shape)), grad_a, grad_b, None, None, None
 
 
-def lora_linear(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
+class _FrozenLinear(torch.autograd.Function):
+    """x (..., in) -> (..., out) through a base; nothing is kept for backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, base: Base, bias: Tensor | None) -> Tensor:
+        ctx.base = base
+        return base.product(x.reshape(-1, x.shape[-1]), bias).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad = ctx.base.product_back(grads[0].reshape(-1, grads[0].shape[-1]), None)
+        return grad.view(*grads[0].shape[:-1], -1), None, None
+
+
+def lora_linear(x: Tensor, base: Base, bias: Tensor | None, lora: Adapter) -> Tensor:
     """x W' + b + scale (x A') B', with gradients for x, A and B alone. Shapes as in _LoraLinear."""
-    return _LoraLinear.apply(x, weight, bias, a, b, scale)  # type: ignore[no-any-return, no-untyped-call]
+    return call(_LoraLinear, x, lora.a, lora.b, base, bias, lora.scale)
+
+
+class FrozenLinear(nn.Module):
+    """A linear layer that does not learn, on a base that is not stored as nn.Linear stores it."""
+
+    def __init__(self, base: Base, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.base, self.bias = base, bias
+        self.in_features, self.out_features = base.in_features, base.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return call(_FrozenLinear, x, self.base, self.bias)
 
 
 class AdaptedLinear(nn.Module):
     """A linear layer of the model with an adapter beside it. A is drawn, B is zero: at first it changes nothing."""
 
-    def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator) -> None:
+    def __init__(self, base: nn.Linear | FrozenLinear, rank: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.weight, self.bias = base.weight.requires_grad_(False), base.bias
+        self.base = base.base if isinstance(base, FrozenLinear) else DenseBase(base.weight)
+        self.bias: nn.Parameter | None = base.bias
         if self.bias is not None:
             self.bias.requires_grad_(False)
         self.in_features, self.out_features, self.rank = base.in_features, base.out_features, rank
@@ -61,18 +112,24 @@ class AdaptedLinear(nn.Module):
         self.enabled = True
         bound = 1 / math.sqrt(base.in_features)  # PEFT's: kaiming_uniform with a = sqrt(5)
         start = torch.rand(rank, base.in_features, generator=generator) * (2 * bound) - bound
-        self.lora_a = nn.Parameter(start.to(base.weight.device))
-        self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank, device=base.weight.device))
+        device = next(itertools.chain(self.base.parameters(), self.base.buffers())).device
+        self.lora_a = nn.Parameter(start.to(device))
+        self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
+
+    @property
+    def adapter(self) -> Adapter:
+        return Adapter(self.lora_a, self.lora_b, self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
-            return F.linear(x, self.weight, self.bias)
-        return lora_linear(x, self.weight, self.bias, self.lora_a, self.lora_b, self.scale)
+            return call(_FrozenLinear, x, self.base, self.bias)
+        return lora_linear(x, self.base, self.bias, self.adapter)
 
     def merged_weight(self) -> Tensor:
         """W + s B A, computed in fp32, in W's dtype."""
         delta = (self.lora_b.detach() @ self.lora_a.detach()).mul_(self.scale)
-        return delta.add_(self.weight.detach()).to(self.weight.dtype)
+        weight = self.base.dense(torch.float32)
+        return delta.add_(weight).to(self.base.stored_dtype)
 
 
 def matching(model: nn.Module, head: nn.Module | None, targets: tuple[str, ...]) -> list[str]:
@@ -80,7 +137,9 @@ def matching(model: nn.Module, head: nn.Module | None, targets: tuple[str, ...])
 
     Raises UsageError for a target that matches no layer, with the names there are.
     """
-    names = [name for name, one in model.named_modules() if isinstance(one, nn.Linear) and one is not head]
+    names = [
+        name for name, one in model.named_modules() if isinstance(one, nn.Linear | FrozenLinear) and one is not head
+    ]
     if targets == ("all-linear",):
         return names
     kinds = sorted({name.rpartition(".")[2] for name in names})
@@ -99,7 +158,7 @@ def adapt(model: nn.Module, names: list[str], rank: int, alpha: float, seed: int
     layers = {}
     for name in names:
         base = model.get_submodule(name)
-        assert isinstance(base, nn.Linear)
+        assert isinstance(base, nn.Linear | FrozenLinear)
         layers[name] = AdaptedLinear(base, rank, alpha, generator)
         put(model, name, layers[name])
     return layers
@@ -141,7 +200,7 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
 def _plain(layer: AdaptedLinear) -> nn.Linear:
     linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
     linear.weight = nn.Parameter(layer.merged_weight(), requires_grad=False)
-    linear.bias = layer.bias
+    linear.register_parameter("bias", layer.bias)
     return linear
 
 

@@ -28,6 +28,11 @@ class PackedRow:
     labels: Tensor
     samples: tuple[int, ...]
 
+    @property
+    def units(self) -> int:
+        """What the step's loss is the mean over: target tokens."""
+        return len(self.labels)
+
 
 def packed_row(samples: Samples, chosen: Sequence[int], device: torch.device) -> PackedRow:
     """The row that holds these samples. The first token of a sample is never a label."""

@@ -83,10 +83,11 @@ class Loop:
         micros = self.order.window(progress.step)
         rows = [packed_row(self.order.samples, micro, self.decoder.device) for micro in micros]
         targets = sum(len(row.labels) for row in rows)
+        units = sum(row.units for row in rows)
         total = 0.0
         for number, row in enumerate(rows):
             torch.manual_seed(_mix(self.order.seed, progress.step, number))  # dropout, the same after a resume
-            total += self._backward(row, targets, progress.step)
+            total += self._backward(row, units, progress.step)
         parameters = list(optimizer.parameters.values())
         norm = gradient_norm(parameters)
         if not math.isfinite(float(norm)):
@@ -101,16 +102,16 @@ class Loop:
         progress.step += 1
         progress.tokens += tokens
         progress.target_tokens += targets
-        progress.last_loss = total / targets
+        progress.last_loss = total / units
         return _Row(tokens, targets, rate, float(norm))
 
-    def _backward(self, row: PackedRow, targets: int, step: int) -> float:
+    def _backward(self, row: PackedRow, units: int, step: int) -> float:
         with self._compute(), self.decoder.attention.segments(row.lengths):
             loss = self.loss(self.decoder, row)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise self._not_finite("loss", value, step, list(row.samples))
-            (loss / targets).backward()
+            (loss / units).backward()
         return value
 
     def _validate(self, progress: Progress) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from xiaozao.data.prepare import Samples
+from xiaozao.models.autograd import call
 from xiaozao.models.blocks import Decoder, Head
 from xiaozao.models.heap import give_back
 from xiaozao.train.batches import PackedRow, packed_row
@@ -64,7 +65,7 @@ class _HeadLoss(torch.autograd.Function):
 
 def head_loss(head: Head, states: Tensor, labels: Tensor) -> Tensor:
     """The summed cross-entropy of labels (n) given states (n, hidden), in fp32."""
-    return _HeadLoss.apply(states, head.linear.weight, head.linear.bias, labels, head)  # type: ignore[no-any-return, no-untyped-call]
+    return call(_HeadLoss, states, head.linear.weight, head.linear.bias, labels, head)
 
 
 def sft(decoder: Decoder, row: PackedRow) -> Tensor:

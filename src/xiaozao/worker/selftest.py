@@ -28,9 +28,10 @@ from transformers.utils.logging import disable_progress_bar
 from xiaozao.data.samples import Samples
 from xiaozao.events import Ended
 from xiaozao.models import checkpoint
+from xiaozao.models.bases import DenseBase
 from xiaozao.models.blocks import Decoder, Head, check, distance, run, view
 from xiaozao.models.generate import Sampling, generate
-from xiaozao.models.linear import adapt, lora_linear, matching
+from xiaozao.models.linear import Adapter, adapt, lora_linear, matching
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_events
@@ -85,7 +86,7 @@ def lora_product(device: torch.device, dtype: torch.dtype) -> float:
     x, weight, a, b = _drawn((33, 48), (24, 48), (4, 48), (24, 4))
 
     def mine(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return lora_linear(x.to(dtype), weight.to(device, dtype), None, a, b, 0.5)
+        return lora_linear(x.to(dtype), DenseBase(weight.to(device, dtype)), None, Adapter(a, b, 0.5))
 
     def reference(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return F.linear(x, weight) + 0.5 * (x @ a.t()) @ b.t()

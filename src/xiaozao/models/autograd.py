@@ -1,0 +1,16 @@
+"""The one door to functions whose backward pass is written by hand: `Function.apply` has no types of its own."""
+
+import torch
+from torch import Tensor
+
+
+def call(function: type[torch.autograd.Function], *inputs: object) -> Tensor:
+    """function.apply(*inputs) of a function with one output."""
+    output: Tensor = function.apply(*inputs)
+    return output
+
+
+def call_many(function: type[torch.autograd.Function], *inputs: object) -> tuple[Tensor, ...]:
+    """function.apply(*inputs) of a function with several outputs."""
+    outputs: tuple[Tensor, ...] = function.apply(*inputs)
+    return outputs

@@ -60,7 +60,7 @@ def toy_decoder(seed: int = 0, kind: str = "llama", lora: int | None = 4, **chan
     """A random decoder in fp32, with a LoRA adapter unless `lora` is None."""
     torch.manual_seed(seed)
     model = toy_model(AutoConfig.for_model(kind, **{**SHAPE, **changes}))
-    decoder = view(model, "sdpa")
+    decoder = view(model, "batched")
     if lora:
         adapt(model, matching(model, decoder.head.linear, ("all-linear",)), lora, 2.0 * lora, seed)
     return decoder

@@ -40,7 +40,7 @@ def test_packed_equals_alone_and_logits_are_the_models_own(family: str) -> None:
     assert check(decoder).packing
 
 
-@pytest.mark.parametrize("kind", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", ["batched", "sdpa", "eager"])
 def test_another_sample_changes_nothing_at_all(kind: str) -> None:
     decoder = toy_decoder()
     decoder.attention.kind = kind

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from xiaozao.models.batched import batched
+
 NAMES = itertools.count()
 STEP = 32
 
@@ -93,9 +95,17 @@ class PackedAttention:
         for bucket in self._layout.buckets:
             places = bucket.to(query.device).flatten()
             q, k, v = (one.index_select(0, places).unflatten(0, bucket.shape).transpose(1, 2) for one in rows)
-            plain = self.kind == "eager" or asked.softcap or (asked.window and asked.window < bucket.shape[1])
-            outputs.append((_plain if plain else _fused)(q, k, v, asked).transpose(1, 2).flatten(0, 1))
+            outputs.append(self._causal(q, k, v, asked).transpose(1, 2).flatten(0, 1))
         return torch.cat(outputs).index_select(0, self._layout.order.to(query.device))[None], None
+
+    def _causal(self, q: Tensor, k: Tensor, v: Tensor, asked: Asked) -> Tensor:
+        """q (n, heads, size, d), k and v (n, kv heads, size, d or narrower), by the way that can do what is asked."""
+        window = asked.window if asked.window and asked.window < q.shape[2] else None
+        if self.kind == "eager" or asked.softcap:
+            return _plain(q, k, v, asked)
+        if self.kind == "batched" and not asked.dropout:
+            return batched(q, k, v, asked.scaling, window)
+        return _plain(q, k, v, asked) if window else _fused(q, k, v, asked)
 
 
 def layout(lengths: Sequence[int]) -> Layout:

@@ -11,6 +11,7 @@ from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.models.blocks import Decoder, check, view
 from xiaozao.models.config import check_folder, read_config
 
+ATTENTION = {"cpu": "batched", "cuda": "sdpa"}  # the fastest on each
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -21,13 +22,14 @@ def device_of(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def load(folder: Path, weights: torch.dtype, device: torch.device, attention: str = "sdpa") -> Decoder:
+def load(folder: Path, weights: torch.dtype, device: torch.device, attention: str = "auto") -> Decoder:
     """The model in `folder`, its weights in `weights`, checked with numbers.
 
     Raises ArtefactError for files that are not safe to read, UnsupportedModel for an architecture transformers
     does not know or whose logits we could not reproduce.
     """
-    return check(view(load_model(folder, weights, device), "eager" if attention == "eager" else "sdpa"))
+    kind = ATTENTION[device.type] if attention == "auto" else attention
+    return check(view(load_model(folder, weights, device), kind))
 
 
 def load_model(folder: Path, weights: torch.dtype, device: torch.device) -> PreTrainedModel:

@@ -6,9 +6,10 @@ Notation: T tokens in a micro-batch, h hidden size, i MLP width, q = heads x hea
 V vocabulary, L blocks, s bytes of the compute dtype. What one block keeps for backward, per token, in our engine
 (LoRA on all linears; counted on the saved tensors of a Llama block):
 
-    s (4 i + 2 h + q)     inputs of the seven linears: two norm outputs, attention output, gate, up, silu(gate), product
-  + 8 h                   the two norms' inputs in fp32
-  + s (2 q + 2 k) + 4 heads   attention's own query, key, value, output and its log-sum-exp
+    s (2 i + 2 h + q)   the two norms' outputs, attention's output, gate and up; what follows them is computed again
+  + s 2 h + 8           the two norms' inputs, and one number per row and norm
+  + s (q + 2 k)         attention's own query, key and value
+  + s 7 r               the narrow products of the adapters, of rank r
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from xiaozao.spec.plan import MemoryPlan, Moment
 RUNTIME_CPU = 430_000_000  # a Python process with torch and transformers imported, measured with torch 2.13
 RUNTIME_CUDA = 600_000_000  # context and kernels outside the allocator; 0.1 to 1.4 GB on the cards that were measured
 CHUNK = 128  # rows of logits at a time, as in train/losses.py
-CHUNK_BYTES = 18  # per logit of a chunk: bf16 and fp32 logits, the exponential, the gradient, its cast
+CHUNK_BYTES = 6  # per logit of a chunk: the product in bf16, and one fp32 copy in which all else happens
 # On a CPU, measured over runs of a 135M model: code that oneDNN compiles and keeps for each shape, and the share of
 # the activations that glibc's heap holds between its blocks.
 COMPILED_CPU = 60_000_000
@@ -146,9 +147,10 @@ def kept_activations(shape: ModelShape, load: Load) -> int:
 
 def block_activations(shape: ModelShape, load: Load) -> int:
     """Bytes that one block keeps for its backward; see the head of this file."""
-    linear_inputs = 4 * shape.width + 2 * shape.hidden + shape.query
-    attention = 2 * shape.query + 2 * shape.key
-    per_token = load.compute_bytes * (linear_inputs + attention) + 8 * shape.hidden + 4 * shape.heads + 8
+    rank = 0 if load.method == "full" else load.rank
+    width = shape.width * (4 if load.method == "full" else 2)  # a base that learns is not in a fused function
+    numbers = width + 4 * shape.hidden + 2 * shape.query + 2 * shape.key + 7 * rank
+    per_token = load.compute_bytes * numbers + 8
     return load.tokens * per_token
 
 

@@ -49,7 +49,7 @@ class ModelSpec(Part):
     source: Literal["auto", "hf", "modelscope", "local"] = "auto"
     revision: str | None = None
     base: Literal["none"] = "none"
-    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    attention: Literal["auto", "batched", "sdpa", "eager"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

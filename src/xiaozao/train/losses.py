@@ -25,27 +25,33 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, head: Head) -> Tensor:
-        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        wide = torch.float64 if states.dtype == torch.float64 else torch.float32
+        total = torch.zeros((), dtype=wide, device=states.device)
         wants = ctx.needs_input_grad
         grad_states = torch.empty_like(states) if wants[0] else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants[1] else None
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wants[2] else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if wants[1] else None
+        grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wants[2] else None
+        buffer = torch.empty(min(CHUNK, len(labels)), weight.shape[0], dtype=wide, device=states.device)
         for start in range(0, len(labels), CHUNK):
             rows, chosen = states[start : start + CHUNK], labels[start : start + CHUNK]
-            logits = head.logits(rows)
-            logs = torch.logsumexp(logits, dim=1, keepdim=True)
-            total += (logs.squeeze(1) - logits.gather(1, chosen[:, None]).squeeze(1)).sum()
+            places = torch.arange(len(chosen), device=states.device)
+            narrow = head.linear(rows)
+            logits = head.finish(buffer[: len(rows)].copy_(narrow))
+            own, top = logits[places, chosen], logits.amax(1)
+            # Soft-max in place, in one pass: the largest share is 1 / sum, which gives the sum without another one.
+            kept = head.cap or logits.device.type != "cpu"
+            shares = torch.softmax(logits, 1) if kept else torch._softmax(logits, 1, False, out=logits)
+            total += (top - shares.amax(1).log() - own).sum()
             if not any(wants[:3]):
                 continue
-            grad = torch.exp(logits - logs)
-            grad[torch.arange(len(chosen), device=grad.device), chosen] -= 1
-            grad = head.finish_backward(grad, logits)
+            shares[places, chosen] -= 1
+            grad = head.finish_backward(shares, logits)
             if grad_weight is not None:
-                grad_weight += grad.t() @ rows.float()
+                grad_weight += grad.t() @ rows.to(wide)
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
             if grad_states is not None:
-                grad_states[start : start + CHUNK] = grad.to(states.dtype) @ weight.to(states.dtype)
+                grad_states[start : start + CHUNK] = narrow.copy_(grad) @ weight.to(narrow.dtype)
         ctx.grads = grad_states, grad_weight, grad_bias
         ctx.dtypes = weight.dtype, None if bias is None else bias.dtype
         return total

@@ -24,6 +24,7 @@ from xiaozao.models.load import DTYPES, device_of, load, weights_hash
 from xiaozao.models.save import write_model
 from xiaozao.models.sources import ModelFolder
 from xiaozao.models.sources import resolve as find_model
+from xiaozao.models.swap import fuse
 from xiaozao.plan.hardware import look
 from xiaozao.plan.memory import RUNTIME_CUDA
 from xiaozao.plan.resident import peak_rss, reset_peak, rss
@@ -128,6 +129,7 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
     if spec.method.method == "lora":
         names = matching(decoder.model, decoder.head.linear, spec.method.targets)
         adapt(decoder.model, names, spec.method.rank, spec.method.alpha or 0.0, spec.train.seed)
+    fuse(decoder)
     if spec.train.checkpointing == "block":
         recompute_blocks(decoder)
     trainable = sum(one.numel() for one in decoder.trainable().values())

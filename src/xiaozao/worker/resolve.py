@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from xiaozao.data.prepare import PreparedData
+from xiaozao.models.load import ATTENTION
 from xiaozao.plan.fit import fit, free_memory
 from xiaozao.plan.hardware import Hardware
 from xiaozao.spec.plan import MemoryPlan
@@ -22,7 +23,7 @@ def resolve(spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device
     spec = spec.with_options(
         device=device,
         precision=_precision(spec, device, hardware),
-        attention="sdpa" if spec.model.attention == "auto" else spec.model.attention,
+        attention=ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention,
         threads=spec.train.threads or hardware.cores,
         learning_rate=spec.train.learning_rate or LEARNING_RATES[spec.method.method],
         alpha=(spec.method.alpha or 2 * spec.method.rank) if spec.method.method == "lora" else None,

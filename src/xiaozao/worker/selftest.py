@@ -32,6 +32,7 @@ from xiaozao.models.bases import DenseBase
 from xiaozao.models.blocks import Decoder, Head, check, distance, run, view
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.linear import Adapter, adapt, lora_linear, matching
+from xiaozao.models.load import ATTENTION
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_events
@@ -230,7 +231,7 @@ def _compare(
 def _decoder(shape: Mapping[str, object], device: torch.device, dtype: torch.dtype, rank: int | None) -> Decoder:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **shape), dtype=dtype)
-    decoder = check(view(model.to(device), "sdpa"))
+    decoder = check(view(model.to(device), ATTENTION[device.type]))
     if rank:
         adapt(decoder.model, matching(decoder.model, decoder.head.linear, ("all-linear",)), rank, 2.0 * rank, 0)
     return decoder

@@ -1,0 +1,143 @@
+"""The parts of a block in few passes, each with its backward written by hand.
+
+Plain modules take a pass over memory for every small step and keep many copies for backward. Here a part reads its
+input once, computes in fp32 where the model does, and keeps what it cannot cheaply compute again:
+
+    rms_norm   keeps its input and one number per row
+    swiglu     keeps its input, gate and up; silu(gate) x up is computed again
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xiaozao.models.autograd import call
+from xiaozao.models.bases import Base
+from xiaozao.models.linear import Adapter, product, product_back
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer as fused functions use it: a base, a bias, and an adapter's scale where it has an adapter."""
+
+    base: Base
+    bias: Tensor | None
+    scale: float | None
+
+
+class _RmsNorm(torch.autograd.Function):
+    """x (..., size), weight (size) -> x / rms(x) * (weight + offset), computed in fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
+        wide = x.to(_wide(x.dtype), copy=True)
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, inverse)
+        ctx.offset = offset
+        return wide.mul_(inverse).mul_(weight.to(wide.dtype) + offset).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, inverse = ctx.saved_tensors
+        unit = x.to(inverse.dtype, copy=True).mul_(inverse)
+        grad = grads[0].to(inverse.dtype, copy=True)
+        grad_weight = None
+        if ctx.needs_input_grad[1]:
+            grad_weight = (grad * unit).flatten(0, -2).sum(0).to(weight.dtype)
+        if not ctx.needs_input_grad[0]:
+            return None, grad_weight, None, None
+        grad.mul_(weight.to(grad.dtype) + ctx.offset)
+        along = torch.linalg.vecdot(grad, unit).div_(x.shape[-1]).unsqueeze(-1)
+        grad.addcmul_(unit, along, value=-1).mul_(inverse)
+        return grad.to(x.dtype), grad_weight, None, None
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float = 0.0) -> Tensor:
+    """Root-mean-square norm (Zhang & Sennrich 2019) over the last dimension, times (weight + offset)."""
+    return call(_RmsNorm, x, weight, eps, offset)
+
+
+class _SwiGlu(torch.autograd.Function):
+    """x (..., in) -> down(silu(gate(x)) * up(x))."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layers: Sequence[Linear], *tensors: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        gate_lora, up_lora, down_lora = _adapters(layers, tensors)
+        gate, low_gate = _forward(rows, layers[0], gate_lora)
+        up, low_up = _forward(rows, layers[1], up_lora)
+        out, low_down = _forward(F.silu(gate).mul_(up), layers[2], down_lora)
+        ctx.layers = layers
+        ctx.save_for_backward(x, gate, up, *low_gate, *low_up, *low_down, *tensors)
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, gate, up, *others = ctx.saved_tensors
+        lows, tensors = _split(ctx.layers, others)
+        loras = _adapters(ctx.layers, tensors)
+        rows, grad = x.reshape(-1, x.shape[-1]), grads[0].reshape(-1, grads[0].shape[-1])
+        open_ = F.silu(gate)
+        inner, own_down = _backward(open_ * up, lows[2], grad, ctx.layers[2], loras[2], None, True)
+        assert inner is not None
+        grad_up = open_.mul_(inner)
+        grad_gate = torch.ops.aten.silu_backward(inner.mul_(up), gate)
+        del inner
+        wanted = ctx.needs_input_grad[0]
+        total, own_gate = _backward(rows, lows[0], grad_gate, ctx.layers[0], loras[0], None, wanted)
+        total, own_up = _backward(rows, lows[1], grad_up, ctx.layers[1], loras[1], total, wanted)
+        return (None if total is None else total.view(x.shape)), None, *own_gate, *own_up, *own_down
+
+
+def swiglu(x: Tensor, layers: Sequence[Linear], adapters: Sequence[Adapter | None]) -> Tensor:
+    """The gated MLP (Shazeer 2020); layers are gate, up and down."""
+    return call(_SwiGlu, x, layers, *_tensors(adapters))
+
+
+def _forward(rows: Tensor, layer: Linear, lora: Adapter | None) -> tuple[Tensor, list[Tensor]]:
+    if lora is None:
+        return layer.base.product(rows, layer.bias), []
+    out, low = product(rows, layer.base, layer.bias, lora)
+    return out, [low]
+
+
+def _backward(
+    rows: Tensor,
+    low: Tensor | None,
+    grad: Tensor,
+    layer: Linear,
+    lora: Adapter | None,
+    into: Tensor | None,
+    wanted: bool,
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """The gradient of rows added to `into`, and those of the adapter's tensors."""
+    if lora is None or low is None:
+        return (layer.base.product_back(grad, into) if wanted else None), []
+    total, grad_a, grad_b = product_back(rows, low, grad, layer.base, lora, into, wanted)
+    return total, [grad_a, grad_b]
+
+
+def _tensors(adapters: Sequence[Adapter | None]) -> list[Tensor]:
+    return [tensor for one in adapters if one is not None for tensor in (one.a, one.b)]
+
+
+def _adapters(layers: Sequence[Linear], tensors: Sequence[Tensor]) -> list[Adapter | None]:
+    """The adapters again, from their tensors in order."""
+    rest = iter(tensors)
+    return [None if layer.scale is None else Adapter(next(rest), next(rest), layer.scale) for layer in layers]
+
+
+def _split(layers: Sequence[Linear], others: Sequence[Tensor]) -> tuple[list[Tensor | None], Sequence[Tensor]]:
+    """What was saved behind the input: the narrow products of the layers that have an adapter, then their tensors."""
+    rest = iter(others)
+    lows = [None if layer.scale is None else next(rest) for layer in layers]
+    return lows, list(rest)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -62,3 +62,17 @@ def test_adapters_switch_off_and_merge_behind_a_fused_layer() -> None:
         assert distance(states(decoder).detach(), base) < 1e-5
     merge(decoder.model)
     assert distance(states(decoder).detach(), tuned) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "mistral"])
+def test_masters_under_autocast_have_the_gradients_of_fp32_but_for_rounding(kind: str) -> None:
+    decoder = toy_decoder(0, kind, lora=None, head_dim=8, sliding_window=5)
+    fuse(decoder)
+    exact = gradients(decoder)
+    with torch.autocast("cpu", torch.bfloat16):
+        decoder.model.zero_grad()
+        found = states(decoder)
+    found.float().backward(torch.randn(found.shape, generator=torch.Generator().manual_seed(1)))
+    rounded = {name: one.grad for name, one in decoder.trainable().items() if one.grad is not None}
+    assert rounded.keys() == exact.keys()
+    assert all(distance(rounded[name], exact[name]) < 0.1 for name in exact)

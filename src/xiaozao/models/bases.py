@@ -46,3 +46,11 @@ class DenseBase(Base):
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         return self.weight.detach().to(dtype)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """The parameters of a model, each counted once however it is stored."""
+    bases = [one for one in model.modules() if isinstance(one, Base)]
+    stored = {id(state) for one in bases for state in one.parameters()}
+    plain = sum(one.numel() for one in model.parameters() if id(one) not in stored)
+    return plain + sum(one.in_features * one.out_features for one in bases)

@@ -1,18 +1,23 @@
 """A folder of safetensors -> a decoder in memory. Nothing of the folder is executed; see models/config.py."""
 
 import hashlib
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
-from xiaozao.models.blocks import Decoder, check, view
+from xiaozao.models.blocks import Decoder, view
 from xiaozao.models.config import check_folder, read_config
+from xiaozao.models.families import check
+from xiaozao.models.heap import give_back
+from xiaozao.models.quantize import ready
+from xiaozao.models.quantizer import WhileLoadingConfig, stored
 
 ATTENTION = {"cpu": "batched", "cuda": "sdpa"}  # the fastest on each
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def device_of(wanted: str) -> torch.device:
@@ -22,17 +27,26 @@ def device_of(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def load(folder: Path, weights: torch.dtype, device: torch.device, attention: str = "auto") -> Decoder:
-    """The model in `folder`, its weights in `weights`, checked with numbers.
+def load(
+    folder: Path, weights: torch.dtype, device: torch.device, attention: str = "auto", base: str = "none"
+) -> Decoder:
+    """The model in `folder`, its weights in `weights` and its linear layers stored as `base`, checked with numbers.
 
     Raises ArtefactError for files that are not safe to read, UnsupportedModel for an architecture transformers
-    does not know or whose logits we could not reproduce.
+    does not know, that `base` does not suit, or whose logits we could not reproduce; EnvironmentProblem where `base`
+    needs a package that is missing.
     """
     kind = ATTENTION[device.type] if attention == "auto" else attention
-    return check(view(load_model(folder, weights, device), kind))
+    model = load_model(folder, weights, device, base)
+    try:
+        return check(view(model, kind))
+    except AttributeError as error:  # a model that looks into its layers finds no plain weight there
+        if base == "none":
+            raise
+        raise UnsupportedModel("base_layers", model=model.config.model_type, base=base, detail=error) from error
 
 
-def load_model(folder: Path, weights: torch.dtype, device: torch.device) -> PreTrainedModel:
+def load_model(folder: Path, weights: torch.dtype, device: torch.device, base: str = "none") -> PreTrainedModel:
     """The transformers model alone."""
     check_folder(folder)
     disable_progress_bar()
@@ -40,15 +54,31 @@ def load_model(folder: Path, weights: torch.dtype, device: torch.device) -> PreT
     kind = values.pop("model_type", "")
     if "quantization_config" in values:
         raise UnsupportedModel("quantized", folder=folder, method=values["quantization_config"].get("quant_method"))
+    ready(base)
     try:
         config = AutoConfig.for_model(kind, **values)
         with torch.device(device):
+            if base != "none":
+                return _load_quantised(folder, config, weights, base)
             model = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, dtype=weights, local_files_only=True, trust_remote_code=False,
-                use_safetensors=True, attn_implementation="sdpa",
+                use_safetensors=True, attn_implementation="eager",
             )  # fmt: skip
     except ValueError as error:
         raise UnsupportedModel("architecture", model=kind, detail=str(error).splitlines()[0]) from None
+    return model
+
+
+def _load_quantised(folder: Path, config: PreTrainedConfig, weights: torch.dtype, base: str) -> PreTrainedModel:
+    """As from_pretrained, but each tensor is read when its turn comes and quantised before the next."""
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(config)  # the class that fits the config, and the part it takes
+    with ExitStack() as stack:
+        model: PreTrainedModel = type(skeleton).from_pretrained(
+            None, config=skeleton.config, state_dict=stored(folder, stack), dtype=weights,
+            attn_implementation="eager", quantization_config=WhileLoadingConfig(base),
+        )  # fmt: skip
+    give_back()
     return model
 
 

@@ -20,7 +20,7 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
     """
     model.config.dtype = dtype
     model.config._name_or_path = ""  # a path of the user's machine has no place in a file he may publish
-    model.set_attn_implementation("sdpa")  # our packed attention is registered in this process alone
+    model.set_attn_implementation("eager")  # our packed attention is registered in this process alone
     nn.Module.to(model, dtype)  # transformers' own override is not typed
     model.save_pretrained(target)
     for name in COPIED:

@@ -1,0 +1,136 @@
+"""Frozen weights in eight or four bits.
+
+    int8   one code per weight, one absmax per row:          1 byte + 4 bytes a row
+    nf4    two codes per byte, one absmax per 64 weights, itself in eight bits with a scale per 256 of them:
+           0.5 + 1/64 + 4/(64 x 256) bytes a weight
+
+Sources: Dettmers et al. 2023, "QLoRA" (nf4, double quantisation); Dettmers et al. 2022, "LLM.int8()" (absmax per row;
+here it is weight-only: their activations in eight bits would let an outlier in one row move the others). nf4 is
+bitsandbytes' own; int8 is four lines of torch that give its codes, since its CUDA kernel takes fp16 alone.
+
+A product makes the matrix in the compute dtype, multiplies, and lets it go: the tokens of a step share that one pass.
+The state is frozen parameters of plain dtypes, so that it is saved, moved and sharded like any other.
+"""
+
+import importlib
+import logging
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xiaozao.errors import EnvironmentProblem
+from xiaozao.models.bases import Base
+from xiaozao.models.guard import refuse_kernels
+
+CHUNK = 1 << 20  # weights worked on at a time, so that intermediates in fp32 stay small; a multiple of BLOCK
+BLOCK, NESTED = 64, 256  # weights per absmax, and absmaxes per scale
+
+
+class Dequantised(Base):
+    """A base that makes its matrix when it is asked for, and keeps none."""
+
+    def product(self, rows: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(rows, self.dense(rows.dtype), bias)
+
+    def product_back(self, grad: Tensor, into: Tensor | None) -> Tensor:
+        weight = self.dense(grad.dtype)
+        return grad @ weight if into is None else into.addmm_(grad, weight)
+
+
+class Int8Base(Dequantised):
+    """W = codes x absmax / 127, row by row."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.stored_dtype = weight.dtype
+        codes = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+        absmax = torch.empty(self.out_features, dtype=torch.float32, device=weight.device)
+        for start, end in self._chunks():
+            rows = weight[start:end].float()
+            absmax[start:end] = rows.abs().amax(1)
+            # A row of zeros has codes of zero.
+            codes[start:end] = (rows * (127.0 / absmax[start:end, None].clamp_min(1e-38))).round_().to(torch.int8)
+        self.codes, self.absmax = _frozen(codes), _frozen(absmax)
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        weight = torch.empty(self.codes.shape, dtype=dtype, device=self.codes.device)
+        for start, end in self._chunks():
+            rows = self.codes[start:end] * self.absmax[start:end, None]
+            weight[start:end] = rows.mul_(1 / 127)
+        return weight
+
+    def _chunks(self) -> list[tuple[int, int]]:
+        """From which row to which."""
+        rows = max(1, CHUNK // self.in_features)
+        return [(start, min(start + rows, self.out_features)) for start in range(0, self.out_features, rows)]
+
+
+class Nf4Base(Dequantised):
+    """NormalFloat in blocks of 64, the blocks' absmax quantised again. Raises EnvironmentProblem: no bitsandbytes."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.stored_dtype = weight.dtype
+        nf4 = bitsandbytes()
+        codes, absmax = [], []
+        for chunk in weight.reshape(-1).split(CHUNK):
+            packed, state = nf4.quantize_4bit(chunk, blocksize=BLOCK, quant_type="nf4")
+            codes.append(packed)
+            absmax.append(state.absmax)
+        blocks = torch.cat(absmax)
+        offset = blocks.mean()
+        twice, state = nf4.quantize_blockwise(blocks.sub_(offset), dynamic_map(weight.device), blocksize=NESTED)
+        self.codes = _frozen(torch.cat(codes))  # (weights / 2, 1)
+        self.absmax = _frozen(twice)  # (weights / 64)
+        self.scales = _frozen(state.absmax)  # (weights / 64 / 256)
+        self.register_buffer("offset", offset)  # one number, which could not be sharded
+        self.offset: Tensor
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        nf4 = bitsandbytes()
+        exact = dtype if dtype in (torch.bfloat16, torch.float16) else torch.float32
+        blocks = nf4.QuantState(
+            absmax=self.scales, code=dynamic_map(self.codes.device), blocksize=NESTED, dtype=torch.float32
+        )
+        state = nf4.QuantState(
+            absmax=self.absmax, shape=torch.Size((self.out_features, self.in_features)), dtype=exact,
+            blocksize=BLOCK, quant_type="nf4", offset=self.offset, state2=blocks,
+        )  # fmt: skip
+        weight: Tensor = nf4.dequantize_4bit(self.codes, state)
+        return weight.to(dtype)
+
+
+BASES: dict[str, type[Int8Base] | type[Nf4Base]] = {"int8": Int8Base, "nf4": Nf4Base}
+
+
+def ready(base: str) -> None:
+    """Import what a base needs, before anything large is loaded. Raises EnvironmentProblem where it is missing."""
+    if base == "nf4":
+        bitsandbytes()
+
+
+@cache
+def bitsandbytes() -> Any:
+    """bitsandbytes.functional. It would fetch compiled code through the package `kernels`, so that is refused first."""
+    if find_spec("bitsandbytes") is None:
+        raise EnvironmentProblem("no_bitsandbytes")
+    refuse_kernels()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns that it could not fetch that code
+    return importlib.import_module("bitsandbytes.functional")
+
+
+@cache
+def dynamic_map(device: torch.device) -> Tensor:
+    """The 256 values that the absmaxes of all nf4 bases are written in."""
+    values: Tensor = bitsandbytes().create_dynamic_map()
+    return values.to(device)
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)

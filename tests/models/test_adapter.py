@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -28,11 +28,13 @@ def tuned(folder: Path, targets: tuple[str, ...] = ("all-linear",)) -> Decoder:
     adapt(decoder.model, matching(decoder.model, decoder.head.linear, targets), 4, 8.0, seed=1)
     for layer in adapters(decoder.model).values():
         nn.init.normal_(layer.lora_b, std=0.2)
-    layers = adapters(decoder.model)
-    checkpoint.write_folder(
-        folder / "adapter", {WEIGHTS: adapter_tensors(layers)}, {CONFIG: adapter_config(layers, "toy")}
-    )
+    write(decoder, folder / "adapter")
     return decoder
+
+
+def write(decoder: Decoder, folder: Path) -> None:
+    config = adapter_config(decoder.model, "toy")
+    checkpoint.write_folder(folder, {WEIGHTS: adapter_tensors(decoder.model)}, {CONFIG: config})
 
 
 def logits(decoder: Decoder) -> torch.Tensor:
@@ -56,7 +58,7 @@ def test_peft_loads_the_adapter_and_computes_the_same(tmp_path: Path, targets: t
 def test_saved_and_attached_again_it_gives_the_same_bits(tmp_path: Path) -> None:
     before = tuned(tmp_path)
     again = load(tmp_path / "model", torch.float32, CPU)
-    attach(again.model, tmp_path / "adapter")
+    attach(again, tmp_path / "adapter")
     assert torch.equal(logits(before), logits(again))
 
 
@@ -77,10 +79,52 @@ def test_an_adapter_of_another_shape_or_a_missing_or_broken_one_is_refused(tmp_p
     name = sorted(stored)[0]
     save_file({**stored, name: torch.zeros(9, 9)}, path)
     with pytest.raises(ArtefactError, match=rf"1 tensor\(s\) differ, the first is {name}"):
-        attach(load(tmp_path / "model", torch.float32, CPU).model, tmp_path / "adapter")
+        attach(load(tmp_path / "model", torch.float32, CPU), tmp_path / "adapter")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ArtefactError, match="cannot be read"):
-        attach(load(tmp_path / "model", torch.float32, CPU).model, tmp_path / "adapter")
+        attach(load(tmp_path / "model", torch.float32, CPU), tmp_path / "adapter")
     path.unlink()
     with pytest.raises(NotFound):
-        attach(load(tmp_path / "model", torch.float32, CPU).model, tmp_path / "adapter")
+        attach(load(tmp_path / "model", torch.float32, CPU), tmp_path / "adapter")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"use_rslora": True}, {"use_dora": True}, {"modules_to_save": ["lm_head", "embed_tokens"]},
+     {"modules_to_save": ["norm"], "target_modules": r".*\.1\.mlp\..*_proj"}],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning", "ignore:.*tie.*:UserWarning")
+def test_we_load_what_peft_wrote_and_compute_the_same(tmp_path: Path, options: dict[str, object]) -> None:
+    toy_folder(tmp_path / "model")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    known = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "init_lora_weights": False, **options}
+    theirs = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **known))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for name, one in theirs.named_parameters():
+            if "modules_to_save" in name or "magnitude" in name:
+                one.mul_(1 + 0.1 * torch.rand_like(one))
+    theirs.save_pretrained(str(tmp_path / "adapter"))
+    ours = load(tmp_path / "model", torch.float32, CPU)
+    attach(ours, tmp_path / "adapter")
+    with torch.no_grad():
+        torch.testing.assert_close(logits(ours), theirs(input_ids=IDS[None]).logits[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("alpha_pattern", {"q_proj": 3}), ("bias", "all"), ("init_lora_weights", "pissa"), ("peft_type", "LOHA")],
+)
+def test_an_adapter_that_is_another_function_than_ours_is_refused(tmp_path: Path, name: str, value: object) -> None:
+    tuned(tmp_path)
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(ArtefactError, match=f"has {name}=.*does not compute"):
+        attach(load(tmp_path / "model", torch.float32, CPU), tmp_path / "adapter")
+
+
+def test_an_adapter_for_layers_that_the_model_has_not_is_refused(tmp_path: Path) -> None:
+    tuned(tmp_path)
+    toy_folder(tmp_path / "smaller", num_hidden_layers=1)
+    with pytest.raises(ArtefactError, match=r"14 tensor\(s\) differ, the first is .*layers.1.mlp.down_proj.lora_A"):
+        attach(load(tmp_path / "smaller", torch.float32, CPU), tmp_path / "adapter")

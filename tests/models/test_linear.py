@@ -86,3 +86,73 @@ def test_all_linear_leaves_the_head_out_and_an_unknown_target_is_an_error() -> N
         matching(decoder.model, decoder.head.linear, ("q_porj",))
     with pytest.raises(NotFound):
         adapt(decoder.model, [], 4, 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("target", "count"),
+    [
+        ("model.layers.1.mlp.up_proj", 1), ("mlp.up_proj", 2), ("*.mlp.*", 6), ("*layers.0.*_proj", 7),
+        ("*.[qv]_proj", 4), (r"re:.*\.0\.self_attn\.(q|k)_proj", 2),
+    ],
+)  # fmt: skip
+def test_targets_are_names_their_ends_globs_or_regular_expressions(target: str, count: int) -> None:
+    decoder = toy_decoder(lora=None)
+    found = matching(decoder.model, decoder.head.linear, (target,))
+    assert len(found) == count
+    assert found == matching(decoder.model, decoder.head.linear, (target, target))  # named twice, adapted once
+
+
+@pytest.mark.parametrize("target", ["*.mpl.*", "re:q_proj", "lm_head", "embed_tokens", "up", "layers.0"])
+def test_a_pattern_that_matches_no_linear_layer_is_an_error(target: str) -> None:
+    decoder = toy_decoder(lora=None)
+    with pytest.raises(UsageError, match="no linear layer is called"):
+        matching(decoder.model, decoder.head.linear, ("q_proj", target))
+
+
+def test_all_linear_leaves_routers_and_layers_that_compute_something_else_alone() -> None:
+    class Router(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).topk(1).values
+
+    names = {
+        "mlp.router": Router(4, 2), "mlp.router.classifier": nn.Linear(4, 2), "mlp.gate.wg": nn.Linear(4, 2),
+        "mlp.shared_expert_gate": nn.Linear(4, 1), "router_gate": nn.Linear(4, 2), "mlp.gate_proj": nn.Linear(4, 2),
+        "per_layer_input_gate": nn.Linear(4, 2), "self_attn.q_proj": nn.Linear(4, 4), "odd": Router(4, 2),
+    }  # fmt: skip
+    model = nn.Module()
+    for name, layer in names.items():
+        *parents, last = name.split(".")
+        place = model
+        for parent in parents:
+            if parent not in place._modules:
+                place.add_module(parent, nn.Module())
+            place = place.get_submodule(parent)
+        place.add_module(last, layer)
+    assert set(matching(model, None, ("all-linear",))) == {"mlp.gate_proj", "per_layer_input_gate", "self_attn.q_proj"}
+    assert matching(model, None, ("shared_expert_gate",)) == ["mlp.shared_expert_gate"]  # by name, it is adapted
+
+
+def test_attention_and_shared_layers_of_a_mixture_of_experts_train_and_its_routers_do_not() -> None:
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1}
+    decoder = toy_decoder(kind="qwen2_moe", lora=None, **experts, shared_expert_intermediate_size=16)
+    names = matching(decoder.model, decoder.head.linear, ("all-linear",))
+    assert {name.rpartition(".")[2] for name in names} == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
+    }  # fmt: skip
+    assert not any(".experts." in name for name in names)  # one three-dimensional parameter
+    adapt(decoder.model, names, 2, 4.0, 0)
+    assert all("lora" in name for name in decoder.trainable())
+
+
+def test_conv1d_of_gpt2_is_adapted_and_merged_in_its_own_layout() -> None:
+    decoder = toy_decoder(kind="gpt2", lora=3, n_embd=32, n_layer=2, n_head=4)
+    decoder.model.eval()
+    assert len(adapters(decoder.model)) == 8
+    for layer in adapters(decoder.model).values():
+        nn.init.normal_(layer.lora_b, std=0.1)
+    ids = torch.arange(20)
+    with torch.no_grad():
+        before = run(decoder, [ids])
+        merge(decoder.model)
+        assert (run(decoder, [ids]) - before).abs().max() < 1e-5
+    assert decoder.model.get_parameter("transformer.h.0.mlp.c_fc.weight").shape == (32, 128)

@@ -40,7 +40,7 @@ def merge_adapter(base: Path, adapter: Path, target: Path, dtype: torch.dtype = 
         target.rmdir()
     cpu = torch.device("cpu")
     decoder = load(base, torch.float32 if dtype == torch.float32 else dtype, cpu)
-    attach(decoder.model, adapter)
+    attach(decoder, adapter)
     expected = probe(decoder)
     assert adapters(decoder.model)
     merge(decoder.model)

@@ -1,65 +1,143 @@
 """Adapters on disk in PEFT's format, so that PEFT, vLLM and llama.cpp read them.
 
-adapter_model.safetensors: base_model.model.<layer>.lora_A.weight (rank, in), .lora_B.weight (out, rank).
+    adapter_model.safetensors   base_model.model.<layer>.lora_A.weight (rank, in), .lora_B.weight (out, rank),
+                                .lora_magnitude_vector (out) for DoRA, and <module>.weight of what was trained whole
+    adapter_config.json         rank, alpha, names
+
+rsLoRA and PiSSA are written as the plain LoRA they are (models/pissa.py): alpha is such that alpha / r is the scale of
+training. There are readers that do not know `use_rslora`, and to them the file would silently mean another model.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from xiaozao.errors import ArtefactError, NotFound
-from xiaozao.models.linear import AdaptedLinear, adapt, adapters
+from xiaozao.models.blocks import Decoder
+from xiaozao.models.dora import DoraLinear
+from xiaozao.models.linear import Adapted, AdaptedLinear, adapt, adapters, is_plain
+from xiaozao.models.trainable import is_tied, untie, whole_parameters
 
 PREFIX = "base_model.model."
 WEIGHTS = "adapter_model"
 CONFIG = "adapter_config"
+PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
+# What PEFT can also ask for and we do not compute; a file with one of these set is another function than we would run.
+FOREIGN = (
+    "rank_pattern", "alpha_pattern", "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens",
+    "trainable_token_indices", "layer_replication", "target_parameters", "arrow_config", "velora_config",
+    "monteclora_config",
+)  # fmt: skip
+# Other starts (PiSSA, OLoRA, CorDA, LoftQ) change the base as well, and PEFT computes that change again when it loads.
+HARMLESS_STARTS = ("gaussian", "eva", "orthogonal", "mica")
 
 
-def adapter_tensors(layers: dict[str, AdaptedLinear]) -> dict[str, Tensor]:
-    """The adapter's tensors under PEFT's names."""
-    named = {}
-    for name, layer in layers.items():
-        named[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_a.detach()
-        named[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_b.detach()
-    return named
+def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """All that was trained, under PEFT's names."""
+    named: dict[str, Tensor] = {}
+    for name, layer in adapters(model).items():
+        named |= {f"{PREFIX}{name}.{part}": tensor for part, tensor in layer.saved().items()}
+    whole = whole_parameters(model)
+    # A file holds no tensor twice by reference, so what two modules share is copied.
+    return named | {f"{PREFIX}{name}": one.detach().clone() for name, one in whole.items()}
 
 
-def adapter_config(layers: dict[str, AdaptedLinear], base: str) -> dict[str, object]:
+def adapter_config(model: nn.Module, base: str) -> dict[str, object]:
     """PEFT's description of the adapter. `base` is the model's id, never a path of the user's machine."""
+    layers = adapters(model)
     one = next(iter(layers.values()))
+    rank = len(one.saved()["lora_A.weight"])
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
-        "r": one.rank,
-        "lora_alpha": one.scale * one.rank,
+        "r": rank,
+        "lora_alpha": one.scale * rank,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "use_rslora": False,
+        "use_dora": isinstance(one, DoraLinear),
+        "fan_in_fan_out": any(layer.transposed for layer in layers.values()),
         "inference_mode": True,
         "target_modules": sorted(layers),
+        "modules_to_save": sorted({name.rpartition(".")[0] for name in whole_parameters(model)}) or None,
     }
 
 
-def attach(model: nn.Module, folder: Path) -> dict[str, AdaptedLinear]:
-    """Put the adapter in `folder` onto a model. Raises ArtefactError where names or shapes do not match."""
+def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
+    """Put the adapter in `folder` onto a model.
+
+    Raises ArtefactError where names or shapes do not match, or for an adapter of a kind that we do not compute.
+    """
     config, tensors = _read(folder)
-    layers = adapt(model, list(config["target_modules"]), config["r"], config["lora_alpha"], seed=0)
-    wanted = {name: tuple(tensor.shape) for name, tensor in adapter_tensors(layers).items()}
+    _check_kind(folder, config)
+    model = decoder.model
+    names = sorted({name.removeprefix(PREFIX).removesuffix(PARTS[0]) for name in tensors if name.endswith(PARTS[0])})
+    modules = dict(model.named_modules())
+    found = [
+        name
+        for name in names
+        if name in modules and is_plain(modules[name]) and modules[name] is not decoder.head.linear
+    ]
+    kind = DoraLinear if config.get("use_dora") else AdaptedLinear
+    alpha = config["lora_alpha"] * (math.sqrt(config["r"]) if config.get("use_rslora") else 1)
+    layers = adapt(model, found, config["r"], alpha, 0, kind)
+    whole = {name: one for name, one in tensors.items() if not name.endswith(PARTS)}
+    _check_shapes(folder, model, layers, tensors, whole)
+    for name, layer in layers.items():
+        prefix = f"{PREFIX}{name}."
+        layer.take({key.removeprefix(prefix): one for key, one in tensors.items() if key.startswith(prefix)})
+    _attach_whole(decoder, {name.removeprefix(PREFIX): tensor for name, tensor in whole.items()})
+    return layers
+
+
+def _check_shapes(
+    folder: Path, model: nn.Module, layers: dict[str, Adapted], tensors: dict[str, Tensor], whole: dict[str, Tensor]
+) -> None:
+    """Raises ArtefactError unless the file holds exactly what these layers want and modules this model has."""
+    wanted = {
+        f"{PREFIX}{name}.{part}": tuple(one.shape)
+        for name, layer in layers.items()
+        for part, one in layer.saved().items()
+    }
+    own = dict(model.named_parameters(remove_duplicate=False))
+    wanted |= {name: tuple(own[name.removeprefix(PREFIX)].shape) for name in whole if name.removeprefix(PREFIX) in own}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wanted != found:
         wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise ArtefactError("adapter_shapes", folder=folder, count=len(wrong), first=wrong[0])
-    with torch.no_grad():
-        for name, layer in adapters(model).items():
-            layer.lora_a.copy_(tensors[f"{PREFIX}{name}.lora_A.weight"])
-            layer.lora_b.copy_(tensors[f"{PREFIX}{name}.lora_B.weight"])
-    return layers
+
+
+def _attach_whole(decoder: Decoder, whole: dict[str, Tensor]) -> None:
+    """Put back what was trained whole; what was tied stays so only if the file says the same for both."""
+    model = decoder.model
+    ends = (model.get_input_embeddings(), decoder.head.linear)
+    given = [
+        whole[f"{name}.weight"] for name, one in model.named_modules() if one in ends and f"{name}.weight" in whole
+    ]
+    if is_tied(decoder) and given and not (len(given) == 2 and given[0].equal(given[1])):
+        untie(decoder)
+    learned: dict[nn.Parameter, nn.Parameter] = {}  # so that one matrix of two modules stays one
+    for name, tensor in whole.items():
+        module, last = model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
+        old = module.get_parameter(last)
+        new = nn.Parameter(tensor.to(old.device, old.dtype), requires_grad=False)
+        setattr(module, last, learned.setdefault(old, new))
+
+
+def _check_kind(folder: Path, config: dict[str, Any]) -> None:
+    start = config.get("init_lora_weights", True)
+    odd = [name for name in FOREIGN if config.get(name)]
+    odd += ["bias"] if config.get("bias", "none") != "none" else []
+    odd += ["peft_type"] if config.get("peft_type") != "LORA" else []
+    odd += ["init_lora_weights"] if isinstance(start, str) and start not in HARMLESS_STARTS else []
+    if odd:
+        raise ArtefactError("adapter_kind", folder=folder, name=odd[0], value=config.get(odd[0]))
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

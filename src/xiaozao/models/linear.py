@@ -1,22 +1,28 @@
 """The adapted linear layer: a frozen base weight plus LoRA, y = x W' + b + s (x A') B'.
 
 Source: Hu et al. 2021, "LoRA". The backward pass is written by hand so that the input is kept once, in the compute
-dtype, and the product x A' is computed again instead of kept. A and B are fp32 and take part in the compute dtype.
+dtype, beside the small product x A'. A and B are fp32 and take part in the compute dtype. Kinds of adapters with more
+to them than another start or scale have files of their own (dora.py, pissa.py).
 """
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.models.autograd import call
 from xiaozao.models.bases import Base, DenseBase
+from xiaozao.spec.patterns import matches
+
+ALL = "all-linear"
+ROUTERS = ("shared_expert_gate", "wg")  # beside those with `router` or a part `gate` in their names
 
 
 @dataclass(frozen=True)
@@ -86,70 +92,127 @@ def lora_linear(x: Tensor, base: Base, bias: Tensor | None, lora: Adapter) -> Te
     return call(_LoraLinear, x, lora.a, lora.b, base, bias, lora.scale)
 
 
-class FrozenLinear(nn.Module):
-    """A linear layer that does not learn, on a base that is not stored as nn.Linear stores it."""
+def frozen_linear(x: Tensor, base: Base, bias: Tensor | None) -> Tensor:
+    """x W' + b, with a gradient for x alone."""
+    return call(_FrozenLinear, x, base, bias)
 
-    def __init__(self, base: Base, bias: nn.Parameter | None) -> None:
+
+class FrozenLinear(nn.Module):
+    """A linear layer that does not learn, on a base that is not stored as nn.Linear stores it.
+
+    `transposed` says that the layer it came from, and so the file, holds the matrix as (in, out).
+    """
+
+    def __init__(self, base: Base, bias: nn.Parameter | None, transposed: bool = False) -> None:
         super().__init__()
-        self.base, self.bias = base, bias
+        self.base, self.bias, self.transposed = base, bias, transposed
         self.in_features, self.out_features = base.in_features, base.out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        return call(_FrozenLinear, x, self.base, self.bias)
+        return frozen_linear(x, self.base, self.bias)
 
 
-class AdaptedLinear(nn.Module):
-    """A linear layer of the model with an adapter beside it. A is drawn, B is zero: at first it changes nothing."""
+Plain = nn.Linear | Conv1D | FrozenLinear
 
-    def __init__(self, base: nn.Linear | FrozenLinear, rank: int, alpha: float, generator: torch.Generator) -> None:
+
+def is_plain(module: nn.Module) -> TypeGuard[Plain]:
+    """Whether a module computes x W' + b and nothing else. A subclass with a forward of its own does more (routers)."""
+    return type(module).forward in (nn.Linear.forward, Conv1D.forward, FrozenLinear.forward)
+
+
+class Adapted(nn.Module):
+    """A frozen linear layer of the model with something trainable beside it.
+
+    `alpha / rank` is the scale. Subclasses are the kinds of adapters; what they share is A, B and how they lie on disk.
+    """
+
+    fusable: bool  # whether `adapter`, `base` and `bias` say all there is, so that fused functions may use them
+
+    def __init__(self, base: Plain, rank: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.base = base.base if isinstance(base, FrozenLinear) else DenseBase(base.weight)
+        self.transposed = base.transposed if isinstance(base, FrozenLinear) else isinstance(base, Conv1D)
+        self.base = base.base if isinstance(base, FrozenLinear) else DenseBase(_matrix(base))
         self.bias: nn.Parameter | None = base.bias
         if self.bias is not None:
             self.bias.requires_grad_(False)
-        self.in_features, self.out_features, self.rank = base.in_features, base.out_features, rank
+        self.in_features, self.out_features, self.rank = self.base.in_features, self.base.out_features, rank
         self.scale = alpha / rank
         self.enabled = True
-        bound = 1 / math.sqrt(base.in_features)  # PEFT's: kaiming_uniform with a = sqrt(5)
-        start = torch.rand(rank, base.in_features, generator=generator) * (2 * bound) - bound
+        bound = 1 / math.sqrt(self.in_features)  # PEFT's: kaiming_uniform with a = sqrt(5)
+        start = torch.rand(rank, self.in_features, generator=generator) * (2 * bound) - bound
         device = next(itertools.chain(self.base.parameters(), self.base.buffers())).device
         self.lora_a = nn.Parameter(start.to(device))
-        self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
+        self.lora_b = nn.Parameter(torch.zeros(self.out_features, rank, device=device))
 
     @property
     def adapter(self) -> Adapter:
         return Adapter(self.lora_a, self.lora_b, self.scale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.enabled:
-            return call(_FrozenLinear, x, self.base, self.bias)
-        return lora_linear(x, self.base, self.bias, self.adapter)
+    def switch(self, on: bool) -> None:
+        """Off, the layer answers as the model's own did."""
+        self.enabled = on
+
+    def original(self, x: Tensor) -> Tensor:
+        """What the model's own layer answers."""
+        return frozen_linear(x, self.base, self.bias)
 
     def merged_weight(self) -> Tensor:
-        """W + s B A, computed in fp32, in W's dtype."""
+        """The matrix (out, in) that does the same alone: computed in fp32, in the base's dtype."""
         delta = (self.lora_b.detach() @ self.lora_a.detach()).mul_(self.scale)
-        weight = self.base.dense(torch.float32)
-        return delta.add_(weight).to(self.base.stored_dtype)
+        return delta.add_(self.base.dense(torch.float32)).to(self.base.stored_dtype)
+
+    def saved(self) -> dict[str, Tensor]:
+        """What is written, under PEFT's names; `scale` holds for it."""
+        return {"lora_A.weight": self.lora_a.detach(), "lora_B.weight": self.lora_b.detach()}
+
+    def take(self, saved: Mapping[str, Tensor]) -> None:
+        """Put back what `saved` gave."""
+        with torch.no_grad():
+            self.lora_a.copy_(saved["lora_A.weight"])
+            self.lora_b.copy_(saved["lora_B.weight"])
+
+
+class AdaptedLinear(Adapted):
+    """LoRA, y = x W' + b + s (x A') B'. A is drawn, B is zero: at first it changes nothing."""
+
+    fusable = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.enabled:
+            return self.original(x)
+        return lora_linear(x, self.base, self.bias, self.adapter)
 
 
 def matching(model: nn.Module, head: nn.Module | None, targets: tuple[str, ...]) -> list[str]:
-    """The names of the linear layers that `targets` asks for; `all-linear` leaves the head out.
+    """The names of the linear layers that `targets` asks for (spec/patterns.py says how a target is written).
 
+    `all-linear` leaves out the head and the routers of a mixture of experts: a router that moves sends tokens to
+    experts that never saw their like, and its few weights gain nothing. A router is a layer with `router` in its
+    name, or called as in ROUTERS; named one by one it is adapted. Experts that are one three-dimensional parameter
+    are no linear layers and stay frozen; attention and shared experts train.
     Raises UsageError for a target that matches no layer, with the names there are.
     """
-    names = [
-        name for name, one in model.named_modules() if isinstance(one, nn.Linear | FrozenLinear) and one is not head
-    ]
-    if targets == ("all-linear",):
-        return names
+    names = [name for name, one in model.named_modules() if is_plain(one) and one is not head]
     kinds = sorted({name.rpartition(".")[2] for name in names})
     for target in targets:
-        if not any(_matches(name, target) for name in names):
+        if target != ALL and not any(matches(name, target) for name in names):
             raise UsageError("target", target=target, known=", ".join(kinds))
-    return [name for name in names if any(_matches(name, target) for target in targets)]
+    return [
+        name
+        for name in names
+        if any(not is_router(name) if target == ALL else matches(name, target) for target in targets)
+    ]
 
 
-def adapt(model: nn.Module, names: list[str], rank: int, alpha: float, seed: int) -> dict[str, AdaptedLinear]:
+def is_router(name: str) -> bool:
+    """Whether the layer of this name chooses experts."""
+    parts = name.split(".")
+    return any("router" in part for part in parts) or parts[-1] in ROUTERS or "gate" in parts
+
+
+def adapt(
+    model: nn.Module, names: list[str], rank: int, alpha: float, seed: int, kind: type[Adapted] = AdaptedLinear
+) -> dict[str, Adapted]:
     """Freeze the model and put an adapter beside each named layer. Raises NotFound when there is none."""
     if not names:
         raise NotFound("no_linear")
@@ -158,8 +221,8 @@ def adapt(model: nn.Module, names: list[str], rank: int, alpha: float, seed: int
     layers = {}
     for name in names:
         base = model.get_submodule(name)
-        assert isinstance(base, nn.Linear | FrozenLinear)
-        layers[name] = AdaptedLinear(base, rank, alpha, generator)
+        assert is_plain(base)
+        layers[name] = kind(base, rank, alpha, generator)
         put(model, name, layers[name])
     return layers
 
@@ -170,9 +233,9 @@ def put(model: nn.Module, name: str, new: nn.Module) -> None:
     setattr(model.get_submodule(parent), last, new)
 
 
-def adapters(model: nn.Module) -> dict[str, AdaptedLinear]:
+def adapters(model: nn.Module) -> dict[str, Adapted]:
     """The adapted layers of a model by name."""
-    return {name: one for name, one in model.named_modules() if isinstance(one, AdaptedLinear)}
+    return {name: one for name, one in model.named_modules() if isinstance(one, Adapted)}
 
 
 def merge(model: nn.Module) -> None:
@@ -189,20 +252,28 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
     """The base model alone, for a while."""
     layers = list(adapters(model).values())
     for layer in layers:
-        layer.enabled = False
+        layer.switch(False)
     try:
         yield
     finally:
         for layer in layers:
-            layer.enabled = True
+            layer.switch(True)
 
 
-def _plain(layer: AdaptedLinear) -> nn.Linear:
-    linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
-    linear.weight = nn.Parameter(layer.merged_weight(), requires_grad=False)
+def _matrix(layer: nn.Linear | Conv1D) -> Tensor:
+    """The weight as (out, in); GPT-2's Conv1D holds it the other way round."""
+    return layer.weight.t() if isinstance(layer, Conv1D) else layer.weight
+
+
+def _plain(layer: Adapted) -> nn.Module:
+    """The layer as the model had it, with the merged weight."""
+    weight = layer.merged_weight()
+    with torch.device("meta"):
+        linear: nn.Linear | Conv1D
+        if layer.transposed:
+            linear, weight = Conv1D(layer.out_features, layer.in_features), weight.t().contiguous()
+        else:
+            linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+    linear.weight = nn.Parameter(weight, requires_grad=False)
     linear.register_parameter("bias", layer.bias)
     return linear
-
-
-def _matches(name: str, target: str) -> bool:
-    return name == target or name.endswith("." + target)

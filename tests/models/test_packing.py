@@ -8,7 +8,8 @@ import torch
 from tests.toy import toy_decoder
 from xiaozao.errors import UnsupportedModel
 from xiaozao.models.attention import implementation
-from xiaozao.models.blocks import check, run
+from xiaozao.models.blocks import run
+from xiaozao.models.families import check
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},

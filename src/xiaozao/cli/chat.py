@@ -36,7 +36,7 @@ def command(run: str, ask: str | None, base: bool, system: str | None, max_token
         tuned = folder.model if folder.model.is_dir() and not base else source
         decoder = load(tuned, precision, device_of(spec.model.device))
     if folder.adapter.is_dir() and not base:
-        attach(decoder.model, folder.adapter)
+        attach(decoder, folder.adapter)
     prompt = system if system is not None else spec.data.system
     opening = [Turn("system", prompt)] if prompt else []
     talk = Talk(decoder, source, Sampling(max_tokens, temperature), output)

@@ -62,7 +62,7 @@ class _Attention(torch.autograd.Function):
 
 
 def batched(q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int | None) -> Tensor:
-    """Causal attention, optionally over the last `window` keys. Shapes as in _Attention; in autocast's dtype under it."""
+    """Causal attention, optionally over the last `window` keys. Shapes as in _Attention; in autocast's dtype."""
     kind = q.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else v.dtype
     q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)

@@ -1,21 +1,32 @@
 """Any decoder seen as the same few parts: base (embedding, blocks, final norm), head, and what comes after the head.
 
-Some models scale or soft-cap between head and logits. The loss applies the head itself, in chunks, so it has to do the
-same; `check` proves with numbers that it does, and that packed samples do not see each other.
+Some models scale or soft-cap between head and logits, some do more between base and head. The loss applies the head
+itself, in chunks, so it has to do the same; models/families.py proves with numbers that it does.
+
+A row of several samples goes through the model in one of two ways, and neither lets samples see each other:
+
+    packed    as it is, with our attention in the model            [ a a a | b b | c c c ]
+    padded    one sample per row, samples of like length together, [ a a a ]  [ b b . ]
+              with the model's own attention                       [ c c c ]
+
+Padding lies behind a sample, where in a causal model nothing looks at it, and no state is carried from row to row.
+That is for models whose state crosses samples (Mamba, linear attention, convolutions) or that do their own attention.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Literal
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from xiaozao.errors import UnsupportedModel
-from xiaozao.models.attention import PackedAttention, implementation
+from xiaozao.models.attention import PackedAttention, layout
+
+Packing = Literal["packed", "padded"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,8 @@ class Head:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(n, hidden size) -> (n, vocabulary) in fp32."""
-        return self.finish(F.linear(hidden, self.linear.weight, self.linear.bias).float())
+        weight, bias = self.linear.weight.to(hidden.dtype), self.linear.bias  # fp32 masters where the head learns
+        return self.finish(F.linear(hidden, weight, None if bias is None else bias.to(hidden.dtype)).float())
 
     def finish(self, logits: Tensor) -> Tensor:
         """What comes after the linear layer; in place where autograd does not look."""
@@ -45,17 +57,43 @@ class Head:
 
 @dataclass(frozen=True)
 class Decoder:
-    """A transformers model with our attention in it."""
+    """A transformers model with our attention in it. `tail`: the model does more between its base and its head."""
 
     model: PreTrainedModel
     head: Head
     attention: PackedAttention
-    packing: bool  # whether several samples may share a row
+    packing: Packing = "packed"
+    tail: bool = False
 
     def hidden(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """ids and positions (T) of a row whose segments are set -> the final hidden states (T, hidden size)."""
-        base = self.model.base_model
-        return base(input_ids=ids[None], position_ids=positions[None], use_cache=False).last_hidden_state[0]  # type: ignore[no-any-return]
+        """ids and positions (T) of a row whose segments are set -> the states that enter the head (T, hidden size)."""
+        if self.packing == "packed":
+            return self._states(input_ids=ids[None], position_ids=positions[None])[0]
+        lengths = self.attention.layout.lengths
+        if sum(lengths) != len(ids):
+            raise RuntimeError(f"the segments hold {sum(lengths)} tokens, the row {len(ids)}")
+        # Ranks must pass through the model equally often, however many lengths their rows have.
+        padded = layout(lengths, together=dist.is_available() and dist.is_initialized()).on(ids.device)
+        rows = [self._states(input_ids=ids[places]).flatten(0, 1) for places in padded.buckets]
+        return torch.cat(rows).index_select(0, padded.order)
+
+    def _states(self, **inputs: Tensor) -> Tensor:
+        """(n, L) -> (n, L, hidden size)"""
+        if not self.tail:
+            return self.model.base_model(**inputs, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+        caught: list[Tensor] = []
+
+        def catch(_: nn.Module, entering: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            """Keep all that enters the head, and let it answer for one token alone."""
+            caught.append(entering[0])
+            return (entering[0][:, -1:],)
+
+        handle = self.head.linear.register_forward_pre_hook(catch)
+        try:
+            self.model(**inputs, use_cache=False)
+        finally:
+            handle.remove()
+        return caught[0]
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that learn, by name."""
@@ -67,56 +105,38 @@ class Decoder:
 
 
 def view(model: PreTrainedModel, kind: str) -> Decoder:
-    """See a model as a Decoder. Raises UnsupportedModel where its head is not a linear layer."""
+    """See a model as a packed Decoder; what holds for it says models/families.py.
+
+    Raises UnsupportedModel where its head is not a linear layer.
+    """
     linear = model.get_output_embeddings()
     if not isinstance(linear, nn.Linear):
         raise UnsupportedModel("no_head", model=type(model).__name__)
-    config = model.config.get_text_config()
+    config = model.config.get_text_config(decoder=True)
     scale = 1.0 / (getattr(config, "logits_scaling", None) or 1.0) * (getattr(config, "logit_scale", None) or 1.0)
     head = Head(linear, scale, getattr(config, "final_logit_softcapping", None))
     attention = PackedAttention(kind)
     model.set_attn_implementation(attention.name)
-    return Decoder(model, head, attention, packing=True)
+    return Decoder(model, head, attention)
 
 
-def check(decoder: Decoder) -> Decoder:
-    """Run a few tokens through and compare; what comes back says whether samples may be packed.
-
-    Raises UnsupportedModel where our logits are not the model's own, because every loss would silently be wrong.
-    """
-    model = decoder.model
-    generator = torch.Generator().manual_seed(0)
-    vocabulary = model.config.get_text_config().vocab_size
-    ids = torch.randint(min(vocabulary, 1000), (17,), generator=generator).to(decoder.device)
-    first, second = ids[:9], ids[9:]
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        with implementation(model, "eager"):
-            own = model(input_ids=second[None], use_cache=False).logits[0].float()
-        ours = decoder.head.logits(run(decoder, [second]))
-        packed = decoder.head.logits(run(decoder, [first, second]))[9:]
-        shifted = decoder.head.logits(run(decoder, [(first + 1) % vocabulary, second]))[9:]
-    model.train(training)
-    bound = 1e-3 if own.dtype == model.dtype == torch.float32 else 5e-2
-    gap = distance(ours, own)
-    if not gap < bound:  # written so that NaN is refused too
-        raise UnsupportedModel("logits", model=model.config.model_type, gap=f"{gap:.3g}", bound=bound)
-    alone = max(distance(packed, ours), distance(shifted, packed))
-    return Decoder(model, decoder.head, decoder.attention, packing=alone < bound)
+def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
+    """The list of a decoder's blocks. Raises UnsupportedModel where no single list can be it."""
+    count = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
+    lists = list(_outer_lists(model.base_model))
+    found = lists if len(lists) == 1 else [one for one in lists if len(one) == count]
+    if len(found) != 1:
+        raise UnsupportedModel("no_blocks", model=type(model).__name__, count=len(found))
+    return found[0]
 
 
-def recompute_blocks(decoder: Decoder) -> int:
-    """Gradient checkpointing: each block keeps its input alone and runs again in backward. Returns how many blocks.
-
-    Raises UnsupportedModel where the decoder has no single list of blocks.
-    """
-    lists = [one for one in decoder.model.base_model.children() if isinstance(one, nn.ModuleList)]
-    if len(lists) != 1:
-        raise UnsupportedModel("no_blocks", model=type(decoder.model).__name__, count=len(lists))
-    for block in lists[0]:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    return len(lists[0])
+def _outer_lists(module: nn.Module) -> Iterator[nn.ModuleList]:
+    """The lists of modules that lie in no other list."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield child
+        else:
+            yield from _outer_lists(child)
 
 
 def run(decoder: Decoder, segments: Sequence[Tensor]) -> Tensor:

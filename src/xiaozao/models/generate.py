@@ -45,7 +45,8 @@ def generate(
     ids, mask = _left_padded(prompts, device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
-    with torch.no_grad(), implementation(model, "sdpa"):
+    own = "sdpa" if model._supports_sdpa else "eager"
+    with torch.no_grad(), implementation(model, own):
         for _ in range(sampling.max_tokens):
             states = model.base_model(
                 input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True

@@ -4,7 +4,7 @@ Plain modules take a pass over memory for every small step and keep many copies 
 input once, computes in fp32 where the model does, and keeps what it cannot cheaply compute again:
 
     rms_norm   keeps its input and one number per row
-    swiglu     keeps its input, gate and up; silu(gate) x up is computed again
+    swiglu     keeps its input, gate and up, or its input alone; silu(gate) x up is always computed again
 """
 
 from collections.abc import Sequence
@@ -66,22 +66,27 @@ class _SwiGlu(torch.autograd.Function):
     """x (..., in) -> down(silu(gate(x)) * up(x))."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layers: Sequence[Linear], *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layers: Sequence[Linear], again: bool, *tensors: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
         gate_lora, up_lora, down_lora = _adapters(layers, tensors)
         gate, low_gate = _forward(rows, layers[0], gate_lora)
         up, low_up = _forward(rows, layers[1], up_lora)
         out, low_down = _forward(F.silu(gate).mul_(up), layers[2], down_lora)
-        ctx.layers = layers
-        ctx.save_for_backward(x, gate, up, *low_gate, *low_up, *low_down, *tensors)
+        ctx.layers, ctx.again = layers, again
+        kept = [] if again else [gate, up]
+        ctx.save_for_backward(x, *low_gate, *low_up, *low_down, *tensors, *kept)
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, gate, up, *others = ctx.saved_tensors
-        lows, tensors = _split(ctx.layers, others)
-        loras = _adapters(ctx.layers, tensors)
+        x, *others = ctx.saved_tensors
+        lows, rest = _split(ctx.layers, others)
+        loras = _adapters(ctx.layers, rest)
         rows, grad = x.reshape(-1, x.shape[-1]), grads[0].reshape(-1, grads[0].shape[-1])
+        if ctx.again:
+            gate, up = (_forward(rows, layer, lora)[0] for layer, lora in zip(ctx.layers[:2], loras, strict=False))
+        else:
+            gate, up = rest[-2:]
         open_ = F.silu(gate)
         inner, own_down = _backward(open_ * up, lows[2], grad, ctx.layers[2], loras[2], None, True)
         assert inner is not None
@@ -91,12 +96,12 @@ class _SwiGlu(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0]
         total, own_gate = _backward(rows, lows[0], grad_gate, ctx.layers[0], loras[0], None, wanted)
         total, own_up = _backward(rows, lows[1], grad_up, ctx.layers[1], loras[1], total, wanted)
-        return (None if total is None else total.view(x.shape)), None, *own_gate, *own_up, *own_down
+        return (None if total is None else total.view(x.shape)), None, None, *own_gate, *own_up, *own_down
 
 
-def swiglu(x: Tensor, layers: Sequence[Linear], adapters: Sequence[Adapter | None]) -> Tensor:
-    """The gated MLP (Shazeer 2020); layers are gate, up and down."""
-    return call(_SwiGlu, x, layers, *_tensors(adapters))
+def swiglu(x: Tensor, layers: Sequence[Linear], adapters: Sequence[Adapter | None], again: bool = False) -> Tensor:
+    """The gated MLP (Shazeer 2020); layers are gate, up and down. again: backward computes gate and up once more."""
+    return call(_SwiGlu, x, layers, again, *_tensors(adapters))
 
 
 def _forward(rows: Tensor, layer: Linear, lora: Adapter | None) -> tuple[Tensor, list[Tensor]]:
@@ -133,7 +138,7 @@ def _adapters(layers: Sequence[Linear], tensors: Sequence[Tensor]) -> list[Adapt
 
 
 def _split(layers: Sequence[Linear], others: Sequence[Tensor]) -> tuple[list[Tensor | None], Sequence[Tensor]]:
-    """What was saved behind the input: the narrow products of the layers that have an adapter, then their tensors."""
+    """What was saved behind the input: the narrow products of the layers that have an adapter, then the rest."""
     rest = iter(others)
     lows = [None if layer.scale is None else next(rest) for layer in layers]
     return lows, list(rest)

@@ -51,7 +51,7 @@ def _take_mlp(module: nn.Module, dtype: torch.dtype) -> bool:
     linears = [one for one in layers if isinstance(one, nn.Linear | FrozenLinear | AdaptedLinear)]
     if len(linears) < len(MLP) or any(isinstance(one, nn.Linear) and one.weight.requires_grad for one in linears):
         return False  # another kind of MLP, or base weights that learn: the fused function has no gradient for those
-    fused = partial(_mlp, module)
+    fused = partial(mlp, module)
     device = next(module.parameters()).device
     if not _same(module, fused, _drawn(linears[0].in_features, device, dtype)):
         return False
@@ -59,8 +59,11 @@ def _take_mlp(module: nn.Module, dtype: torch.dtype) -> bool:
     return True
 
 
-def _mlp(module: nn.Module, x: Tensor) -> Tensor:
-    """The layers are looked up at each call: an adapter may be switched off, or a layer put in another's place."""
+def mlp(module: nn.Module, x: Tensor, again: bool = False) -> Tensor:
+    """A gated MLP in one function.
+
+    The layers are looked up at each call: an adapter may be switched off, or a layer put in another's place.
+    """
     views: list[Linear] = []
     adapters: list[Adapter | None] = []
     for name in MLP:
@@ -73,7 +76,7 @@ def _mlp(module: nn.Module, x: Tensor) -> Tensor:
             base = layer.base if isinstance(layer, FrozenLinear) else DenseBase(layer.weight)
             views.append(Linear(base, layer.bias, None))
             adapters.append(None)
-    return swiglu(x, views, adapters)
+    return swiglu(x, views, adapters, again)
 
 
 def _same(own: nn.Module, fused: Callable[[Tensor], Tensor], x: Tensor) -> bool:

@@ -1,83 +1,67 @@
-"""Optimizers and schedules. A schedule is a closed form of the step, so that nothing of it has to be saved."""
+"""The optimizers by name. What they share is in optim_engine.py; each says in its own file where it comes from.
 
-import math
-from collections.abc import Callable, Iterable
+name          states, bytes per parameter            for
+adamw         8                                      lora, full
+adamw8bit     2                                      lora, full
+adafactor     about 0: a row and a column a matrix   lora, full
+apollo-mini   about 0: two columns a matrix          full
+galore        8 r / short side, and the projector    full
+badam         8, of one block; so are gradients      full
+"""
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable
+from importlib.util import find_spec
 
+from torch import nn
 
-def warmup_steps(warmup: float, steps: int) -> int:
-    """A share of all steps below 1, else a number of steps; never the whole run."""
-    return min(int(warmup) if warmup >= 1 else math.ceil(warmup * steps), steps - 1)
+from xiaozao.errors import EnvironmentProblem
+from xiaozao.models.quantize import bitsandbytes
+from xiaozao.train.optim_blocks import ByBlocks
+from xiaozao.train.optim_engine import Optimizer, Options
+from xiaozao.train.optim_lowrank import Apollo, GaLore
+from xiaozao.train.optim_rules import Adafactor, AdamW, AdamW8bit
 
-
-def _cosine(progress: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def _linear(progress: float) -> float:
-    return 1 - progress
-
-
-def _constant(progress: float) -> float:
-    return 1.0
-
-
-SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": _cosine, "linear": _linear, "constant": _constant}
+Parameters = dict[str, nn.Parameter]
 
 
-def learning_rate(step: int, steps: int, warmup: int, peak: float, schedule: str) -> float:
-    """The rate of optimizer step 0 ... steps-1: rises to `peak` over `warmup` steps, then falls by the schedule."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * SCHEDULES[schedule]((step - warmup) / max(1, steps - warmup))
+def _adamw(parameters: Parameters, options: Options) -> Optimizer:
+    return Optimizer(parameters, AdamW(), options)
 
 
-class AdamW:
-    """AdamW (Loshchilov & Hutter 2019) over named fp32 parameters, one at a time, so that no copy of all is made."""
-
-    def __init__(self, parameters: dict[str, nn.Parameter], weight_decay: float) -> None:
-        self.parameters = parameters
-        self.optimizer = torch.optim.AdamW(
-            list(parameters.values()), lr=0.0, weight_decay=weight_decay, foreach=False, fused=True
-        )
-
-    def step(self, rate: float) -> None:
-        """One update with this learning rate; gradients are dropped afterwards."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def release(self) -> None:
-        """Let the moments go, once nothing more will be learned."""
-        self.optimizer.state.clear()
-
-    def state(self) -> dict[str, Tensor]:
-        """The moments by `<kind>.<parameter name>`."""
-        return {
-            f"{kind}.{name}": value
-            for name, parameter in self.parameters.items()
-            for kind, value in self.optimizer.state[parameter].items()
-        }
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Put the moments back, by name. Cloned: a slice of a file's buffer is not aligned, which changes last bits."""
-        for key, value in state.items():
-            kind, _, name = key.partition(".")
-            self.optimizer.state[self.parameters[name]][kind] = value.clone()
+def _adamw8bit(parameters: Parameters, options: Options) -> Optimizer:
+    ready("adamw8bit")
+    return Optimizer(parameters, AdamW8bit(), options)
 
 
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The Euclidean norm over all gradients, in fp32."""
-    norms = [one.grad.float().norm() for one in parameters if one.grad is not None]
-    return torch.stack(norms).norm() if norms else torch.zeros(())
+def _adafactor(parameters: Parameters, options: Options) -> Optimizer:
+    return Optimizer(parameters, Adafactor(), options)
 
 
-def clip(parameters: Iterable[nn.Parameter], norm: Tensor, limit: float) -> None:
-    """Scale the gradients so that their norm, which is `norm` now, is at most `limit`."""
-    if norm > limit:
-        for one in parameters:
-            if one.grad is not None:
-                one.grad.mul_(limit / norm)
+def _apollo(parameters: Parameters, options: Options) -> Optimizer:
+    return Optimizer(parameters, Apollo(options.every, options.seed), options)
+
+
+def _galore(parameters: Parameters, options: Options) -> Optimizer:
+    return Optimizer(parameters, GaLore(options.rank, options.every), options)
+
+
+def _badam(parameters: Parameters, options: Options) -> Optimizer:
+    return ByBlocks(parameters, AdamW(), options)
+
+
+OPTIMIZERS: dict[str, Callable[[Parameters, Options], Optimizer]] = {
+    "adamw": _adamw,
+    "adamw8bit": _adamw8bit,
+    "adafactor": _adafactor,
+    "apollo-mini": _apollo,
+    "galore": _galore,
+    "badam": _badam,
+}
+
+
+def ready(optimizer: str) -> None:
+    """Import what an optimizer needs, before anything large is loaded. EnvironmentProblem where it is missing."""
+    if optimizer == "adamw8bit":
+        if find_spec("bitsandbytes") is None:
+            raise EnvironmentProblem("no_bitsandbytes_optimizer")
+        bitsandbytes()

@@ -1,0 +1,150 @@
+"""What all optimizers share: parameters by name, their states, and the way from a gradient to a moved weight.
+
+    rule       one parameter: (value, gradient, state, rate) -> value and state changed in place
+    Optimizer  all parameters: when, with which rate, in which precision, how it is saved
+
+Parameters are updated one by one and know nothing of each other, so that an update can also happen in the middle of
+backward (train/update.py). Weights in bf16 are moved in fp32, a piece at a time, and rounded at random
+(optim_noise.py).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from xiaozao.train.optim_noise import generator, round_into
+
+CHUNK = 1 << 20  # elements moved at a time where a copy in fp32 is needed; a multiple of the 8-bit states' blocks
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What optimizers are told. `factors` multiply the learning rate of the parameters they name."""
+
+    weight_decay: float = 0.0
+    seed: int = 0
+    factors: Mapping[str, float] = field(default_factory=dict)
+    rank: int = 128  # of a projection of the gradient
+    every: int = 200  # steps until the projection, or the block that learns, changes
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One parameter in an update: its name, its value in fp32 or fp64, gradient and state, and how often it moved."""
+
+    name: str
+    value: Tensor
+    grad: Tensor
+    state: State
+    count: int  # with this update
+
+
+class Rule:
+    """How a parameter moves. Weight decay is decoupled: value *= 1 - rate * decay."""
+
+    elementwise = False  # whether elements move without looking at each other, so that a piece can move alone
+
+    def start(self, name: str, value: Tensor) -> State:
+        """The state before the first update; `value` says shape and device."""
+        raise NotImplementedError
+
+    def apply(self, slots: Sequence[Slot], rate: float, decay: float) -> None:
+        """Move values and states in place."""
+        raise NotImplementedError
+
+    def part(self, state: State, start: int, end: int) -> State:
+        """The state of elements start:end of the flat parameter, as views."""
+        raise NotImplementedError
+
+
+class Optimizer:
+    """Named parameters and a rule. `parameters` may be fp32, or bf16, which is rounded stochastically."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], rule: Rule, options: Options) -> None:
+        self.parameters, self.rule, self.options = parameters, rule, options
+        self.states: dict[str, State] = {}
+        self.counts: dict[str, int] = {}
+        self.at = 0
+
+    def begin(self, step: int) -> None:
+        """Say which step of the run comes next, before its forward pass."""
+        self.at = step
+
+    def step(self, rate: float) -> None:
+        """One update of all that have a gradient; gradients are dropped."""
+        self.update([name for name, one in self.parameters.items() if one.grad is not None], rate)
+        self.at += 1
+
+    @torch.no_grad()
+    def update(self, names: Iterable[str], rate: float) -> None:
+        """Update these parameters and drop their gradients."""
+        direct: dict[float, list[Slot]] = {}
+        for name in names:
+            factor = self.options.factors.get(name, 1.0)
+            if self.parameters[name].dtype == torch.bfloat16:
+                self._update_rounded(name, rate * factor)
+                self.parameters[name].grad = None
+            else:
+                direct.setdefault(factor, []).append(self._slot(name))
+        for factor, slots in direct.items():
+            self.rule.apply(slots, rate * factor, self.options.weight_decay)
+            for slot in slots:
+                self.parameters[slot.name].grad = None
+
+    def release(self) -> None:
+        """Let the states go, once nothing more will be learned."""
+        self.states.clear()
+
+    def state(self) -> dict[str, Tensor]:
+        """The states by `<kind>.<parameter name>`."""
+        return {
+            f"{kind}.{name}": value
+            for name, state in self.states.items()
+            for kind, value in {"step": torch.tensor(float(self.counts[name])), **state}.items()
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put the states back, by name. Copied: a slice of a file's buffer is not aligned, which changes last bits."""
+        self.states, self.counts = {}, {}
+        for key, value in state.items():
+            kind, _, name = key.partition(".")
+            own = self.states.setdefault(name, {})
+            if kind == "step":
+                self.counts[name] = int(value)
+            else:
+                own[kind] = value.to(self.parameters[name].device, copy=True)
+
+    def _slot(self, name: str) -> Slot:
+        """The parameter as a rule sees it; counts the update."""
+        parameter = self.parameters[name]
+        assert parameter.grad is not None
+        value, grad = local(parameter.detach()), local(parameter.grad)
+        if name not in self.states:
+            self.states[name] = self.rule.start(name, value)
+        self.counts[name] = self.counts.get(name, 0) + 1
+        return Slot(name, value, grad.to(value.dtype), self.states[name], self.counts[name])
+
+    def _update_rounded(self, name: str, rate: float) -> None:
+        slot = self._slot(name)
+        decay, noise = self.options.weight_decay, generator(self.options.seed, self.at, name, slot.value.device)
+        target, grad = slot.value.view(-1), slot.grad.reshape(-1)
+        whole = None if self.rule.elementwise else slot.value.float()
+        if whole is not None:
+            self.rule.apply([Slot(name, whole, slot.grad.float(), slot.state, slot.count)], rate, decay)
+        for start in range(0, target.numel(), CHUNK):
+            end = min(start + CHUNK, target.numel())
+            if whole is None:
+                piece, state = target[start:end].float(), self.rule.part(slot.state, start, end)
+                self.rule.apply([Slot(name, piece, grad[start:end].float(), state, slot.count)], rate, decay)
+            else:
+                piece = whole.view(-1)[start:end]
+            round_into(target[start:end], piece, noise)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor that may be sharded over several."""
+    own = getattr(tensor, "to_local", None)
+    return tensor if own is None else own()

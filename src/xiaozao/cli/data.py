@@ -28,7 +28,7 @@ def _check(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
         model = None
         if with_model:
             model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report).path
-        found = check(spec.data, model, report)
+        found = check(spec.data, model, report, spec.method.objective)
     output.result(_view(found, output), found.to_json(output.language))
     return 0 if found.ok else DataError.exit_code
 

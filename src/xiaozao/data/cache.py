@@ -19,9 +19,10 @@ from uuid import uuid4
 from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.samples import Samples
 from xiaozao.errors import EnvironmentProblem, Problem
+from xiaozao.spec.objectives import Kind
 from xiaozao.spec.parts import DataSpec
 
-VERSION = 1  # counts changes of this package that change samples
+VERSION = 2  # counts changes of this package that change samples
 SUMMARY = "summary.json"
 CHUNK = 1 << 20
 
@@ -53,8 +54,9 @@ class PreparedData:
     fingerprint: str
 
 
-def fingerprint_of(spec: DataSpec, seed: int, tokenizer: str, files: Sequence[ConversationFile]) -> str:
-    """Changes with the bytes of the files, the tokenizer and template, every option of the data, the seed, this code.
+def fingerprint_of(spec: DataSpec, kind: Kind, seed: int, tokenizer: str, files: Sequence[ConversationFile]) -> str:
+    """Changes with the bytes of the files, the tokenizer and template, every option of the data, what is learned from
+    it, the seed, this code.
 
     Paths do not count: the same data elsewhere is the same data. What a file was recognised as does.
     """
@@ -63,7 +65,7 @@ def fingerprint_of(spec: DataSpec, seed: int, tokenizer: str, files: Sequence[Co
     if isinstance(spec.validation, str) and spec.validation != "none":
         options.pop("validation")
     contents = [[_file_hash(file.source.path), file.source.kind, file.source.encoding] for file in files]
-    document = json.dumps([VERSION, seed, tokenizer, options, contents], sort_keys=True)
+    document = json.dumps([VERSION, kind, seed, tokenizer, options, contents], sort_keys=True)
     return hashlib.sha256(document.encode()).hexdigest()
 
 

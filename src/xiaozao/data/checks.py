@@ -12,8 +12,9 @@ from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.prepare import fit, tokenise
 from xiaozao.data.survey import OnProgress, survey
-from xiaozao.data.tokens import ChatTokenizer, Encoded
+from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import Problem
+from xiaozao.spec.objectives import KINDS
 from xiaozao.spec.parts import DataSpec
 from xiaozao.texts.catalogue import Language
 
@@ -23,7 +24,10 @@ LONGEST_SHOWN = 2000  # characters of a turn in a sample row
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """Lengths of the rows in tokens, before any cut; over_length is the share of rows longer than spec.length."""
+    """Lengths of the rows in tokens, before any cut; over_length is the share of rows longer than spec.length.
+
+    A preference pair is as long as its longer side; in `total` and `targets` both count.
+    """
 
     total: int
     targets: int
@@ -75,10 +79,13 @@ class DataReport:
         return {**document, "fields": list(self.fields), "samples": list(self.samples), "ok": self.ok}
 
 
-def check(spec: DataSpec, model_folder: Path | None, on_progress: OnProgress = lambda *_: None) -> DataReport:
+def check(
+    spec: DataSpec, model_folder: Path | None, on_progress: OnProgress = lambda *_: None, objective: str = "sft"
+) -> DataReport:
     """Read spec.data and say what is in it. Raises DataError only where the file as a whole cannot be read."""
     file = ConversationFile(Path(spec.data), spec)
-    look = _Look(spec, ChatTokenizer.from_folder(model_folder) if model_folder else None)
+    tokenizer = ChatTokenizer.from_folder(model_folder) if model_folder else None
+    look = _Look(spec, tokenizer, cut=KINDS[objective] == "texts")
     found = survey(file, spec.stratify, on_progress, look.see)
     for problem in look.problems:
         found.add_problem(problem)
@@ -110,11 +117,13 @@ class _Look:
 
     spec: DataSpec
     tokenizer: ChatTokenizer | None
+    cut: bool = False  # long texts are cut into pieces
     turns: list[int] = field(default_factory=list)
     characters: list[int] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+    total: int = 0
     targets: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
@@ -122,7 +131,7 @@ class _Look:
     def see(self, conversation: Conversation) -> None:
         self.turns.append(len(conversation.turns))
         self.characters.append(len(conversation.text) + sum(len(turn.content) for turn in conversation.turns))
-        self.seen.append(hash((conversation.turns, conversation.text)))
+        self.seen.append(hash((conversation.turns, conversation.text, conversation.rejected)))
         if len(self.samples) < SAMPLES:
             self.samples.append(_sample(conversation))
         if self.tokenizer is not None:
@@ -133,14 +142,17 @@ class _Look:
             return None
         p50, p95 = np.percentile(self.lengths, (50, 95), method="higher")
         over = sum(length > self.spec.length for length in self.lengths) / len(self.lengths)
-        return TokenStatistics(sum(self.lengths), self.targets, int(p50), int(p95), max(self.lengths), over)
+        return TokenStatistics(self.total, self.targets, int(p50), int(p95), max(self.lengths), over)
 
     def _count(self, conversation: Conversation, tokenizer: ChatTokenizer) -> None:
         sample = tokenise(tokenizer, conversation, self.spec.system)
-        if isinstance(sample, Encoded):
-            self.lengths.append(len(sample.ids))
-            self.targets += int(sample.targets.sum())
-        verdict = fit(sample, conversation, self.spec) if isinstance(sample, Encoded) else sample
+        if not isinstance(sample, Problem):
+            self.lengths.append(max(len(one.ids) for one in sample))
+            self.total += sum(len(one.ids) for one in sample)
+            self.targets += sum(int(one.targets.sum()) for one in sample)
+            if self.cut:
+                return
+        verdict = sample if isinstance(sample, Problem) else fit(sample, conversation, self.spec)
         if isinstance(verdict, Problem):
             self.problems.append(verdict)
             self.dropped[verdict.key] += conversation.rows - 1
@@ -150,6 +162,10 @@ class _Look:
 
 def _sample(conversation: Conversation) -> dict[str, Any]:
     turns = [{"role": turn.role, "content": turn.content[:LONGEST_SHOWN]} for turn in conversation.turns]
+    turns += [
+        {"role": f"{turn.role} (rejected)", "content": turn.content[:LONGEST_SHOWN]}
+        for turn in conversation.rejected[conversation.shared :]
+    ]
     return {"line": conversation.line, "turns": turns, "text": conversation.text[:LONGEST_SHOWN]}
 
 

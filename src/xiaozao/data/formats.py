@@ -1,4 +1,4 @@
-"""Rows -> conversations: messages, ShareGPT, Alpaca, prompt/completion, plain text, recognised by content.
+"""Rows -> conversations: messages, ShareGPT, Alpaca, prompt/completion, text, preferences, recognised by content.
 
 What becomes of a row, decided here once:
 
@@ -12,7 +12,8 @@ What becomes of a row, decided here once:
     no assistant turn, or one that is empty                            dropped: no_answer, empty_answer
     no turns, only system, assistant first, unknown role,
     user content that is empty or no text                              a Problem
-    preference pairs (chosen, rejected)                                a Problem: they are for another method
+    preference pairs (chosen, rejected), answers with a verdict        see preferences.py; only these are learned
+    a pair of equal answers                                            dropped: same_answers
 """
 
 import json
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xiaozao.data.preferences import SIDES, has_verdict, is_pair, sides, verdict
 from xiaozao.data.rows import Row
 from xiaozao.data.strictjson import kind_of
 from xiaozao.data.turns import BadField, Turn, parse_turn
@@ -33,6 +35,8 @@ ANSWERS = ("completion", "response", "answer", "output", "答案", "回答", "�
 TEXTS = ("text", "文本")
 LABEL_LENGTH = 200
 DIALOGUE = "dialogue"  # a list of turns without a turn that would tell its style
+PAIR, VERDICT = "preference", "kto"
+READ = {*SIDES, *DIALOGUES, *QUESTIONS, "input", "system", "tools", "history"}  # what a pair may consist of
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class Conversation:
     """What one sample is made of: turns, or `text` for plain text.
 
     `labels` are the row's other short fields, for stratified samples. `rows` is how many rows of the file it stands
-    for: 1, except in chat logs.
+    for: 1, except in chat logs. Of a preference pair `turns` is the chosen conversation and `rejected` the other one;
+    `shared` is how many of the first turns are there to be read only: in a pair those of both sides. `liked` is the
+    verdict on an answer that has one.
     """
 
     turns: tuple[Turn, ...]
@@ -48,6 +54,9 @@ class Conversation:
     text: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     rows: int = 1
+    rejected: tuple[Turn, ...] = ()
+    shared: int = 0
+    liked: bool | None = None
 
     def question(self) -> str:
         """What is asked: everything that is not an answer. Equal questions are exact duplicates."""
@@ -74,8 +83,13 @@ class _NothingToLearn(Exception):
 def format_of(values: Mapping[str, Any]) -> str:
     """The format of a row: a key of FORMATS, DIALOGUE where a list of turns does not tell, "" where nothing fits."""
     fields = _fields(values)
-    if {"chosen", "rejected"} <= fields.keys():
-        return "preference"
+    if is_pair(fields):
+        return PAIR
+    found = _plain_format(fields)
+    return VERDICT if found not in ("", DIALOGUE, "text") and has_verdict(fields) else found
+
+
+def _plain_format(fields: Mapping[str, Any]) -> str:
     for name in DIALOGUES:
         if isinstance(fields.get(name), list):
             return _style(fields[name])
@@ -90,6 +104,8 @@ def parse_row(row: Row, format: str) -> Verdict:
     """A row as a conversation, or why not. `format` is a key of FORMATS, or DIALOGUE."""
     fields = _fields(row.values)
     try:
+        if format in JUDGED:
+            return JUDGED[format](row, fields)
         used, turns, text = FORMATS[format](fields)
         turns = _checked(turns) if not text else ()
     except BadField as bad:
@@ -97,6 +113,35 @@ def parse_row(row: Row, format: str) -> Verdict:
     except _NothingToLearn as nothing:
         return Dropped(str(nothing), row.line)
     return Conversation(turns, row.line, text, _labels(row.values, used))
+
+
+def _pair_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
+    """Both conversations, and how far they are the same."""
+    found: list[tuple[Turn, ...]] = []
+    for side in sides(fields, DIALOGUES, QUESTIONS):
+        _, turns, _ = FORMATS[_plain_format(side)](side)
+        found.append(_checked(turns))
+    chosen, rejected = found
+    if chosen == rejected:
+        raise _NothingToLearn("same_answers")
+    alike = [one == other for one, other in zip(chosen, rejected, strict=False)]
+    shared = min(alike.index(False) if False in alike else len(alike), len(chosen) - 1, len(rejected) - 1)
+    while shared and not chosen[shared].role == rejected[shared].role == "assistant":
+        shared -= 1
+    if not shared:
+        raise BadField("row_pair_question", "chosen")
+    return Conversation(chosen, row.line, "", _labels(row.values, READ), rejected=rejected, shared=shared)
+
+
+def _verdict_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
+    """A conversation whose last answer is a good or a bad one."""
+    liked, rest = verdict(fields)
+    format = _plain_format(rest)
+    if format not in FORMATS or format == "text":
+        raise BadField("row_no_field", DIALOGUES[0], fields=", ".join(fields))
+    used, turns_of_it, _ = FORMATS[format](rest)
+    found = _checked(turns_of_it)
+    return Conversation(found, row.line, "", _labels(row.values, used), shared=len(found) - 1, liked=liked)
 
 
 def _style(turns: list[Any]) -> str:
@@ -173,10 +218,6 @@ def _text(fields: Mapping[str, Any]) -> Parsed:
     return {name}, (), value
 
 
-def _preference(fields: Mapping[str, Any]) -> Parsed:
-    raise BadField("row_preference", "chosen")
-
-
 FORMATS: dict[str, Callable[[Mapping[str, Any]], Parsed]] = {
     "messages": _messages,
     "sharegpt": _sharegpt,
@@ -184,8 +225,8 @@ FORMATS: dict[str, Callable[[Mapping[str, Any]], Parsed]] = {
     "alpaca": _alpaca,
     "prompt": _prompt,
     "text": _text,
-    "preference": _preference,
 }
+JUDGED: dict[str, Callable[[Row, Mapping[str, Any]], Conversation]] = {PAIR: _pair_of, VERDICT: _verdict_of}
 
 
 def _pair(fields: Mapping[str, Any], question: str, answer: str) -> tuple[str, str]:

@@ -23,28 +23,33 @@ from xiaozao.data.split import choose, hold_out
 from xiaozao.data.survey import OnProgress, Survey, stop_at_problems, survey
 from xiaozao.data.tokens import ChatTokenizer, Encoded
 from xiaozao.errors import DataError, Problem
+from xiaozao.spec.objectives import FORMATS, KINDS, those_of
 from xiaozao.spec.parts import DataSpec
 
 __all__ = ["Counts", "PreparedData", "Samples", "prepare", "read_conversations"]
 
+Sequences = tuple[Encoded, ...]  # of one sample: one, or of a preference pair the chosen and the rejected one
 TRAIN, VALIDATION, NOT_SAMPLED = "train", "validation", "not_sampled"
 
 
-def prepare(spec: DataSpec, model_folder: Path, seed: int, cache: Path, on_progress: OnProgress) -> PreparedData:
+def prepare(
+    spec: DataSpec, model_folder: Path, seed: int, cache: Path, on_progress: OnProgress, objective: str = "sft"
+) -> PreparedData:
     """The samples of a run, from the cache if the same were made before.
 
-    Raises DataError (rows that cannot be used, listed; nothing left to train), NotFound, UnsupportedModel,
-    EnvironmentProblem. on_progress: stage, done, total.
+    Raises DataError (data of another kind than the objective learns from; rows that cannot be used, listed; nothing
+    left to train), NotFound, UnsupportedModel, EnvironmentProblem. on_progress: stage, done, total.
     """
     file = ConversationFile(Path(spec.data), spec)
     other = None
     if isinstance(spec.validation, str) and spec.validation != "none":
         other = ConversationFile(Path(spec.validation), spec)
     tokenizer = ChatTokenizer.from_folder(model_folder)
-    fingerprint = fingerprint_of(spec, seed, tokenizer.fingerprint, [file, *([other] if other else [])])
+    files = [file, *([other] if other else [])]
+    fingerprint = fingerprint_of(spec, KINDS[objective], seed, tokenizer.fingerprint, files)
 
     def make(folder: Path) -> Counts:
-        return _Preparation(spec, seed, tokenizer, folder, on_progress).run(file, other)
+        return _Preparation(spec, objective, seed, tokenizer, folder, on_progress).run(file, other)
 
     return open_or_make(cache / "data" / fingerprint, fingerprint, make)
 
@@ -54,6 +59,7 @@ class _Preparation:
     """The work on one cache folder."""
 
     spec: DataSpec
+    objective: str
     seed: int
     tokenizer: ChatTokenizer
     folder: Path
@@ -90,6 +96,7 @@ class _Preparation:
 
     def _survey(self, file: ConversationFile, stratify: str | None) -> Survey:
         found = survey(file, stratify, self.on_progress)
+        check_kind(file, self.objective)
         if self.spec.bad_rows == "stop":
             stop_at_problems(file, found)
         if not found.questions:
@@ -140,49 +147,81 @@ class _Preparation:
 
     def _write_one(self, conversation: Conversation, part: str, writer: SamplesWriter, late: Survey) -> None:
         sample = tokenise(self.tokenizer, conversation, self.spec.system)
-        verdict = fit(sample, conversation, self.spec) if isinstance(sample, Encoded) else sample
+        if not isinstance(sample, Problem) and KINDS[self.objective] == "texts":
+            for piece in pieces(sample[0], self.spec.length):
+                writer.add((piece,), conversation.line)
+            self.used[part] += conversation.rows
+            return
+        verdict = sample if isinstance(sample, Problem) else fit(sample, conversation, self.spec)
         if isinstance(verdict, Problem):
             late.add_problem(verdict)
             late.dropped[verdict.key] += conversation.rows - 1
         elif isinstance(verdict, Dropped):
             self.dropped[verdict.reason] += verdict.rows
         else:
-            writer.add(verdict, conversation.line)
+            writer.add(verdict, conversation.line, conversation.liked)
             self.used[part] += conversation.rows
-            self.untrained += verdict.untrained
+            self.untrained += sum(one.untrained for one in verdict)
 
 
-def tokenise(tokenizer: ChatTokenizer, conversation: Conversation, system: str | None) -> Encoded | Problem:
+def check_kind(file: ConversationFile, objective: str) -> None:
+    """Raise DataError where a file that was read holds something else than the objective learns from."""
+    kind, wanted = FORMATS.get(file.format, "answers"), KINDS[objective]
+    plain = wanted == "answers" and kind == "texts"  # conversations or texts: both are sft's
+    if not file.format or kind == wanted or plain:
+        return
+    raise DataError(
+        f"data_{kind}", path=file.source.path, format=file.format, objective=objective,
+        wanted=those_of(wanted), fitting=those_of(kind),
+    )  # fmt: skip
+
+
+def tokenise(tokenizer: ChatTokenizer, conversation: Conversation, system: str | None) -> Sequences | Problem:
     """A conversation as tokens, of whatever length, or the reason why its template refuses it.
 
     Raises DataError where an id has no row in the model's embedding.
     """
     try:
-        sample = tokenizer.encode(conversation, system)
+        sample = tokenizer.encode_sides(conversation, system)
     except DataError as error:
         return Problem("row_template", {"line": conversation.line, "detail": error.params["detail"]})
-    highest = int(sample.ids.max(initial=0))
+    highest = max(int(one.ids.max(initial=0)) for one in sample)
     if highest >= tokenizer.vocab_size:
         raise DataError("data_vocabulary", line=conversation.line, id=highest, rows=tokenizer.vocab_size)
     return sample
 
 
-def fit(sample: Encoded, conversation: Conversation, spec: DataSpec) -> Encoded | Dropped | Problem:
-    """The sample in at most spec.length tokens, as spec.truncation says, or why it cannot be used.
+def fit(sample: Sequences, conversation: Conversation, spec: DataSpec) -> Sequences | Dropped | Problem:
+    """The sample with at most spec.length tokens per sequence, as spec.truncation says, or why it cannot be used.
 
-    A cut leaves whole tokens. The first token of a sample is never a target, because nothing stands before it.
+    A cut leaves whole tokens; on the left both answers of a pair lose the same part of their prompt. The first token
+    of a sequence is never a target, because nothing stands before it.
     """
-    line, tokens, length = conversation.line, len(sample.ids), spec.length
+    line, tokens, length = conversation.line, max(len(one.ids) for one in sample), spec.length
     if tokens > length:
         if spec.truncation == "error":
             return Problem("row_too_long", {"line": line, "tokens": tokens, "length": length})
         if spec.truncation == "drop":
             return Dropped("too_long", line, conversation.rows)
-        kept = slice(length) if spec.truncation == "right" else slice(tokens - length, tokens)
-        targets = sample.targets[kept].copy()
-        targets[0] = False
-        sample = Encoded(sample.ids[kept], targets, sample.untrained)
-    return sample if sample.targets.any() else Dropped("no_target", line, conversation.rows)
+        kept = slice(length) if spec.truncation == "right" else slice(tokens - length, None)
+        sample = tuple(_part(one, kept) for one in sample)
+    learned = all(one.targets.any() for one in sample)
+    return sample if learned else Dropped("no_target", line, conversation.rows)
+
+
+def pieces(text: Encoded, length: int) -> list[Encoded]:
+    """A text of whatever length in consecutive pieces of at most `length` tokens.
+
+    A piece begins with the last token of the piece before, so that each token but the text's first is learned once.
+    """
+    starts = range(0, max(1, len(text.ids) - 1), length - 1)
+    return [_part(text, slice(start, start + length)) for start in starts]
+
+
+def _part(sample: Encoded, kept: slice) -> Encoded:
+    targets = sample.targets[kept].copy()
+    targets[:1] = False
+    return Encoded(sample.ids[kept], targets, sample.untrained)
 
 
 def _nothing_left(file: ConversationFile, rows: int, dropped: Counter[str]) -> DataError:

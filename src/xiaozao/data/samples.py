@@ -1,13 +1,18 @@
 """Samples on disk: flat arrays that are mapped, not loaded, so that a data set may be larger than the memory.
 
-ids.npy      int32   all tokens, sample after sample
+ids.npy      int32   all tokens, sequence after sequence
 targets.npy  uint8   1 where the token is to be predicted
-offsets.npy  int64   where sample i begins; one more than there are samples
-lines.npy    int64   the line of the file that it came from
+offsets.npy  int64   where sequence i begins; one more than there are sequences
+lines.npy    int64   the line of the file that sample i came from
+liked.npy    uint8   only with verdicts: 1 where the answer of sample i is a good one
+
+A sample is one sequence, or, where there are twice as many sequences as lines, a preference pair: the chosen answer to
+sample i is sequence 2i, the rejected one 2i + 1.
 """
 
 import array
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,17 +23,26 @@ from numpy.typing import NDArray
 from xiaozao.data.tokens import Encoded
 
 FILES = {"ids": np.int32, "targets": np.uint8, "offsets": np.int64, "lines": np.int64}
+LIKED = "liked"
+STRIDE = 0.382  # of all samples: how far away the answer stands that a prompt is crossed with
 HEADER = 128  # bytes; numpy pads the header so that the shape can be written afterwards
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Encoded samples, read where they lie. ids int32 [tokens], targets uint8 [tokens], offsets [n + 1], lines [n]."""
+    """Encoded samples, read where they lie.
+
+    ids int32 [tokens], targets uint8 [tokens], offsets [sequences + 1], lines [n], liked uint8 [n] or None.
+    reference: log-probabilities of the sequences under the model that training began with, float32 [1, sequences], or
+    [2, sequences] with those of the crossed ones; None where they are computed when they are needed.
+    """
 
     ids: NDArray[np.int32]
     targets: NDArray[np.uint8]
     offsets: NDArray[np.int64]
     lines: NDArray[np.int64]
+    liked: NDArray[np.uint8] | None = None
+    reference: NDArray[np.float32] | None = None
 
     @classmethod
     def open(cls, folder: Path) -> "Samples":
@@ -39,17 +53,28 @@ class Samples:
             if found[name].dtype != kind or found[name].ndim != 1:
                 raise ValueError(f"{name}.npy")
         ends = len(found["ids"]), len(found["targets"]), int(found["offsets"][-1])
-        if len(set(ends)) != 1 or len(found["offsets"]) != len(found["lines"]) + 1:
+        sequences = len(found["offsets"]) - 1
+        if len(set(ends)) != 1 or sequences not in (len(found["lines"]), 2 * len(found["lines"])):
             raise ValueError("offsets.npy")
-        return cls(found["ids"], found["targets"], found["offsets"], found["lines"])
+        liked = None
+        if (folder / f"{LIKED}.npy").exists():
+            liked = np.load(folder / f"{LIKED}.npy", mmap_mode="r", allow_pickle=False)
+            if liked.dtype != np.uint8 or liked.shape != found["lines"].shape:
+                raise ValueError(f"{LIKED}.npy")
+        return cls(found["ids"], found["targets"], found["offsets"], found["lines"], liked)
 
     def __len__(self) -> int:
         return len(self.lines)
 
     @property
+    def group(self) -> int:
+        """Sequences per sample: 2 where samples are preference pairs."""
+        return (len(self.offsets) - 1) // len(self.lines) if len(self.lines) else 1
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each sample."""
-        return np.diff(self.offsets)
+        """Tokens of each sample, in a pair of both sequences together."""
+        return np.diff(self.offsets[:: self.group])
 
     @property
     def tokens(self) -> int:
@@ -62,10 +87,27 @@ class Samples:
 
     @property
     def longest(self) -> int:
-        return int(self.lengths.max(initial=0))
+        """Tokens of the longest sequence."""
+        return int(np.diff(self.offsets).max(initial=0))
+
+    def sequences(self, index: int) -> range:
+        """The numbers of the sequences of sample `index`."""
+        return range(index * self.group, (index + 1) * self.group)
+
+    def crossed(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """The prompt of sequence `index` with the answer to another one, always the same: what KTO's reference point
+        is estimated on. Neighbours in a file often answer the same question, so the other one stands far away."""
+        count = len(self.offsets) - 1
+        ids, targets = self.sample(index)
+        other_ids, other_targets = self.sample((index + max(1, round(count * STRIDE))) % count)
+        asked, answered = int(targets.argmax()), int(other_targets.argmax())
+        return (
+            np.concatenate([ids[:asked], other_ids[answered:]]),
+            np.concatenate([targets[:asked], other_targets[answered:]]),
+        )
 
     def sample(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """ids and targets of sample `index`."""
+        """ids and targets of sequence `index`."""
         start, end = self.offsets[index], self.offsets[index + 1]
         return self.ids[start:end], self.targets[start:end].astype(np.bool_)
 
@@ -79,13 +121,17 @@ class SamplesWriter:
         self._files = {name: (folder / f"{name}.npy").open("wb") for name in ("ids", "targets")}
         for name, file in self._files.items():
             _write_header(file, name, 0)
-        self._offsets, self._lines = array.array("q", [0]), array.array("q")
+        self._offsets, self._lines, self._liked = array.array("q", [0]), array.array("q"), array.array("B")
 
-    def add(self, sample: Encoded, line: int) -> None:
-        self._files["ids"].write(sample.ids.astype(np.int32).tobytes())
-        self._files["targets"].write(sample.targets.astype(np.uint8).tobytes())
-        self._offsets.append(self._offsets[-1] + len(sample.ids))
+    def add(self, sequences: Sequence[Encoded], line: int, liked: bool | None = None) -> None:
+        """One sample: a sequence, or the two of a pair."""
+        for one in sequences:
+            self._files["ids"].write(one.ids.astype(np.int32).tobytes())
+            self._files["targets"].write(one.targets.astype(np.uint8).tobytes())
+            self._offsets.append(self._offsets[-1] + len(one.ids))
         self._lines.append(line)
+        if liked is not None:
+            self._liked.append(liked)
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -98,6 +144,8 @@ class SamplesWriter:
             file.close()
         np.save(self._folder / "offsets.npy", np.array(self._offsets, dtype=np.int64))
         np.save(self._folder / "lines.npy", np.array(self._lines, dtype=np.int64))
+        if self._liked:
+            np.save(self._folder / f"{LIKED}.npy", np.array(self._liked, dtype=np.uint8))
 
 
 def _write_header(file: IO[bytes], name: str, length: int) -> None:

@@ -4,7 +4,8 @@
     targets    .       .    .    .     .        .       .    1     1     1    .
 
 `targets[i]` says that token i is to be predicted (from the tokens before it). Only what the assistant says is a target,
-with the token that ends its turn; positions decide, never ids, so pad == eos changes nothing.
+with the token that ends its turn; positions decide, never ids, so pad == eos changes nothing. Of a preference pair, and
+of an answer with a verdict, only the turns after the shared ones are targets.
 
 Where the answers lie is found by rendering prefixes: the turns before an answer with the generation prompt are what
 the model sees when it is asked, so the answer begins where that text ends, and the sample's tokens up to there are
@@ -14,7 +15,7 @@ that is cut from the history) is not trained in that place, only where it is the
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,10 @@ class ChatTokenizer:
         ids, starts = self._split_at_answers(chat, full)
         targets = np.zeros(len(ids) + 1, dtype=np.bool_)
         untrained = 0
+        shared = conversation.shared + len(chat.turns) - len(conversation.turns)  # a system text may stand before
         for index, start in starts.items():
+            if index < shared:
+                continue
             last = index == len(chat.turns) - 1
             if start < 0 or not (last or full.startswith(chat.render(index + 1, ask=False).rstrip())):
                 untrained += 1
@@ -103,6 +107,13 @@ class ChatTokenizer:
             ids.append(self._eos)
             targets[len(ids) - 1] = True
         return _encoded(ids, targets[: len(ids)], untrained)
+
+    def encode_sides(self, conversation: Conversation, system: str | None = None) -> tuple[Encoded, ...]:
+        """The sequences of a sample: one, or of a preference pair the chosen and the rejected one."""
+        chosen = self.encode(conversation, system)
+        if not conversation.rejected:
+            return (chosen,)
+        return chosen, self.encode(replace(conversation, turns=conversation.rejected), system)
 
     def encode_prompt(self, turns: Sequence[Turn]) -> list[int]:
         """The ids that ask for the next answer: the turns and the generation prompt."""

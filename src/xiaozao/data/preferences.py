@@ -1,0 +1,104 @@
+"""Preference rows -> ordinary rows, so that whatever is accepted in a conversation is accepted in them.
+
+    a pair, `chosen` and `rejected` being texts, turns, or lists of turns, beside
+        messages | conversations | prompt as turns       what was said before
+        prompt | question | instruction (+ input) ...    the question as text
+        nothing                                          each is a whole conversation; they begin alike
+    a verdict, `label` (or `kto_tag`) true or false      beside any conversation, or `prompt` and `completion` as
+                                                         turns: whether the last answer is a good one
+
+A pair becomes two ordinary rows that differ in the answer; a verdict becomes the row without its label.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xiaozao.data.strictjson import kind_of
+from xiaozao.data.turns import BadField, Turn, parse_turn
+
+Fields = Mapping[str, Any]
+SIDES = ("chosen", "rejected")
+LABELS = ("label", "kto_tag")
+WORDS = {"true": True, "false": False, "1": True, "0": False}  # how tables write it
+STYLES = (("role", "content"), ("from", "value"))
+
+
+def is_pair(fields: Fields) -> bool:
+    """Whether a row holds two answers."""
+    return set(SIDES) <= fields.keys()
+
+
+def has_verdict(fields: Fields) -> bool:
+    """Whether a row says if its answer is a good one. A label that is no truth value is some label of the user's."""
+    return any(
+        isinstance(fields.get(name), bool) or str(fields.get(name)).strip().lower() in ("true", "false")
+        for name in LABELS
+    )
+
+
+def verdict(fields: Fields) -> tuple[bool, dict[str, Any]]:
+    """What the row says of its answer, and the row without it. Raises BadField."""
+    name = next((name for name in LABELS if name in fields), "")
+    if not name:
+        raise BadField("row_no_field", LABELS[0], fields=", ".join(fields))
+    value = fields[name]
+    if not isinstance(value, bool):
+        value = WORDS.get(str(value).strip().lower())
+    if value is None:
+        raise BadField("row_not_verdict", name, found=str(fields[name])[:60])
+    rest = {key: one for key, one in fields.items() if key not in LABELS}
+    if isinstance(rest.get("prompt"), list):
+        before = [_turn(turn, f"prompt[{index}]") for index, turn in enumerate(rest["prompt"])]
+        rest["messages"] = _plain([*before, *_answer(rest.get("completion"), "completion")])
+    return value, rest
+
+
+def sides(fields: Fields, dialogues: tuple[str, ...], questions: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
+    """The row with the chosen and with the rejected answer, as ordinary rows. Raises BadField."""
+    rest = {name: value for name, value in fields.items() if name not in SIDES}
+    listed = next((name for name in (*dialogues, "prompt") if isinstance(rest.get(name), list)), "")
+    asked = next((name for name in ("instruction", *questions) if isinstance(rest.get(name), str)), "")
+    return tuple(_side(fields, rest, side, listed, asked) for side in SIDES)
+
+
+def _side(fields: Fields, rest: dict[str, Any], side: str, listed: str, asked: str) -> dict[str, Any]:
+    answer = _answer(fields[side], side)
+    kept = {name: value for name, value in rest.items() if name in ("system", "tools")}
+    if any(turn.role == "user" for turn in answer) and answer[0].role != "assistant":
+        return {**kept, "messages": _plain(answer)}
+    if listed:
+        before = [_turn(turn, f"{listed}[{index}]") for index, turn in enumerate(rest[listed])]
+        return {**kept, "messages": _plain([*before, *answer])}
+    if not asked:
+        raise BadField("row_no_field", "prompt", fields=", ".join(fields))
+    if len(answer) != 1:
+        raise BadField("row_answer_turns", side, count=len(answer))
+    text = answer[0].content
+    answered = {"output": text} if asked == "instruction" else {"completion": text}
+    return {**rest, **answered}
+
+
+def _answer(value: Any, side: str) -> list[Turn]:
+    """What stands in `chosen` or `rejected`, as turns."""
+    if isinstance(value, str) or value is None:
+        return [Turn("assistant", value or "")]
+    turns = [value] if isinstance(value, dict) else value
+    if not isinstance(turns, list):
+        raise BadField("row_not_text", side, found=kind_of(value))
+    if not turns:
+        raise BadField("row_no_turns", side)
+    places = [side] if isinstance(value, dict) else [f"{side}[{index}]" for index in range(len(turns))]
+    found = [_turn(turn, place) for turn, place in zip(turns, places, strict=True)]
+    if len(found) == 1 and found[0].role != "assistant":
+        raise BadField("row_role", f"{places[0]}.role", found=found[0].role, allowed="assistant")
+    return found
+
+
+def _turn(turn: Any, place: str) -> Turn:
+    names = {str(name).lower() for name in turn} if isinstance(turn, dict) else set()
+    role, content = next((style for style in STYLES if names & set(style)), STYLES[0])
+    return parse_turn(turn, place, role, content)
+
+
+def _plain(turns: list[Turn]) -> list[dict[str, str]]:
+    return [{"role": turn.role, "content": turn.content} for turn in turns]

@@ -34,8 +34,9 @@ def _run(folder: RunFolder, journal: Journal) -> Ended:
     try:
         # Here and not above, because transformers must find `kernels` refused when it is imported.
         from xiaozao.worker.jobs import run
+        from xiaozao.worker.tracking import tracked
 
-        return run(folder, lambda event: journal.record(event))
+        return tracked(folder, journal.record, run)
     except XiaozaoError as error:
         return _failed(folder, error)
     except MemoryError:

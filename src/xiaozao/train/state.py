@@ -16,7 +16,11 @@ from torch import Tensor
 from xiaozao.errors import Problem, TrainingError
 from xiaozao.models import checkpoint
 from xiaozao.models.blocks import Decoder
-from xiaozao.train.optim import AdamW
+from xiaozao.train.optim_engine import Optimizer, local
+from xiaozao.train.ranks import ALONE, Ranks, cut, joined
+
+# What may change with the number of devices: how a step is divided, not what it is the mean over.
+BY_DEVICES = ("devices", "micro_batch")
 
 
 @dataclass
@@ -31,6 +35,9 @@ class Progress:
     best_loss: float | None = None
     best_step: int | None = None
     without_gain: int = 0  # validations in a row
+    loss_scale: float = 0.0  # of an fp16 run, once a step has succeeded
+    good_steps: int = 0  # without an overflow in fp16
+    overflows: int = 0  # in a row
 
 
 @dataclass(frozen=True)
@@ -40,34 +47,42 @@ class Keeper:
     folder: Path
     identity: Mapping[str, str]
     keep: int
+    ranks: Ranks = ALONE
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
-    def save(self, decoder: Decoder, optimizer: AdamW, progress: Progress) -> int:
-        """Write a complete checkpoint, then let old ones go. Returns its bytes."""
-        weights = {name: one.detach() for name, one in decoder.trainable().items()}
-        state = {"progress": dataclasses.asdict(progress), "identity": dict(self.identity)}
-        size = checkpoint.write_folder(
-            self.path(progress.step), {"weights": weights, "optimizer": optimizer.state()}, {"state": state}
-        )
-        best = {self.path(progress.best_step)} if progress.best_step is not None else set()
-        checkpoint.rotate(self.folder, self.keep, frozenset({self.path(progress.step), *best}))
-        return size
+    def save(self, optimizer: Optimizer, progress: Progress) -> int:
+        """Write a complete checkpoint, then let old ones go. Returns its bytes.
 
-    def load(self, folder: Path, decoder: Decoder, optimizer: AdamW) -> Progress:
+        It is the same on any number of ranks: the first one gathers what the others hold, and writes.
+        """
+        parameters, size = optimizer.parameters, 0
+        weights = self.ranks.gather({name: one.detach() for name, one in parameters.items()})
+        states = {key: joined(one, parameters[key.partition(".")[2]]) for key, one in optimizer.state().items()}
+        groups = {"weights": weights, "optimizer": self.ranks.gather(states)}
+        state = {"progress": dataclasses.asdict(progress), "identity": dict(self.identity)}
+        if self.ranks.is_first:
+            size = checkpoint.write_folder(self.path(progress.step), groups, {"state": state})
+            best = {self.path(progress.best_step)} if progress.best_step is not None else set()
+            checkpoint.rotate(self.folder, self.keep, frozenset({self.path(progress.step), *best}))
+        return int(self.ranks.first(size))
+
+    def load(self, folder: Path, decoder: Decoder, optimizer: Optimizer) -> Progress:
         """Put weights and moments back. Raises TrainingError that lists everything that has changed since."""
         state = checkpoint.read_document(folder, "state")
         self._same(state["identity"])
         load_weights(decoder, checkpoint.read_tensors(folder, "weights"))
-        optimizer.load(checkpoint.read_tensors(folder, "optimizer"))
+        states, parameters = checkpoint.read_tensors(folder, "optimizer"), optimizer.parameters
+        optimizer.load({key: cut(one, parameters[key.partition(".")[2]]) for key, one in states.items()})
         return Progress(**state["progress"])
 
     def _same(self, saved: Mapping[str, str]) -> None:
+        free = BY_DEVICES if saved.get("devices") != self.identity.get("devices") else ()
         changed = [
             Problem("changed", {"name": name, "before": saved.get(name, "-"), "now": self.identity.get(name, "-")})
             for name in sorted(saved.keys() | self.identity.keys())
-            if saved.get(name) != self.identity.get(name)
+            if saved.get(name) != self.identity.get(name) and name not in free
         ]
         if changed:
             raise TrainingError("resume_changed", problems=changed, count=len(changed))
@@ -81,4 +96,4 @@ def load_weights(decoder: Decoder, tensors: Mapping[str, Tensor]) -> None:
         raise TrainingError("weights_differ", count=len(different), first=different[0])
     with torch.no_grad():
         for name, parameter in trainable.items():
-            parameter.copy_(tensors[name])
+            local(parameter).copy_(cut(tensors[name], parameter))

@@ -1,0 +1,93 @@
+"""One model over several ranks: FSDP2 (torch's fully_shard), a block at a time.
+
+    at rest     every parameter is cut along its rows; a rank holds 1/N of weights, gradients and moments
+    at work     a block's parameters are whole while it computes, and are let go after it
+    backward    the gradients of a block are summed over the ranks, and each keeps its part
+
+The ranks share a step's micro-batches (train/ranks.py) and the loss is divided by the units of the whole window, so
+the gradients are summed, not averaged. The root of FSDP is a module around the whole loss, because ours applies the
+head outside of the model's forward. Optimizers move what a rank holds (optim_engine.local) and know nothing of it.
+
+Source: Zhao et al. 2023, "PyTorch FSDP"; frozen parameters of uint8 (models/quantize.py) are cut like any other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from xiaozao.errors import UnsupportedModel
+from xiaozao.models.blocks import Decoder
+from xiaozao.train.batches import PackedRow
+from xiaozao.train.losses import Loss
+from xiaozao.train.ranks import Ranks
+
+T = TypeVar("T")
+
+
+class _Whole(nn.Module):
+    """The model under one forward, so that what the root holds (embedding, norm, head) is whole during all of it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, work: Callable[[], object]) -> object:
+        return work()
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """A decoder over several ranks; of one rank every method is the identity."""
+
+    decoder: Decoder
+    whole: FSDPModule | None
+
+    def loss(self, loss: Loss) -> Loss:
+        """The same loss, computed together with the other ranks."""
+        if self.whole is None:
+            return loss
+
+        def together(decoder: Decoder, row: PackedRow) -> Tensor:
+            found = self._run(lambda: loss(decoder, row))
+            assert isinstance(found, Tensor)
+            return found
+
+        return together
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Work without gradients that every rank does alike, such as answering questions."""
+        found: list[T] = []
+        with torch.no_grad():
+            self._run(lambda: found.append(work()))
+        return found[0]
+
+    def _run(self, work: Callable[[], object]) -> object:
+        if self.whole is None:
+            return work()
+        assert isinstance(self.whole, nn.Module)
+        found: object = self.whole(work)
+        if not torch.is_grad_enabled():  # without a backward pass the root would stay whole, and miss what is loaded
+            self.whole.reshard()
+        return found
+
+
+def shard(decoder: Decoder, ranks: Ranks) -> Sharded:
+    """Cut a loaded decoder over the ranks. Raises UnsupportedModel where it has no single list of blocks."""
+    if ranks.mesh is None:
+        return Sharded(decoder, None)
+    lists = [one for one in decoder.model.base_model.children() if isinstance(one, nn.ModuleList)]
+    if len(lists) != 1:
+        raise UnsupportedModel("no_block_list", model=type(decoder.model).__name__, count=len(lists))
+    for block in lists[0]:
+        fully_shard(block, mesh=ranks.mesh, reshard_after_forward=True)
+    whole = fully_shard(_Whole(decoder.model), mesh=ranks.mesh, reshard_after_forward=False)
+    for module in whole.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+            module.set_reduce_scatter_unused_params(True)  # an expert that no token of this rank chose
+    return Sharded(decoder, whole)

@@ -1,0 +1,28 @@
+"""The rate of one bf16 matrix product on this core: `python -m bench.rig.gemm` prints GFLOP/s as JSON."""
+
+import json
+import sys
+import time
+
+import torch
+
+SHAPE = (1024, 576, 1536)  # tokens, in, out: a typical product of a small model
+ATTEMPTS, SECONDS = 5, 0.3
+
+
+def rate() -> float:
+    """The best of a few attempts, in GFLOP/s."""
+    tokens, width, out = SHAPE
+    x, w = torch.randn(tokens, width).bfloat16(), torch.randn(out, width).bfloat16()
+    best = 0.0
+    for _ in range(ATTEMPTS):
+        begun, count = time.perf_counter(), 0
+        while time.perf_counter() - begun < SECONDS:
+            torch.nn.functional.linear(x, w)
+            count += 1
+        best = max(best, 2 * tokens * width * out * count / (time.perf_counter() - begun) / 1e9)
+    return best
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(rate()) + "\n")

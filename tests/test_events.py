@@ -28,7 +28,7 @@ EVENTS: list[Event] = [
     Started("run", 7, None),
     Started("run", 7, 12),
     Prepared(10, 8, 2, {"too_long": 2}, 900, 300, 120),
-    Loaded("org/模型", 10**9, 10**6, "cpu", "bf16", True, 1.5),
+    Loaded("org/模型", 10**9, 10**6, "cpu", "bf16", "packed", 1.5),
     Planned(4, 1024, {"weights": 10**10, "runtime": 1}, "backward", 10**10 + 1, 2 * 10**10, 100),
     Step(1, 100, 0.01, 2.5, 1e-4, 0.9, 1000, 300, 0.5, 2000.0, 10**9, 49.5),
     Evaluated(10, 1.25, 300, True),

@@ -47,7 +47,7 @@ class Loaded:
     trainable: int
     device: str
     precision: str
-    packing: bool
+    packing: str  # "packed" or "padded": how samples are kept apart
     seconds: float
 
 

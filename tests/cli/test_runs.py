@@ -32,7 +32,7 @@ def _run(path: Path, *events: Event) -> Path:
 EVENTS: list[Event] = [
     Started("a", 1),
     Planned(2, 64, {"weights": 5}, "load", 910_000_000, 2 * 10**9, 10),
-    Loaded("org/m", 134_500_000, 4_900_000, "cpu", "fp32", True, 1.0),
+    Loaded("org/m", 134_500_000, 4_900_000, "cpu", "fp32", "packed", 1.0),
     *(Step(step, 10, 0.1, 3.0 / step, 1e-4, 1.0, 10, 5, 1.0, 10.0, 880_000_000, 1.0) for step in range(1, 11)),
     Evaluated(5, 1.5, 5, True),
 ]

@@ -30,7 +30,10 @@ STEP = Step(50, 100, 0.5, 1.2345, 1.5e-4, 0.9, 1000, 300, 0.5, 1240.0, 3_100_000
 SENTENCES: list[tuple[Event, list[str]]] = [
     (Started("run", 1, 12), ["12"]),
     (Prepared(600, 590, 60, {"too_long": 10}, 54_000, 20_000, 300), ["600", "590", "60", "54,000", "300", "10"]),
-    (Loaded("org/m", 134_500_000, 4_900_000, "cpu", "fp32", True, 1.0), ["org/m", "134.5 M", "4.9 M", "3.6%", "cpu"]),
+    (
+        Loaded("org/m", 134_500_000, 4_900_000, "cpu", "fp32", "packed", 1.0),
+        ["org/m", "134.5 M", "4.9 M", "3.6%", "cpu"],
+    ),
     (Planned(4, 1200, {"weights": 10**9}, "backward", 10**9, 2 * 10**9, 9), ["1.0 GB", "2.0 GB", "1200", "4"]),
     (Evaluated(40, 1.25, 10, False), ["40", "1.2500"]),
     (Answered("base", 60, 2.0, 0.25, 0.1, 3.0), ["60", "25%", "10%"]),
@@ -108,7 +111,7 @@ def test_a_stage_ends_with_the_event_it_leads_to() -> None:
     story.hear(Progress("tokens", 98, 100))
     story.hear(Prepared(1, 1, 0, {}, 1, 1, 1))
     assert story.line() == "preparing"
-    story.hear(Loaded("m", 1, 1, "cpu", "fp32", True, 1.0))
+    story.hear(Loaded("m", 1, 1, "cpu", "fp32", "packed", 1.0))
     assert story.line() == "working on the first step"
 
 

@@ -27,7 +27,7 @@ WHOLE: list[Event] = [
     Started("r", 1),
     Progress("tokens", 1, 2),
     Planned(2, 64, {"weights": 10**9}, "load", 10**9, 2 * 10**9, STEPS),
-    Loaded("org/m", 100, 10, "cpu", "fp32", True, 1.0),
+    Loaded("org/m", 100, 10, "cpu", "fp32", "packed", 1.0),
     *(_step(step) for step in range(1, STEPS + 1)),
     Evaluated(STEPS, 0.5, 10, True),
     Ended("succeeded", train_seconds=5.0, final_loss=0.015, output="/out"),

@@ -9,9 +9,11 @@ from torch import nn
 
 from tests.toy import SHAPE, toy_decoder, toy_samples
 from xiaozao.models.linear import adapters
+from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
+from xiaozao.models.trainable import make_trainable
 from xiaozao.plan.fit import fit
-from xiaozao.plan.memory import Load, ModelShape, block_activations, plan
+from xiaozao.plan.memory import Load, ModelShape, block_activations, mlp_activations, plan
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.train.batches import packed_row
 from xiaozao.train.losses import sft
@@ -20,7 +22,7 @@ SEVEN_B: dict[str, Any] = {
     "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
     "vocab_size": 32000, "tie_word_embeddings": False,
 }  # fmt: skip
-LOAD = Load("lora", 4, ("all-linear",), 4, False, 4, 512, accumulates=True, runtime=0, cpu=False)
+LOAD = Load("lora", 4, ("all-linear",), 4, "none", 4, 512, accumulates=True, runtime=0, cpu=False)
 
 
 @pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": False}, {"num_hidden_layers": 3, "head_dim": 16}])
@@ -32,15 +34,39 @@ def test_parameters_and_adapter_are_counted_as_torch_counts_them(changes: dict[s
     assert shape.parameters == sum(one.numel() for one in decoder.model.parameters()) - adapter
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [{"adapter": "dora"}, {"adapter": "pissa"}, {"targets": ("*.1.mlp.*", "q_proj")}, {"also": ("head",)},
+     {"also": ("embeddings", "norms")}, {"also": ("embeddings", "head")}, {"method": "full", "last_blocks": 1}],
+    ids=str,
+)  # fmt: skip
+def test_what_learns_and_its_bytes_are_counted_as_torch_counts_them(options: dict[str, Any], tied: bool) -> None:
+    decoder = toy_decoder(lora=None, tie_word_embeddings=tied)
+    nn.Module.to(decoder.model, torch.bfloat16)
+    method = MethodSpec(rank=4, alpha=8.0, **options)
+    make_trainable(decoder, method, seed=0)
+    shape = ModelShape.from_config({**SHAPE, "tie_word_embeddings": tied})
+    load = dataclasses.replace(
+        LOAD, compute_bytes=2, last_blocks=method.last_blocks, method=method.method, adapter=method.adapter,
+        also=method.also, targets=method.targets,
+    )  # fmt: skip
+    assert load.trainable(shape) == sum(one.numel() for one in decoder.trainable().values())
+    starts = sum(one.nbytes for name, one in decoder.model.named_buffers() if ".start_" in name)
+    assert load.weights(shape) == starts + sum(one.nbytes for one in decoder.model.parameters())
+
+
 def test_a_model_of_seven_billion_has_the_published_number() -> None:
     assert ModelShape.from_config(SEVEN_B).parameters == 6_738_415_616  # Llama-2-7B
 
 
-def kept(decoder_layers: int, tokens: int) -> int:
+def kept(decoder_layers: int, tokens: int, adapter: str = "lora", checkpointing: str = "none") -> int:
     """The bytes of all tensors that autograd keeps for one row, the parameters aside."""
-    decoder = toy_decoder(num_hidden_layers=decoder_layers)
+    decoder = toy_decoder(num_hidden_layers=decoder_layers, lora=None)
+    make_trainable(decoder, MethodSpec.model_validate({"rank": 4, "alpha": 8.0, "adapter": adapter}), seed=0)
     nn.Module.to(decoder.model, torch.bfloat16)
     fuse(decoder)
+    recompute(decoder, checkpointing)
     own = {one.untyped_storage().data_ptr() for one in decoder.model.parameters()}
     storages: dict[int, int] = {}
     alive = []
@@ -58,11 +84,18 @@ def kept(decoder_layers: int, tokens: int) -> int:
     return sum(storages.values())
 
 
-def test_what_a_block_keeps_is_what_autograd_keeps() -> None:
+@pytest.mark.parametrize("adapter", ["lora", "dora"])
+def test_what_a_block_keeps_is_what_autograd_keeps(adapter: str) -> None:
     """The difference of three blocks and two is one block; samples of 32 tokens need no padding."""
-    measured = kept(3, 32) - kept(2, 32)
-    load = dataclasses.replace(LOAD, tokens=4 * 32, compute_bytes=2)
+    measured = kept(3, 32, adapter) - kept(2, 32, adapter)
+    load = dataclasses.replace(LOAD, tokens=4 * 32, compute_bytes=2, adapter=adapter)
     assert block_activations(ModelShape.from_config(SHAPE), load) == pytest.approx(measured, rel=0.03)
+
+
+def test_what_selective_recomputation_lets_go_of_is_what_lies_inside_the_mlp() -> None:
+    saved = kept(3, 32) - kept(3, 32, checkpointing="selective")
+    load = dataclasses.replace(LOAD, tokens=4 * 32, compute_bytes=2)
+    assert 3 * mlp_activations(ModelShape.from_config(SHAPE), load) == saved
 
 
 def test_the_peak_is_the_largest_moment_and_full_training_holds_sixteen_bytes_a_parameter() -> None:
@@ -76,9 +109,10 @@ def test_the_peak_is_the_largest_moment_and_full_training_holds_sixteen_bytes_a_
 
 def test_checkpointing_and_fewer_tokens_take_less() -> None:
     shape = ModelShape.from_config(SEVEN_B)
-    whole = plan(shape, LOAD, 1).peak_bytes
-    assert plan(shape, dataclasses.replace(LOAD, checkpointing=True), 1).peak_bytes < whole
-    assert plan(shape, dataclasses.replace(LOAD, tokens=128), 1).peak_bytes < whole
+    kinds = ("none", "selective", "block", "offload")
+    peaks = [plan(shape, dataclasses.replace(LOAD, checkpointing=kind), 1).peak_bytes for kind in kinds]
+    assert peaks == sorted(peaks, reverse=True) and len(set(peaks)) == len(kinds)
+    assert plan(shape, dataclasses.replace(LOAD, tokens=128), 1).peak_bytes < peaks[0]
 
 
 @pytest.mark.parametrize(("budget", "expected"), [(10**12, 8), (19_000_000_000, 4), (1_000, 1)])

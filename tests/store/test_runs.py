@@ -67,7 +67,7 @@ def test_a_summary_has_the_numbers_of_the_journal(tmp_path: Path) -> None:
     folder = _run(
         tmp_path / "a",
         Started("a", 1),
-        Loaded("org/m", 100, 10, "cpu", "fp32", True, 1.0),
+        Loaded("org/m", 100, 10, "cpu", "fp32", "packed", 1.0),
         Planned(2, 64, {"weights": 5}, "load", 500, 1000, 10),
         _step(1, 3.0), Evaluated(1, 2.5, 9, True), _step(2, math.nan), Evaluated(2, 2.75, 9, False),
         Started("a", 2, 1), _step(2, 2.0),

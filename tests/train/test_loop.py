@@ -17,7 +17,9 @@ from xiaozao.models.generate import Sampling, generate
 from xiaozao.train.batches import Order, PackedRow, packed_row
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import Loss, mean_loss, sft
-from xiaozao.train.optim import AdamW, learning_rate
+from xiaozao.train.optim import OPTIMIZERS
+from xiaozao.train.optim_engine import Options
+from xiaozao.train.schedules import learning_rate
 from xiaozao.train.state import Keeper, Progress, load_weights
 
 LENGTHS = [9, 30, 14, 22, 7, 18, 25, 11, 16, 28, 12, 20, 8, 19, 23, 10, 27, 13, 21, 17, 26, 15]
@@ -49,7 +51,7 @@ class Bench:
             self.decoder, loss, order, toy_samples([12, 18], seed=9) if self.validate else None,
             self.settings, keeper, self.events.append, self._should_stop, lambda: 0,
         )  # fmt: skip
-        optimizer = AdamW(self.decoder.trainable(), self.settings.weight_decay)
+        optimizer = OPTIMIZERS["adamw"](self.decoder.trainable(), Options(self.settings.weight_decay))
         found = checkpoint.newest(keeper.folder)
         progress = keeper.load(found.folder, self.decoder, optimizer) if found.folder else Progress()
         return loop.run(optimizer, progress)
@@ -119,7 +121,7 @@ def test_what_was_saved_is_what_is_loaded(tmp_path: Path) -> None:
     first = Bench(tmp_path, stop_at=7)
     first.run()
     again = Bench(tmp_path)
-    optimizer = AdamW(again.decoder.trainable(), 0.01)
+    optimizer = OPTIMIZERS["adamw"](again.decoder.trainable(), Options(0.01))
     keeper = Keeper(tmp_path / "checkpoints", first.identity, 2)
     progress = keeper.load(keeper.path(7), again.decoder, optimizer)
     assert progress.step == 7 and again.digest() == first.digest()
@@ -258,7 +260,7 @@ def test_what_was_learned_by_heart_is_answered_and_ends_with_the_end_token(tmp_p
     order = Order(samples, 6, 6, 150, seed=0)
     keeper = Keeper(tmp_path / "checkpoints", {}, 2)
     loop = Loop(bench.decoder, sft, order, None, settings, keeper, bench.events.append, lambda: False, lambda: 0)
-    loop.run(AdamW(bench.decoder.trainable(), 0.0), Progress())
+    loop.run(OPTIMIZERS["adamw"](bench.decoder.trainable(), Options()), Progress())
     wanted = [samples.sample(number)[0].tolist() for number in range(6)]
     answers = generate(bench.decoder, [ids[:3] for ids in wanted], frozenset({2}), Sampling(20))
     assert answers == [ids[3:8] for ids in wanted]

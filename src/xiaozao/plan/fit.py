@@ -11,7 +11,7 @@ from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 
-COMPUTE_BYTES = {"fp32": 4, "bf16": 2}
+COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 ENOUGH_TOKENS = {"cpu": 1024, "cuda": 8192}  # in a micro-batch; more is hardly faster and only takes memory
 SAFE = 0.85  # of the budget: above it a plan is tight
 
@@ -24,6 +24,7 @@ def fit(
     device: str,
     runtime: int,
     answered: int = 0,
+    base: str = "none",
 ) -> MemoryPlan:
     """The plan with the given micro-batch, or with the largest of batch, batch/2, batch/4 ... that fits and suffices.
 
@@ -35,9 +36,10 @@ def fit(
     for size in sizes:
         load = Load(
             method=method.method, rank=method.rank, targets=method.targets,
-            compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing == "block",
+            compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing,
             micro_batch=size, tokens=tokens(size), accumulates=size < train.batch, runtime=runtime,
-            cpu=device == "cpu", answered=answered,
+            cpu=device == "cpu", answered=answered, adapter=method.adapter, also=method.also,
+            last_blocks=method.last_blocks, base=base,
         )  # fmt: skip
         found = plan(shape, load, train.budget)
         if found.tokens <= ENOUGH_TOKENS[device] and found.peak_bytes <= SAFE * train.budget:
@@ -51,13 +53,15 @@ def plan_command(spec: RunSpec, model_folder: Path) -> MemoryPlan:
     device = "cuda" if spec.model.device != "cpu" and hardware.gpus else "cpu"
     precision = spec.method.precision
     if precision == "auto":
-        precision = "bf16" if device == "cuda" or hardware.fast_bf16 else "fp32"
+        precision = "bf16" if hardware.fast_bf16 else "fp32"
+        if device == "cuda":
+            precision = "bf16" if hardware.gpus[0].bf16 else "fp16"
     budget = spec.train.budget or free_memory(device, hardware)
     method = spec.method.model_copy(update={"precision": precision})
     train = spec.train.model_copy(update={"budget": budget})
     runtime = RUNTIME_CUDA if device == "cuda" else RUNTIME_CPU
     config = read_config(model_folder).values
-    return fit(config, method, train, lambda size: size * spec.data.length, device, runtime)
+    return fit(config, method, train, lambda size: size * spec.data.length, device, runtime, base=spec.model.base)
 
 
 def free_memory(device: str, hardware: Hardware) -> int:

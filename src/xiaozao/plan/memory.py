@@ -16,10 +16,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xiaozao.spec.patterns import matches
 from xiaozao.spec.plan import MemoryPlan, Moment
 
 RUNTIME_CPU = 430_000_000  # a Python process with torch and transformers imported, measured with torch 2.13
 RUNTIME_CUDA = 600_000_000  # context and kernels outside the allocator; 0.1 to 1.4 GB on the cards that were measured
+# Bytes of a frozen linear layer's weight in models/quantize.py: per weight, and per row of the matrix.
+STORED = {"int8": (1.0, 4), "nf4": (0.5 + 1 / 64 + 4 / (64 * 256), 0)}
 CHUNK = 128  # rows of logits at a time, as in train/losses.py
 CHUNK_BYTES = 6  # per logit of a chunk: the product in bf16, and one fp32 copy in which all else happens
 # On a CPU, measured over runs of a 135M model: code that oneDNN compiles and keeps for each shape, and the share of
@@ -74,21 +77,46 @@ class ModelShape:
     def linears(self) -> dict[str, tuple[int, int]]:
         """The linear layers of one block: name -> (in, out)."""
         return {
-            "q_proj": (self.hidden, self.query), "k_proj": (self.hidden, self.key), "v_proj": (self.hidden, self.key),
-            "o_proj": (self.query, self.hidden), "gate_proj": (self.hidden, self.width),
-            "up_proj": (self.hidden, self.width), "down_proj": (self.width, self.hidden),
+            "self_attn.q_proj": (self.hidden, self.query), "self_attn.k_proj": (self.hidden, self.key),
+            "self_attn.v_proj": (self.hidden, self.key), "self_attn.o_proj": (self.query, self.hidden),
+            "mlp.gate_proj": (self.hidden, self.width), "mlp.up_proj": (self.hidden, self.width),
+            "mlp.down_proj": (self.width, self.hidden),
         }  # fmt: skip
 
     @property
     def parameters(self) -> int:
         """All parameters, a tied head counted once."""
-        block = sum(rows * columns for rows, columns in self.linears.values()) + 2 * self.hidden
-        return self.blocks * block + self.vocabulary * self.hidden * (1 if self.tied else 2) + self.hidden
+        return self.blocks * self.block + self.matrix * (1 if self.tied else 2) + self.hidden
 
-    def adapter(self, rank: int, targets: tuple[str, ...]) -> int:
-        """The parameters of a LoRA adapter."""
-        chosen = [io for name, io in self.linears.items() if targets == ("all-linear",) or name in targets]
-        return self.blocks * rank * sum(rows + columns for rows, columns in chosen)
+    @property
+    def block(self) -> int:
+        """The parameters of one block."""
+        return sum(rows * columns for rows, columns in self.linears.values()) + 2 * self.hidden
+
+    @property
+    def matrix(self) -> int:
+        """The parameters of the embedding, and of the head."""
+        return self.vocabulary * self.hidden
+
+    def adapted(self, targets: tuple[str, ...]) -> list[tuple[int, int]]:
+        """(in, out) of every adapted layer; all of them where the names are those of another family."""
+        layers = [(f"model.layers.{one}.{name}", io) for one in range(self.blocks) for name, io in self.linears.items()]
+        chosen = [io for name, io in layers if any(matches(name, target) for target in targets)]
+        return chosen or [io for _, io in layers]
+
+    def adapter(self, rank: int, targets: tuple[str, ...], kind: str = "lora") -> int:
+        """The parameters of an adapter; DoRA has one more per output."""
+        return sum(rank * (ins + outs) + (outs if kind == "dora" else 0) for ins, outs in self.adapted(targets))
+
+    def whole(self, also: tuple[str, ...]) -> int:
+        """The parameters that train beside an adapter; tied and both named, embeddings and head are one."""
+        ends = len({"embeddings", "head"} & set(also))
+        norms = (2 * self.blocks + 1) * self.hidden if "norms" in also else 0
+        return norms + self.matrix * (1 if ends == 2 and self.tied else ends)
+
+    def last(self, count: int) -> int:
+        """The parameters of the last blocks, the final norm and a head that is not the embedding too."""
+        return min(count, self.blocks) * self.block + self.hidden + (0 if self.tied else self.matrix)
 
 
 @dataclass(frozen=True)
@@ -99,61 +127,110 @@ class Load:
     rank: int
     targets: tuple[str, ...]
     compute_bytes: int
-    checkpointing: bool
+    checkpointing: str
     micro_batch: int
     tokens: int  # in the largest micro-batch
     accumulates: bool
     runtime: int
     cpu: bool
     answered: int = 0  # tokens of all questions that are answered together, with their answers
+    adapter: str = "lora"
+    also: tuple[str, ...] = ()
+    last_blocks: int | None = None
+    base: str = "none"
+
+    def trainable(self, shape: ModelShape) -> int:
+        """The parameters that learn."""
+        if self.method == "full":
+            return shape.parameters if self.last_blocks is None else shape.last(self.last_blocks)
+        return shape.adapter(self.rank, self.targets, self.adapter) + shape.whole(self.also)
+
+    def weights(self, shape: ModelShape) -> int:
+        """Bytes of all weights: what learns is held in fp32, an adapter and an untied matrix beside what was there."""
+        masters = self.trainable(shape)
+        if self.method == "full":
+            return 4 * masters + self.compute_bytes * (shape.parameters - masters)
+        adapter = shape.adapter(self.rank, self.targets, self.adapter)
+        untied = shape.matrix if shape.tied and len({"embeddings", "head"} & set(self.also)) == 1 else 0
+        replaced = masters - adapter - untied
+        starts = adapter if self.adapter == "pissa" else 0  # kept, for what is written and for the model's own answers
+        return 4 * (masters + starts) + self.compute_bytes * (shape.parameters - replaced) - self.saved(shape)
+
+    def saved(self, shape: ModelShape) -> int:
+        """Bytes that the linear layers of a quantised base take less than in the compute dtype."""
+        if self.base == "none":
+            return 0
+        weight, row = STORED[self.base]
+        each = (ins * outs * (self.compute_bytes - weight) - outs * row for ins, outs in shape.linears.values())
+        return round(shape.blocks * sum(each))
+
+    def dequantised(self, shape: ModelShape) -> int:
+        """Bytes of the one matrix that is in the compute dtype while it is multiplied with."""
+        if self.base == "none":
+            return 0
+        return self.compute_bytes * max(ins * outs for ins, outs in shape.linears.values())
 
 
 def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
     """The moments of the run. Gradients live while others are computed when micro-batches accumulate."""
     full = load.method == "full"
-    trainable = shape.parameters if full else shape.adapter(load.rank, load.targets)
-    adapter = 0 if full else 4 * trainable
-    weight_bytes = 4 if full else load.compute_bytes
+    trainable = load.trainable(shape)
+    added = 0 if full else shape.adapter(load.rank, load.targets, load.adapter)
     steady = {
         "runtime": load.runtime + (COMPILED_CPU if load.cpu else 0),
-        "weights": shape.parameters * weight_bytes + adapter,
+        "weights": load.weights(shape),
         "gradients": 4 * trainable if load.accumulates else 0,
         "optimizer": 8 * trainable,
         "activations": 0,
     }
-    cast = shape.parameters * load.compute_bytes if full and load.compute_bytes < 4 else 0  # autocast's copies
+    cast = trainable * load.compute_bytes if full and load.compute_bytes < 4 else 0  # autocast's copies
+    if "head" in load.also:  # its gradient is computed with the loss, and once more when it is scaled
+        cast += shape.matrix * (8 + load.compute_bytes)
     kept = round(kept_activations(shape, load) * (1 + HEAP_SLACK if load.cpu else 1)) + cast
     chunk = min(CHUNK, load.tokens) * shape.vocabulary * CHUNK_BYTES
     cache = load.answered * 2 * shape.key * shape.blocks * load.compute_bytes
+    answers = round(cache * 1.5) + load.dequantised(shape)
     moments = (
         # Pages of the weights' file that loading touches are the system's to take back; one tensor is held twice.
         Moment("load", {**steady, "gradients": 0, "optimizer": 0, "activations": shape.vocabulary * shape.hidden * 4}),
         Moment("loss", {**steady, "activations": kept + chunk}),
         Moment("backward", {**steady, "gradients": 4 * trainable, "activations": kept + one_block_back(shape, load)}),
         Moment("optimizer step", {**steady, "gradients": 4 * trainable}),
-        Moment("answers", {**steady, "gradients": 0, "optimizer": 0, "activations": round(cache * 1.5)}),
+        Moment("answers", {**steady, "gradients": 0, "optimizer": 0, "activations": answers}),
     )
-    return MemoryPlan(moments, budget, load.micro_batch, load.tokens, shape.parameters + adapter // 4, trainable)
+    return MemoryPlan(moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable)
 
 
 def kept_activations(shape: ModelShape, load: Load) -> int:
     """Bytes kept for backward when the forward pass has ended."""
-    per_block = block_activations(shape, load)
+    per_block, stream = block_activations(shape, load), load.tokens * shape.hidden * load.compute_bytes
     outside = load.tokens * shape.hidden * (4 + 2 * load.compute_bytes)  # embedding, final norm, states for the head
-    if not load.checkpointing:
-        return shape.blocks * per_block + outside
-    return shape.blocks * load.tokens * shape.hidden * load.compute_bytes + per_block + outside
+    blocks = shape.blocks if load.last_blocks is None else min(load.last_blocks, shape.blocks)
+    if load.checkpointing == "selective":
+        inside = mlp_activations(shape, load)
+        return blocks * (per_block - inside) + inside + outside
+    between = {"none": per_block, "block": stream, "offload": 0}[load.checkpointing]  # what each block keeps
+    in_flight = 0 if load.checkpointing == "none" else per_block  # of the block that is computed again
+    return blocks * between + in_flight + outside
 
 
 def block_activations(shape: ModelShape, load: Load) -> int:
     """Bytes that one block keeps for its backward; see the head of this file."""
     rank = 0 if load.method == "full" else load.rank
-    width = shape.width * (4 if load.method == "full" else 2)  # a base that learns is not in a fused function
-    numbers = width + 4 * shape.hidden + 2 * shape.query + 2 * shape.key + 7 * rank
+    numbers = 4 * shape.hidden + 2 * shape.query + 2 * shape.key + 7 * rank
+    if load.method == "lora" and load.adapter == "dora":  # keeps the output before the magnitude too
+        numbers += sum(outs for _, outs in shape.adapted(load.targets)) // shape.blocks
     per_token = load.compute_bytes * numbers + 8
-    return load.tokens * per_token
+    return load.tokens * per_token + mlp_activations(shape, load)
+
+
+def mlp_activations(shape: ModelShape, load: Load) -> int:
+    """Bytes of them that lie inside the MLP, at its full width; a base that learns is not in a fused function."""
+    return load.tokens * load.compute_bytes * shape.width * (4 if load.method == "full" else 2)
 
 
 def one_block_back(shape: ModelShape, load: Load) -> int:
-    """Gradients in flight while one block's backward runs: of gate, up and their product, and of the stream in fp32."""
-    return load.tokens * (4 * shape.width * load.compute_bytes + shape.hidden * (8 + 2 * load.compute_bytes))
+    """What is in flight while one block's backward runs: the gradients of gate, up and their product, of the stream in
+    fp32, and a matrix of a quantised base."""
+    gradients = load.tokens * (4 * shape.width * load.compute_bytes + shape.hidden * (8 + 2 * load.compute_bytes))
+    return gradients + load.dequantised(shape)

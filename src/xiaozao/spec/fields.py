@@ -56,10 +56,15 @@ def _kind(name: str, info: FieldInfo) -> tuple[str, tuple[str, ...]]:
     kinds = _alternatives(info.annotation)
     if len(kinds) > 1:
         return "number or text", ()
+    named = get_args(kinds[0])[0] if get_origin(kinds[0]) is tuple else None
+    if get_origin(named) is Literal:
+        return "names", tuple(str(choice) for choice in get_args(named))
     if get_origin(kinds[0]) is Literal:
         return "choice", tuple(str(choice) for choice in get_args(kinds[0]))
     if name == "budget":
         return "size", ()
+    if kinds[0] is bool:
+        return "choice", ("true", "false")
     return {int: "whole number", float: "number", str: "text"}.get(kinds[0], "names"), ()
 
 
@@ -120,7 +125,9 @@ def options_page() -> str:
 
 
 def show(value: object) -> str:
-    """A value as a user would write it: tuples with commas, None as `null`."""
+    """A value as a user would write it: tuples with commas, None as `null`, booleans in small letters."""
     if value is None:
         return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -48,7 +48,7 @@ class ModelSpec(Part):
     model: str = Field(min_length=1)
     source: Literal["auto", "hf", "modelscope", "local"] = "auto"
     revision: str | None = None
-    base: Literal["none"] = "none"
+    base: Literal["none", "int8", "nf4"] = "none"
     attention: Literal["auto", "batched", "sdpa", "eager"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -58,7 +58,7 @@ class DataSpec(Part):
 
     data: str = Field(min_length=1)
     validation: Annotated[float, Field(gt=0, lt=1)] | str = 0.05
-    format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt", "text", "chatlog"] = "auto"
+    format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt", "text", "chatlog", "preference", "kto"] = "auto"
     encoding: Literal["auto", "utf-8", "utf-16", "gb18030"] = "auto"
     rows: int | None = Field(None, ge=1, json_schema_extra=unit("rows"))
     stratify: str | None = None
@@ -72,20 +72,34 @@ class DataSpec(Part):
 
 
 class MethodSpec(Part):
-    """What is trained, and in which precision."""
+    """What is trained, towards what, and in which precision."""
 
+    objective: Literal["sft", "pretrain", "dpo", "orpo", "simpo", "kto"] = "sft"
+    beta: float | None = Field(None, gt=0)
+    gamma: float | None = Field(None, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    desirable_weight: float = Field(1.0, gt=0)
+    undesirable_weight: float = Field(1.0, gt=0)
     method: Literal["lora", "full"] = "lora"
+    adapter: Literal["lora", "rslora", "dora", "pissa"] = "lora"
     rank: int = Field(16, ge=1, le=1024)
     alpha: float | None = Field(None, gt=0)
     targets: Names = ("all-linear",)
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    also: Annotated[tuple[Literal["embeddings", "head", "norms"], ...], BeforeValidator(split_names)] = ()
+    lora_plus: float | None = Field(None, ge=1, le=1000, json_schema_extra=unit("times the learning rate of A"))
+    last_blocks: int | None = Field(None, ge=1, json_schema_extra=unit("blocks"))
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    weights: Literal["fp32", "bf16"] = "fp32"
 
 
 class TrainSpec(Part):
     """The loop."""
 
     output: str | None = None
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Literal["adamw", "adamw8bit", "adafactor", "apollo-mini", "galore", "badam"] = "adamw"
+    projection_rank: int = Field(128, ge=1, le=4096)
+    switch_every: int | None = Field(None, ge=1, json_schema_extra=unit("steps"))
+    fused_update: bool = False
     epochs: int = Field(3, ge=1)
     batch: int = Field(16, ge=1, json_schema_extra=unit("samples"))
     micro_batch: int | None = Field(None, ge=1, json_schema_extra=unit("samples"))
@@ -94,7 +108,7 @@ class TrainSpec(Part):
     warmup: float = Field(0.03, ge=0, json_schema_extra=unit("share of all steps; steps when 1 or more"))
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0)
-    checkpointing: Literal["none", "block"] = "none"
+    checkpointing: Literal["none", "selective", "block", "offload"] = "none"
     budget: Bytes | None = Field(None, ge=1, json_schema_extra=unit("bytes, or 8GB"))
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int | None = Field(None, ge=1)
@@ -102,6 +116,9 @@ class TrainSpec(Part):
     save_every: int | None = Field(None, ge=1, json_schema_extra=unit("steps"))
     keep: int = Field(2, ge=1, json_schema_extra=unit("checkpoints"))
     patience: int | None = Field(None, ge=1, json_schema_extra=unit("validations"))
+    track: Annotated[
+        tuple[Literal["tensorboard", "wandb", "mlflow", "swanlab", "trackio"], ...], BeforeValidator(split_names)
+    ] = ()
 
 
 class EvalSpec(Part):

@@ -14,8 +14,12 @@ from pydantic import ValidationError
 
 from xiaozao.errors import NotFound, Problem, UsageError
 from xiaozao.spec.fields import OPTIONS, PARTS, nearest, show
-from xiaozao.spec.parts import DataSpec, EvalSpec, MethodSpec, ModelSpec, Part, TrainSpec
+from xiaozao.spec.objectives import READ_BY
+from xiaozao.spec.parts import DataSpec, EvalSpec, MethodSpec, ModelSpec, Part, TrainSpec, split_names
+from xiaozao.spec.patterns import broken
 from xiaozao.spec.yamlfile import read_scalar, read_yaml, write_yaml
+
+FULL_ONLY = ("apollo-mini", "galore", "badam")  # optimizers that make no sense for matrices as small as an adapter's
 
 
 class RunSpec(Part):
@@ -88,11 +92,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
     """Combinations that cannot be, or that would silently ignore what the user wrote."""
-    found = []
-    if spec.method.method == "full":
-        for name in ("rank", "alpha", "targets"):
-            if given.get(name) not in (None, getattr(MethodSpec(), name)):
-                found.append(Problem("only_lora", {"name": name, "value": show(given[name])}))
+    found = _method_conflicts(spec, given) + _update_conflicts(spec, given)
     if spec.train.micro_batch and spec.train.micro_batch > spec.train.batch:
         found.append(Problem("micro_batch", {"micro_batch": spec.train.micro_batch, "batch": spec.train.batch}))
     if spec.train.patience and spec.data.validation == "none":
@@ -101,6 +101,65 @@ def conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
         found.append(Problem("stratify_without_rows", {"stratify": spec.data.stratify}))
     if spec.data.validation == spec.data.data:
         found.append(Problem("validation_is_data", {"path": spec.data.data}))
+    return found
+
+
+def _method_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
+    """What the method, the kind of adapter and the base do not go with."""
+    found, method = [], spec.method
+    lora = method.method == "lora"
+    foreign = ("last_blocks",) if lora else ("adapter", "rank", "alpha", "targets", "also", "lora_plus")
+    for name in foreign:
+        if given.get(name) is not None and getattr(method, name) != getattr(MethodSpec(), name):
+            key = "only_full" if lora else "only_lora"
+            found.append(Problem(key, {"name": name, "value": show(given[name])}))
+    if not lora and spec.model.base != "none":
+        found.append(Problem("full_base", {"base": spec.model.base}))
+    if lora and method.adapter == "pissa" and spec.model.base != "none":
+        found.append(Problem("pissa_base", {"base": spec.model.base}))
+    for target in method.targets:
+        if (detail := broken(target)) is not None:
+            found.append(Problem("target_pattern", {"target": target, "detail": detail}))
+    return found
+
+
+def _update_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
+    """What the optimizer, the fused update and bf16 weights do not go with."""
+    found, train, method = [], spec.train, spec.method
+    if method.method == "lora" and train.optimizer in FULL_ONLY:
+        found.append(Problem("optimizer_full", {"optimizer": train.optimizer}))
+    if train.projection_rank != TrainSpec().projection_rank and train.optimizer != "galore":
+        params = {"name": "projection_rank", "value": train.projection_rank, "optimizers": "galore"}
+        found.append(Problem("only_optimizer", params))
+    if train.switch_every is not None and train.optimizer not in FULL_ONLY:
+        params = {"name": "switch_every", "value": train.switch_every, "optimizers": ", ".join(FULL_ONLY)}
+        found.append(Problem("only_optimizer", params))
+    if train.fused_update and train.micro_batch is not None and train.micro_batch != train.batch:
+        found.append(Problem("fused_accumulates", {"micro_batch": train.micro_batch, "batch": train.batch}))
+    if train.fused_update and method.precision == "fp16":
+        found.append(Problem("fused_fp16"))
+    if method.weights == "bf16" and method.method == "lora":
+        found.append(Problem("only_full", {"name": "weights", "value": "bf16"}))
+    if method.weights == "bf16" and method.last_blocks is not None:
+        found.append(Problem("weights_last_blocks", {"last_blocks": method.last_blocks}))
+    if method.weights == "bf16" and method.precision not in ("auto", "bf16"):
+        found.append(Problem("weights_precision", {"precision": method.precision}))
+    return found
+
+
+def _objective_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
+    """What the objective does not read."""
+    objective = spec.method.objective
+    found = [
+        Problem("only_objective", {"name": name, "value": show(given[name]), "objective": objective,
+                                   "objectives": ", ".join(readers)})
+        for name, readers in READ_BY.items()
+        if objective not in readers
+        and given.get(name) is not None
+        and getattr(spec.method, name) != getattr(MethodSpec(), name)
+    ]  # fmt: skip
+    if objective == "pretrain" and spec.data.truncation != "drop":
+        found.append(Problem("pretrain_truncation", {"truncation": spec.data.truncation}))
     return found
 
 
@@ -117,8 +176,12 @@ def _invalid(location: tuple[int | str, ...], kind: str, options: Mapping[str, A
     allowed = " | ".join(option.choices) or option.kind
     allowed += f" ({option.unit})" if option.unit else ""
     bounds = _bounds(option.name, option.part)
-    params = {"name": option.name, "value": repr(options.get(option.name)), "allowed": allowed + bounds}
-    close = nearest(str(options.get(option.name)), list(option.choices))
+    value = options.get(option.name)
+    names = split_names(value)
+    if len(location) > 1 and isinstance(location[1], int) and isinstance(names, list | tuple):
+        value = names[location[1]]  # the one name of several that is wrong
+    params = {"name": option.name, "value": repr(value), "allowed": allowed + bounds}
+    close = nearest(str(value), list(option.choices))
     return Problem("bad_value_near", {**params, "nearest": close}) if close else Problem("bad_value", params)
 
 

@@ -2,6 +2,7 @@
 
 RUN/spec.yaml  resolved.yaml  events.jsonl  worker.log  lock.json  stop
     checkpoints/step-00000012/{*.safetensors, state.json, manifest.json}
+    track/{name.json, name.log, name/}
     adapter/ (or model/ for full training)   report/{report.html, report.json, loss.png, loss.svg, metrics.csv}
 """
 
@@ -84,6 +85,11 @@ class RunFolder:
     @property
     def report(self) -> Path:
         return self.path / "report"
+
+    @property
+    def track(self) -> Path:
+        """What trackers keep: how far each has read, its log, and the files of those that write some."""
+        return self.path / "track"
 
 
 def create_run(output: str | None, stem: str, clock: float | None = None) -> RunFolder:

@@ -5,7 +5,6 @@ targets   [ .  .  a2 a3 | .  b1 b2 ]        a state at position p predicts the t
 sources   [    1  2       4  5     ]        where the states that predict a2 a3 b1 b2 lie in the row
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,10 +68,6 @@ class Order:
         """The micro-batches of optimizer step 0, 1, 2 ...: lists of sample numbers."""
         epoch, index = divmod(step, self.steps_per_epoch)
         return self._windows(epoch)[index]
-
-    def unpacked(self) -> "Order":
-        """The same order with one sample in memory at a time, for models that cannot keep packed samples apart."""
-        return dataclasses.replace(self, micro_batch=1)
 
     def _windows(self, epoch: int) -> list[list[list[int]]]:
         order = epoch_order(len(self.samples), self.seed, epoch)

@@ -1,11 +1,11 @@
 """The loop.
 
     for each step:  for each micro-batch:  loss / target tokens of the whole step  ->  backward
-                    finite?  ->  clip  ->  AdamW  ->  Step
+                    finite?  ->  clip  ->  optimizer  ->  Step            (update.py: also in the middle of backward)
                     now and then: validation -> Evaluated, checkpoint -> Saved
 
 The loss is the mean over the target tokens of the step, so any split into micro-batches gives the same gradient.
-Nothing but weights, moments and Progress changes from step to step.
+Nothing but weights, the optimizer's states and Progress changes from step to step.
 """
 
 import math
@@ -18,13 +18,17 @@ import torch
 
 from xiaozao.data.prepare import Samples
 from xiaozao.errors import TrainingError
-from xiaozao.events import Evaluated, Event, Saved, Step
+from xiaozao.events import Evaluated, Event, Noticed, Saved, Step
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.heap import give_back
 from xiaozao.train.batches import Order, PackedRow, packed_row
 from xiaozao.train.losses import Loss, mean_loss
-from xiaozao.train.optim import AdamW, clip, gradient_norm, learning_rate
+from xiaozao.train.optim_engine import Optimizer
+from xiaozao.train.ranks import ALONE, Ranks
+from xiaozao.train.scaler import Scaler
+from xiaozao.train.schedules import learning_rate
 from xiaozao.train.state import Keeper, Progress
+from xiaozao.train.update import Fused, Update, Whole
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Settings:
     save_every: int  # steps
     patience: int | None  # validations
     compute: torch.dtype
+    fused: bool = False  # whether weights move in the middle of backward
 
 
 @dataclass(frozen=True)
@@ -56,17 +61,25 @@ class Loop:
     should_stop: Callable[[], bool]
     peak_bytes: Callable[[], int]
     clock: Callable[[], float] = time.perf_counter
+    ranks: Ranks = ALONE  # the processes that share this run; what is decided here they decide alike
 
-    def run(self, optimizer: AdamW, progress: Progress) -> tuple[Progress, bool]:
+    def run(self, optimizer: Optimizer, progress: Progress) -> tuple[Progress, bool]:
         """Train from `progress` to the end. Returns the progress and whether it was stopped on request."""
-        started = self.clock() - progress.seconds
-        recent: list[float] = []
         self.decoder.model.train()
         if progress.step == 0:
             self._validate(progress)
+        update = (Fused if self.settings.fused else Whole)(optimizer, self.settings.clip)
+        try:
+            return self._run(optimizer, update, progress)
+        finally:
+            update.close()
+
+    def _run(self, optimizer: Optimizer, update: Update, progress: Progress) -> tuple[Progress, bool]:
+        started = self.clock() - progress.seconds
+        recent: list[float] = []
         while progress.step < self.order.steps and not self._exhausted(progress):
             begun = self.clock()
-            row = self._step(optimizer, progress)
+            row = self._step(update, progress)
             recent = [*recent[-19:], self.clock() - begun]
             self.on_event(self._tell(progress, row, recent))
             improved = self._due(self.settings.eval_every, progress) and self._validate(progress)
@@ -78,48 +91,57 @@ class Loop:
                 return progress, True
         return progress, False
 
-    def _step(self, optimizer: AdamW, progress: Progress) -> "_Row":
-        """One optimizer step. Nothing is updated when a loss or gradient is not finite."""
+    def _step(self, update: Update, progress: Progress) -> "_Row":
+        """One optimizer step. Nothing is updated when a loss or gradient is not finite, unless the update is fused."""
         micros = self.order.window(progress.step)
         rows = [packed_row(self.order.samples, micro, self.decoder.device) for micro in micros]
-        targets = sum(len(row.labels) for row in rows)
-        units = sum(row.units for row in rows)
-        total = 0.0
-        for number, row in enumerate(rows):
-            torch.manual_seed(_mix(self.order.seed, progress.step, number))  # dropout, the same after a resume
-            total += self._backward(row, units, progress.step)
-        parameters = list(optimizer.parameters.values())
-        norm = gradient_norm(parameters)
-        if not math.isfinite(float(norm)):
-            raise self._not_finite("gradient", float(norm), progress.step, [one for row in rows for one in row.samples])
-        clip(parameters, norm, self.settings.clip)
         rate = learning_rate(
             progress.step, self.order.steps, self.settings.warmup, self.settings.learning_rate, self.settings.schedule
         )
-        optimizer.step(rate)
+        scaler = Scaler(self.settings.compute)
+        update.begin(progress.step, rate)
+        while True:
+            scale = scaler.scale(progress)
+            loss = self._window(rows, scale, progress.step)
+            norm = self.ranks.norm(update.norm(scale))
+            if math.isfinite(norm):
+                break
+            if not scaler.active:
+                raise self._not_finite("gradient", norm, progress.step, [one for row in rows for one in row.samples])
+            update.drop()
+            scaler.overflowed(progress)
+            self.on_event(Noticed("fp16_overflow", {"step": progress.step + 1, "scale": progress.loss_scale}))
+        update.apply(norm, scale)
+        scaler.succeeded(progress)
         give_back()
-        tokens = sum(len(row.ids) for row in rows)
+        tokens, targets = sum(len(row.ids) for row in rows), sum(len(row.labels) for row in rows)
         progress.step += 1
         progress.tokens += tokens
         progress.target_tokens += targets
-        progress.last_loss = total / units
-        return _Row(tokens, targets, rate, float(norm))
+        progress.last_loss = loss
+        return _Row(tokens, targets, rate, norm)
 
-    def _backward(self, row: PackedRow, units: int, step: int) -> float:
-        with self._compute(), self.decoder.attention.segments(row.lengths):
-            loss = self.loss(self.decoder, row)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise self._not_finite("loss", value, step, list(row.samples))
-            (loss / units).backward()
-        return value
+    def _window(self, rows: list[PackedRow], scale: float, step: int) -> float:
+        """Forward and backward of a window's micro-batches: gradients `scale` times those of the mean, and the mean."""
+        units, total = sum(row.units for row in rows), 0.0
+        for piece in self.ranks.share(rows):
+            row = piece.item
+            torch.manual_seed(_mix(self.order.seed, step, piece.number))  # dropout, the same after a resume
+            with self._compute(), self.decoder.attention.segments(row.lengths):
+                loss = self.loss(self.decoder, row)
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise self._not_finite("loss", value, step, list(row.samples))
+                (loss * (piece.weight * scale / units)).backward()
+            total += piece.weight * value
+        return self.ranks.sum(total)[0] / units
 
     def _validate(self, progress: Progress) -> bool:
         """The validation loss; whether it is the best so far. Training is not touched by it."""
         if self.validation is None:
             return False
         with self._compute():
-            loss, targets = mean_loss(self.decoder, self.loss, self.validation, self.order.micro_batch)
+            loss, targets = mean_loss(self.decoder, self.loss, self.validation, self.order.micro_batch, self.ranks)
         best = math.isfinite(loss) and (progress.best_loss is None or loss < progress.best_loss)
         if best and progress.step:  # before the first step there is nothing to keep
             progress.best_loss, progress.best_step, progress.without_gain = loss, progress.step, 0
@@ -128,8 +150,8 @@ class Loop:
         self.on_event(Evaluated(progress.step, loss, targets, best))
         return best and progress.step > 0
 
-    def _save(self, optimizer: AdamW, progress: Progress) -> None:
-        size = self.keeper.save(self.decoder, optimizer, progress)
+    def _save(self, optimizer: Optimizer, progress: Progress) -> None:
+        size = self.keeper.save(optimizer, progress)
         self.on_event(Saved(progress.step, self.keeper.path(progress.step).name, size))
 
     def _due(self, every: int, progress: Progress) -> bool:
@@ -140,7 +162,7 @@ class Loop:
 
     def _compute(self) -> torch.autocast:
         """Weights that are already in the compute dtype need no autocast; fp32 masters of a bf16 run do."""
-        differs = self.decoder.model.dtype != self.settings.compute
+        differs = all(one.dtype != self.settings.compute for one in self.decoder.model.parameters())
         return torch.autocast(self.decoder.device.type, dtype=self.settings.compute, enabled=differs)
 
     def _not_finite(self, what: str, value: float, step: int, samples: list[int]) -> TrainingError:

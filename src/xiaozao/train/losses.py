@@ -16,6 +16,7 @@ from xiaozao.models.autograd import call
 from xiaozao.models.blocks import Decoder, Head
 from xiaozao.models.heap import give_back
 from xiaozao.train.batches import PackedRow, packed_row
+from xiaozao.train.ranks import ALONE, Ranks
 
 CHUNK = 128  # rows of logits at a time; 128 x 49,152 in fp32 is 25 MB
 
@@ -84,18 +85,21 @@ Loss = Callable[[Decoder, PackedRow], Tensor]
 LOSSES: dict[str, Loss] = {"sft": sft}
 
 
-def mean_loss(decoder: Decoder, loss: Loss, samples: Samples, micro_batch: int) -> tuple[float, int]:
+def mean_loss(
+    decoder: Decoder, loss: Loss, samples: Samples, micro_batch: int, ranks: Ranks = ALONE
+) -> tuple[float, int]:
     """The mean loss over all target tokens of `samples`, and their number. Training is not touched by it."""
-    total, targets = 0.0, 0
+    total, targets = 0.0, 0.0
     with evaluating(decoder), torch.no_grad():
-        for start in range(0, len(samples), micro_batch if decoder.packing else 1):
-            chosen = range(start, min(start + (micro_batch if decoder.packing else 1), len(samples)))
+        for piece in ranks.share(range(0, len(samples), micro_batch)):
+            chosen = range(piece.item, min(piece.item + micro_batch, len(samples)))
             row = packed_row(samples, chosen, decoder.device)
             with decoder.attention.segments(row.lengths):
-                total += float(loss(decoder, row))
-            targets += len(row.labels)
+                total += piece.weight * float(loss(decoder, row))
+            targets += piece.weight * len(row.labels)
     give_back()
-    return total / targets, targets
+    total, targets = ranks.sum(total, targets)
+    return total / targets, int(targets)
 
 
 @contextmanager

@@ -17,14 +17,17 @@ from xiaozao.evaluate.curves import draw_curve, write_metrics
 from xiaozao.events import Ended, Event, Loaded, Noticed, Planned, Prepared, Progress, Started
 from xiaozao.models import checkpoint
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
-from xiaozao.models.blocks import Decoder, recompute_blocks
+from xiaozao.models.bases import parameter_count
+from xiaozao.models.blocks import Decoder
 from xiaozao.models.config import read_config
-from xiaozao.models.linear import adapt, adapters, matching
 from xiaozao.models.load import DTYPES, device_of, load, weights_hash
+from xiaozao.models.quantize import ready as import_base
+from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
 from xiaozao.models.sources import ModelFolder
 from xiaozao.models.sources import resolve as find_model
 from xiaozao.models.swap import fuse
+from xiaozao.models.trainable import make_trainable, rate_factors
 from xiaozao.plan.hardware import look
 from xiaozao.plan.memory import RUNTIME_CUDA
 from xiaozao.plan.resident import peak_rss, reset_peak, rss
@@ -35,7 +38,10 @@ from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import language_from
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES
-from xiaozao.train.optim import AdamW, warmup_steps
+from xiaozao.train.optim import OPTIMIZERS
+from xiaozao.train.optim import ready as import_optimizer
+from xiaozao.train.optim_engine import Optimizer, Options
+from xiaozao.train.schedules import warmup_steps
 from xiaozao.train.state import Keeper, load_weights
 from xiaozao.train.state import Progress as TrainProgress
 from xiaozao.worker.proof import Exam, Proof
@@ -87,6 +93,8 @@ def get_ready(folder: RunFolder, emit: Emit) -> Ready:
     """Find the model, prepare the data, decide what is open, plan. Raises DoesNotFit; nothing large is loaded yet."""
     resumed = folder.resolved.is_file()
     spec = RunSpec.from_options(read_file(folder.resolved if resumed else folder.spec))
+    import_base(spec.model.base)  # before the data, so that a missing package is told now, and counts as runtime
+    import_optimizer(spec.train.optimizer)
 
     def report(stage: str, done: int, total: int) -> None:
         emit(Progress(stage, done, total))
@@ -124,50 +132,56 @@ def get_ready(folder: RunFolder, emit: Emit) -> Ready:
 def get_model(ready: Ready, emit: Emit) -> Decoder:
     """Load the model and make trainable what the method trains."""
     spec, begun = ready.spec, time.time()
-    weights = DTYPES[spec.method.precision] if spec.method.method == "lora" else torch.float32
-    decoder = load(ready.model.path, weights, device_of(spec.model.device), spec.model.attention)
-    if spec.method.method == "lora":
-        names = matching(decoder.model, decoder.head.linear, spec.method.targets)
-        adapt(decoder.model, names, spec.method.rank, spec.method.alpha or 0.0, spec.train.seed)
+    frozen = spec.method.method == "lora" or spec.method.last_blocks is not None
+    weights = DTYPES[spec.method.precision if frozen else spec.method.weights]
+    device = device_of(spec.model.device)
+    decoder = load(ready.model.path, weights, device, spec.model.attention, spec.model.base)
+    make_trainable(decoder, spec.method, spec.train.seed)
     fuse(decoder)
-    if spec.train.checkpointing == "block":
-        recompute_blocks(decoder)
+    recompute(decoder, spec.train.checkpointing)
     trainable = sum(one.numel() for one in decoder.trainable().values())
-    everything = sum(one.numel() for one in decoder.model.parameters())
+    everything = parameter_count(decoder.model)
     emit(
         Loaded(
             model=ready.model.name, parameters=everything, trainable=trainable, device=str(decoder.device),
             precision=spec.method.precision, packing=decoder.packing, seconds=time.time() - begun,
         )
     )  # fmt: skip
-    if not decoder.packing:
+    if decoder.packing == "padded":
         emit(Noticed("no_packing", {"model": ready.model.name}))
     return decoder
 
 
-def get_loop(ready: Ready, decoder: Decoder, emit: Emit) -> tuple[Loop, AdamW]:
+def get_loop(ready: Ready, decoder: Decoder, emit: Emit) -> tuple[Loop, Optimizer]:
     """The loop of a resolved run, and its optimizer."""
     train, method = ready.spec.train, ready.spec.method
     order = order_of(ready.spec, ready.data)
-    if not decoder.packing:
-        order = order.unpacked()
     assert train.learning_rate and train.eval_every and train.save_every
     settings = Settings(
         learning_rate=train.learning_rate, schedule=train.schedule, warmup=warmup_steps(train.warmup, order.steps),
         weight_decay=train.weight_decay, clip=train.clip, eval_every=train.eval_every, save_every=train.save_every,
-        patience=train.patience, compute=DTYPES[method.precision],
+        patience=train.patience, compute=DTYPES[method.precision], fused=train.fused_update,
     )  # fmt: skip
     keeper = Keeper(ready.folder.checkpoints, identity(ready), train.keep)
     loop = Loop(
         decoder, LOSSES["sft"], order, ready.data.validation, settings, keeper, emit, ready.folder.stop.exists,
         peak_bytes(decoder.device),
     )  # fmt: skip
-    return loop, AdamW(decoder.trainable(), train.weight_decay)
+    return loop, get_optimizer(ready.spec, decoder)
+
+
+def get_optimizer(spec: RunSpec, decoder: Decoder) -> Optimizer:
+    """The optimizer of a resolved run over what it trains."""
+    train = spec.train
+    factors = rate_factors(decoder, spec.method.lora_plus)
+    every = train.switch_every or 1  # only those that switch have one
+    options = Options(train.weight_decay, train.seed, factors, train.projection_rank, every)
+    return OPTIMIZERS[train.optimizer](decoder.trainable(), options)
 
 
 # Options that change no number of the run: where it lies, what it may take, what is asked of it afterwards. Model and
 # data are compared by their contents instead of their names.
-FREE = {"output", "budget", "keep", "questions", "answer_tokens", "model", "source", "data", "validation"}
+FREE = {"output", "budget", "keep", "questions", "answer_tokens", "model", "source", "data", "validation", "track"}
 
 
 def identity(ready: Ready) -> dict[str, str]:
@@ -188,9 +202,8 @@ def take_best(loop: Loop, progress: TrainProgress) -> None:
 def save_result(ready: Ready, decoder: Decoder) -> None:
     """adapter/ in PEFT's format, or model/ as transformers reads it."""
     if ready.spec.method.method == "lora":
-        layers = adapters(decoder.model)
-        config = adapter_config(layers, ready.model.name)
-        checkpoint.write_folder(ready.folder.adapter, {WEIGHTS: adapter_tensors(layers)}, {CONFIG: config})
+        config, tensors = adapter_config(decoder.model, ready.model.name), adapter_tensors(decoder.model)
+        checkpoint.write_folder(ready.folder.adapter, {WEIGHTS: tensors}, {CONFIG: config})
         return
     with checkpoint.staged_folder(ready.folder.model) as staging:
         write_model(decoder.model, staging, ready.model.path, DTYPES[ready.spec.method.precision])

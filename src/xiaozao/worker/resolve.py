@@ -6,11 +6,14 @@ from typing import Any
 import torch
 
 from xiaozao.data.prepare import PreparedData
+from xiaozao.errors import UsageError
 from xiaozao.models.load import ATTENTION
 from xiaozao.plan.fit import fit, free_memory
 from xiaozao.plan.hardware import Hardware
+from xiaozao.plan.memory import ModelShape
+from xiaozao.spec.parts import MethodSpec
 from xiaozao.spec.plan import MemoryPlan
-from xiaozao.spec.run import RunSpec
+from xiaozao.spec.run import FULL_ONLY, RunSpec
 from xiaozao.train.batches import Order
 
 LEARNING_RATES = {"lora": 2e-4, "full": 2e-5}
@@ -19,17 +22,24 @@ VALIDATIONS = 10
 
 
 def resolve(spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware) -> RunSpec:
-    """The same run with every open option decided."""
+    """The same run with every open option decided. Raises UsageError for offload without a GPU."""
+    if spec.train.checkpointing == "offload" and device == "cpu":
+        raise UsageError("offload_cpu")
     spec = spec.with_options(
         device=device,
         precision=_precision(spec, device, hardware),
         attention=ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention,
         threads=spec.train.threads or hardware.cores,
         learning_rate=spec.train.learning_rate or LEARNING_RATES[spec.method.method],
-        alpha=(spec.method.alpha or 2 * spec.method.rank) if spec.method.method == "lora" else None,
+        alpha=_alpha(spec.method) if spec.method.method == "lora" else None,
         budget=spec.train.budget or free_memory(device, hardware),
     )
-    spec = spec.with_options(micro_batch=memory_plan(spec, data, config, runtime=0).micro_batch)
+    if spec.train.fused_update:  # a gradient that is gone at once cannot be added to
+        spec = spec.with_options(micro_batch=spec.train.batch)
+    spec = spec.with_options(
+        micro_batch=memory_plan(spec, data, config, runtime=0).micro_batch,
+        switch_every=_switch_every(spec, data, config),
+    )
     every = spec.train.eval_every or _eval_every(spec, data)
     return spec.with_options(eval_every=every, save_every=spec.train.save_every or every)
 
@@ -49,14 +59,34 @@ def memory_plan(
     def largest(micro_batch: int) -> int:
         return order_of(spec, data, micro_batch).largest()
 
-    return fit(config, spec.method, spec.train, largest, spec.model.device, runtime, answered)
+    return fit(config, spec.method, spec.train, largest, spec.model.device, runtime, answered, spec.model.base)
 
 
 def _precision(spec: RunSpec, device: str, hardware: Hardware) -> str:
     if spec.method.precision != "auto":
         return spec.method.precision
-    fast = torch.cuda.is_bf16_supported() if device == "cuda" else hardware.fast_bf16
-    return "bf16" if fast else "fp32"
+    if spec.method.weights == "bf16":
+        return "bf16"
+    if device == "cuda":  # cards before Ampere emulate bf16, slowly; in fp16 they are fast
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if hardware.fast_bf16 else "fp32"
+
+
+def _switch_every(spec: RunSpec, data: PreparedData, config: Mapping[str, Any]) -> int | None:
+    """The papers' 200 updates for a projection; for a block their 100, or fewer, so that all have a turn in the run."""
+    if spec.train.switch_every or spec.train.optimizer not in FULL_ONLY:
+        return spec.train.switch_every
+    if spec.train.optimizer != "badam":
+        return 200
+    turns = (spec.method.last_blocks or ModelShape.from_config(config).blocks) + 2
+    return min(100, max(1, order_of(spec, data, spec.train.batch).steps // turns))
+
+
+def _alpha(method: MethodSpec) -> float:
+    """As given, else a scale of 2 at the default rank; rsLoRA's idea is an alpha that does not follow the rank."""
+    if method.alpha is not None:
+        return method.alpha
+    return {"rslora": 8.0, "pissa": float(method.rank)}.get(method.adapter, 2.0 * method.rank)
 
 
 def _eval_every(spec: RunSpec, data: PreparedData) -> int:

@@ -29,7 +29,8 @@ from xiaozao.data.samples import Samples
 from xiaozao.events import Ended
 from xiaozao.models import checkpoint
 from xiaozao.models.bases import DenseBase
-from xiaozao.models.blocks import Decoder, Head, check, distance, run, view
+from xiaozao.models.blocks import Decoder, Head, distance, run, view
+from xiaozao.models.families import check
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.linear import Adapter, adapt, lora_linear, matching
 from xiaozao.models.load import ATTENTION
@@ -39,7 +40,8 @@ from xiaozao.store.journal import read_events
 from xiaozao.train.batches import Order
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES, head_loss
-from xiaozao.train.optim import AdamW
+from xiaozao.train.optim import OPTIMIZERS
+from xiaozao.train.optim_engine import Options
 from xiaozao.train.state import Keeper, Progress
 from xiaozao.worker.launch import launch
 
@@ -142,7 +144,7 @@ def adamw(device: torch.device, dtype: torch.dtype) -> float:
     """Five steps of AdamW on fp32 weights."""
     start, *grads = _drawn((40, 7), *[(40, 7)] * 5)
     weight = nn.Parameter(start.float().to(device))
-    optimizer = AdamW({"weight": weight}, 0.1)
+    optimizer = OPTIMIZERS["adamw"]({"weight": weight}, Options(weight_decay=0.1))
     expected, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
     for step, grad in enumerate(grads, 1):
         weight.grad = grad.float().to(device)
@@ -251,7 +253,7 @@ def _train(device: torch.device, dtype: torch.dtype, folder: Path, stop: int) ->
         decoder, LOSSES["sft"], Order(samples, 6, 3, 3, 0), None, settings, keeper, seen.append,
         lambda: sum(type(event).__name__ == "Step" for event in seen) >= stop, lambda: 0,
     )  # fmt: skip
-    optimizer = AdamW(decoder.trainable(), 0.01)
+    optimizer = OPTIMIZERS["adamw"](decoder.trainable(), Options(weight_decay=0.01))
     found = checkpoint.newest(folder).folder
     loop.run(optimizer, keeper.load(found, decoder, optimizer) if found else Progress())
     return [one.detach().float().cpu() for one in decoder.trainable().values()]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,8 +99,14 @@ def test_an_adapter_of_another_shape_or_a_missing_or_broken_one_is_refused(tmp_p
 def test_we_load_what_peft_wrote_and_compute_the_same(tmp_path: Path, options: dict[str, object]) -> None:
     toy_folder(tmp_path / "model")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
-    known = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "init_lora_weights": False, **options}
-    theirs = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **known))  # type: ignore[arg-type]
+    known: dict[str, Any] = {
+        "r": 4,
+        "lora_alpha": 8,
+        "target_modules": "all-linear",
+        "init_lora_weights": False,
+        **options,
+    }
+    theirs = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **known))
     with torch.no_grad():
         for name, one in theirs.named_parameters():
             if "modules_to_save" in name or "magnitude" in name:

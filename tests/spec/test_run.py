@@ -19,7 +19,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "model": ("org/name", "org/name"),
     "source": ("modelscope", "modelscope"),
     "revision": ("v1", "v1"),
-    "base": ("none", "none"),
+    "base": ("nf4", "nf4"),
     "attention": ("eager", "eager"),
     "device": ("cpu", "cpu"),
     "data": ("我的 数据.jsonl", "我的 数据.jsonl"),
@@ -35,6 +35,12 @@ VALUES: dict[str, tuple[str, object]] = {
     "columns": ("time=A,sender=B", "time=A,sender=B"),
     "assistant": ("小王,小李", ("小王", "小李")),
     "gap": ("7.5", 7.5),
+    "objective": ("dpo", "dpo"),
+    "beta": ("0.2", 0.2),
+    "gamma": ("0.5", 0.5),
+    "label_smoothing": ("0.1", 0.1),
+    "desirable_weight": ("1.5", 1.5),
+    "undesirable_weight": ("2", 2.0),
     "method": ("lora", "lora"),
     "adapter": ("dora", "dora"),
     "rank": ("8", 8),
@@ -42,10 +48,14 @@ VALUES: dict[str, tuple[str, object]] = {
     "targets": (r"*.mlp.*,v_proj,re:.*\.0\.[a-z]+", ("*.mlp.*", "v_proj", r"re:.*\.0\.[a-z]+")),
     "also": ("head,norms", ("head", "norms")),
     "lora_plus": ("16", 16.0),
-    "last_blocks": ("null", None),
+    "last_blocks": ("2", 2),
     "precision": ("fp32", "fp32"),
+    "weights": ("bf16", "bf16"),
     "output": ("./out put", "./out put"),
-    "optimizer": ("adamw", "adamw"),
+    "optimizer": ("adafactor", "adafactor"),
+    "projection_rank": ("64", 64),
+    "switch_every": ("50", 50),
+    "fused_update": ("true", True),
     "epochs": ("2", 2),
     "batch": ("12", 12),
     "micro_batch": ("3", 3),
@@ -62,8 +72,25 @@ VALUES: dict[str, tuple[str, object]] = {
     "save_every": ("6", 6),
     "keep": ("3", 3),
     "patience": ("4", 4),
+    "track": ("tensorboard,wandb", ("tensorboard", "wandb")),
     "questions": ("q.jsonl", "q.jsonl"),
     "answer_tokens": ("64", 64),
+}
+
+
+# What an option does not go without.
+COMPANIONS: dict[str, dict[str, Any]] = {
+    "stratify": {"rows": 9},
+    "micro_batch": {"batch": 16},
+    "beta": {"objective": "dpo"},
+    "gamma": {"objective": "simpo"},
+    "label_smoothing": {"objective": "dpo"},
+    "desirable_weight": {"objective": "kto"},
+    "undesirable_weight": {"objective": "kto"},
+    "last_blocks": {"method": "full"},
+    "weights": {"method": "full"},
+    "projection_rank": {"method": "full", "optimizer": "galore"},
+    "switch_every": {"method": "full", "optimizer": "badam"},
 }
 
 
@@ -74,7 +101,7 @@ def test_the_table_of_values_names_every_option() -> None:
 @pytest.mark.parametrize("name", list(VALUES))
 def test_an_option_is_the_same_as_flag_as_key_value_and_in_a_file(name: str, tmp_path: Path) -> None:
     text, value = VALUES[name]
-    companions = {"stratify": {"rows": 9}, "micro_batch": {"batch": 16}}.get(name, {})
+    companions = COMPANIONS.get(name, {})
     base: dict[str, Any] = {**REQUIRED, **companions}
     by_flag = RunSpec.from_options(base | gather([], {name: text}))
     by_pair = RunSpec.from_options(base | read_options([f"{name}={text}"]))

@@ -90,7 +90,7 @@ def test_galore_is_adam_in_the_space_of_the_leading_singular_vectors(shape: tupl
     for step, grad in enumerate(turned, 1):
         if step in (1, 4, 7):  # every third
             projector = torch.linalg.svd(grad)[0][:, :2].flip(1)
-            # A singular vector has no sign of its own; the largest entry's is made plus, here and below.
+            # A singular vector has no sign of its own; the largest entry's is made plus.
             projector = projector * projector.gather(0, projector.abs().argmax(0, keepdim=True)).sign()
         low = projector.t() @ grad
         first, second = 0.9 * first + 0.1 * low, 0.999 * second + 0.001 * low**2
@@ -154,7 +154,7 @@ def test_badam_opens_one_block_at_a_time_and_all_of_them_in_a_round() -> None:
     for step in range(12):
         ours.begin(step)
         seen.append({name for name, one in parameters.items() if one.requires_grad})
-        sum(one.sum() for one in parameters.values()).backward()  # type: ignore[union-attr]
+        torch.stack([one.sum() for one in parameters.values()]).sum().backward()
         ours.step(0.1)
         assert {key.partition(".")[2] for key in ours.state()} == seen[-1]
         assert all(ours.counts[name] == step % 2 + 1 for name in seen[-1])  # moments begin anew with each turn

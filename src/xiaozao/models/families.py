@@ -5,8 +5,8 @@
     3. samples in one row are what they are alone, packed or else padded, and do not notice another sample
 
 The first way of 2 and 3 that holds is taken; a model for which none holds is refused, because its loss would
-silently be wrong. A probe is a few tokens, so windows of thousands of tokens are not reached by it; those come from the very
-function from which transformers builds the model's mask (models/attention.py).
+silently be wrong. A probe is a few tokens, so windows of thousands of tokens are not reached by it; those come from
+the very function from which transformers builds the model's mask (models/attention.py).
 """
 
 import itertools

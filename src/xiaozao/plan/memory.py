@@ -225,8 +225,9 @@ def block_activations(shape: ModelShape, load: Load) -> int:
 
 
 def mlp_activations(shape: ModelShape, load: Load) -> int:
-    """Bytes of them that lie inside the MLP, at its full width; a base that learns is not in a fused function."""
-    return load.tokens * load.compute_bytes * shape.width * (4 if load.method == "full" else 2)
+    """Bytes of them that lie inside the MLP, at its full width; a base that learns, or DoRA, is not in a fused one."""
+    fused = load.method == "lora" and load.adapter != "dora"
+    return load.tokens * load.compute_bytes * shape.width * (2 if fused else 4)
 
 
 def one_block_back(shape: ModelShape, load: Load) -> int:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from xiaozao.data.prepare import Samples
@@ -32,11 +33,16 @@ class _HeadLoss(torch.autograd.Function):
         grad_states = torch.empty_like(states) if wants[0] else None
         grad_weight = torch.zeros_like(weight, dtype=wide) if wants[1] else None
         grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wants[2] else None
+        # The whole matrix once in the compute dtype; fp32 masters that learn are turned into it here.
+        compute, kind = states.dtype, states.device.type
+        if torch.is_autocast_enabled(kind):
+            compute = torch.get_autocast_dtype(kind)
+        matrix, shift = weight.to(compute), None if bias is None else bias.to(compute)
         buffer = torch.empty(min(CHUNK, len(labels)), weight.shape[0], dtype=wide, device=states.device)
         for start in range(0, len(labels), CHUNK):
             rows, chosen = states[start : start + CHUNK], labels[start : start + CHUNK]
             places = torch.arange(len(chosen), device=states.device)
-            narrow = head.linear(rows)
+            narrow = F.linear(rows.to(compute), matrix, shift)
             logits = head.finish(buffer[: len(rows)].copy_(narrow))
             own, top = logits[places, chosen], logits.amax(1)
             # Soft-max in place, in one pass: the largest share is 1 / sum, which gives the sum without another one.
@@ -52,7 +58,7 @@ class _HeadLoss(torch.autograd.Function):
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
             if grad_states is not None:
-                grad_states[start : start + CHUNK] = narrow.copy_(grad) @ weight.to(narrow.dtype)
+                grad_states[start : start + CHUNK] = narrow.copy_(grad) @ matrix
         ctx.grads = grad_states, grad_weight, grad_bias
         ctx.dtypes = weight.dtype, None if bias is None else bias.dtype
         return total

@@ -55,16 +55,19 @@ class GaLore(_LowRank):
         if not self.projects(name, value):
             return self.plain.start(name, value)
         short, long = min(value.shape), max(value.shape)
-        zeros = torch.zeros(self.rank, long, device=value.device)
+        zeros = torch.zeros(self.rank, long, dtype=_wide(value), device=value.device)
         return {"projector": zeros.new_zeros(short, self.rank), "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
 
     def direction(self, slot: Slot, grad: Tensor) -> Tensor:
         projector = slot.state["projector"]
         if (slot.count - 1) % self.every == 0:
             # The left singular vectors of G are the eigenvectors of GG', which is small; eigh has the largest last.
-            projector.copy_(torch.linalg.eigh(grad.float() @ grad.float().t())[1][:, -self.rank :])
-        low = projector.to(grad.dtype).t() @ grad
-        return (projector.to(grad.dtype) @ adam_direction(low, slot.state, slot.count)).mul_(GALORE_SCALE)
+            vectors = torch.linalg.eigh(grad @ grad.t())[1][:, -self.rank :]
+            # A vector has no sign of its own, and the moments that stay must not meet it turned round: the largest
+            # entry is made positive.
+            largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+            projector.copy_(vectors * largest.sign())
+        return (projector @ adam_direction(projector.t() @ grad, slot.state, slot.count)).mul_(GALORE_SCALE)
 
 
 class Apollo(_LowRank):
@@ -77,12 +80,12 @@ class Apollo(_LowRank):
     def start(self, name: str, value: Tensor) -> State:
         if not self.projects(name, value):
             return self.plain.start(name, value)
-        zeros = torch.zeros(1, max(value.shape), device=value.device)
-        return {"exp_avg": zeros, "exp_avg_sq": zeros.clone(), "norm": torch.zeros((), device=value.device)}
+        zeros = torch.zeros(1, max(value.shape), dtype=_wide(value), device=value.device)
+        return {"exp_avg": zeros, "exp_avg_sq": zeros.clone(), "norm": zeros.new_zeros(())}
 
     def direction(self, slot: Slot, grad: Tensor) -> Tensor:
         low = self.vector(slot.name, slot.count, grad)[None] @ grad
-        size = adam_direction(low, slot.state, slot.count).norm() / (low.norm() + EPSILON) * APOLLO_SCALE
+        size: Tensor = adam_direction(low, slot.state, slot.count).norm() / (low.norm() + EPSILON) * APOLLO_SCALE
         before, now = slot.state["norm"], grad.norm() * size
         held = torch.where((before > 0) & (now > GROWTH * before), GROWTH * before / now, torch.ones_like(now))
         slot.state["norm"].copy_(now * held)
@@ -97,6 +100,11 @@ class Apollo(_LowRank):
 
 def adam_direction(grad: Tensor, state: State, count: int) -> Tensor:
     """Adam's bias-corrected step for a rate of 1; the moments move."""
-    first = state["exp_avg"].lerp_(grad.to(state["exp_avg"].dtype), 1 - BETAS[0])
+    first = state["exp_avg"].lerp_(grad, 1 - BETAS[0])
     second = state["exp_avg_sq"].mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
     return (first / (1 - BETAS[0] ** count)) / ((second / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON))
+
+
+def _wide(value: Tensor) -> torch.dtype:
+    """What states are held and projections computed in: gradients come in it too (optim_engine.py)."""
+    return torch.promote_types(value.dtype, torch.float32)

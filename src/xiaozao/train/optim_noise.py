@@ -2,8 +2,7 @@
 
 Stochastic rounding: an fp32 number lies between two bf16 neighbours, and is rounded to the upper one with the
 probability of its distance from the lower one. In expectation nothing is lost. To the nearest, bf16 weights stand
-still:
-their spacing at 0.02 is 1.2e-4, and a step at a rate of 1e-5 moves them by 1e-5.
+still: their spacing at 0.02 is 1.2e-4, and a step at a rate of 1e-5 moves them by 1e-5.
 """
 
 import hashlib

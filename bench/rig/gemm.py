@@ -1,4 +1,4 @@
-"""The rate of one bf16 matrix product on this core: `python -m bench.rig.gemm` prints GFLOP/s as JSON."""
+"""The rate of one matrix product on this core: `python -m bench.rig.gemm bf16` prints GFLOP/s as JSON."""
 
 import json
 import sys
@@ -8,12 +8,13 @@ import torch
 
 SHAPE = (1024, 576, 1536)  # tokens, in, out: a typical product of a small model
 ATTEMPTS, SECONDS = 5, 0.3
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def rate() -> float:
+def rate(dtype: torch.dtype) -> float:
     """The best of a few attempts, in GFLOP/s."""
     tokens, width, out = SHAPE
-    x, w = torch.randn(tokens, width).bfloat16(), torch.randn(out, width).bfloat16()
+    x, w = torch.randn(tokens, width).to(dtype), torch.randn(out, width).to(dtype)
     best = 0.0
     for _ in range(ATTEMPTS):
         begun, count = time.perf_counter(), 0
@@ -25,4 +26,4 @@ def rate() -> float:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(rate()) + "\n")
+    sys.stdout.write(json.dumps(rate(DTYPES[sys.argv[1]])) + "\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from bench.rig.measure import Machine
+from xiaozao.plan.hardware import fast_bf16
 
 
 def describe(machine: Machine) -> str:
@@ -31,11 +32,18 @@ def card_has_bf16() -> bool:
     return bool(_ask(code))
 
 
-def measured_gflops(machine: Machine) -> float:
-    """The rate of one bf16 product on this core, in a process of its own."""
-    command = machine.command([sys.executable, "-m", "bench.rig.gemm"])
+def measured_gflops(machine: Machine, precision: str) -> float:
+    """The rate of one product on this core, in a process of its own."""
+    command = machine.command([sys.executable, "-m", "bench.rig.gemm", precision])
     done = subprocess.run(command, env=machine.variables(), check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def fast_precision(device: str) -> str:
+    """What the processor or the card multiplies fast: bf16, or on older ones fp32 and fp16."""
+    if device == "cpu":
+        return "bf16" if fast_bf16() else "fp32"
+    return "bf16" if card_has_bf16() else "fp16"
 
 
 def flops_per_token(model: Path, method: str, rank: int, target_share: float) -> float:

@@ -20,6 +20,7 @@ every run is a fresh process.
   trained on.
 - **floor** is the share of what the matrix products alone would allow at the rate that one product reached on this core
   just before (attention's own products, norms and the optimizer are not in it).
+- The precision is the one that the processor multiplies fast: bf16 where it can, else fp32.
 - A micro-batch of 1 with accumulation pads nothing; larger ones pad to the longest sample.
 
 No GPU figures have been measured by us yet; `make bench-gpu` makes this page on a card of yours.
@@ -54,9 +55,10 @@ def _section(results: list[Result]) -> str:
 
 
 def _title(one: Result) -> str:
-    if one.table == "lora":
-        return f"LoRA on bf16 weights, {one.data}"
-    return f"nf4 base and full parameters, samples of up to {one.table.split()[-1]} tokens, {one.data}"
+    kind, precision, *length = one.table.split()
+    if kind == "lora":
+        return f"LoRA in {precision}, {one.data}"
+    return f"nf4 base and full parameters in {precision}, samples of up to {length[0]} tokens, {one.data}"
 
 
 def _row(tool: str, setting: str, runs: list[Result]) -> str:
@@ -135,7 +137,8 @@ def _mean(losses: Sequence[float]) -> float:
 
 def _rate(results: list[Result]) -> str:
     rates = [one.gflops for one in results if one.gflops]
-    return f", one bf16 product at {median(rates):.0f} GFLOP/s" if rates else ""
+    precision = results[0].table.split()[1]
+    return f", one {precision} product at {median(rates):.0f} GFLOP/s" if rates else ""
 
 
 def _loss_before(begin: list[Result]) -> str:

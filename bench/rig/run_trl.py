@@ -33,11 +33,12 @@ def rows_of(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 def config_of(task: dict[str, Any]) -> SFTConfig:
     """The task in TRL's words."""
-    start: dict[str, Any] = {"dtype": "bfloat16" if task["method"] == "lora" else "float32"}
+    narrow = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[task["precision"]]
+    start: dict[str, Any] = {"dtype": narrow if task["method"] == "lora" else torch.float32}
     if task["base"] == "nf4":
         start["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=narrow,
         )  # fmt: skip
     return SFTConfig(
         output_dir=task["output"], model_init_kwargs=start, max_length=task["length"],

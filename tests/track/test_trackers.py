@@ -124,6 +124,7 @@ def written(folder: RunFolder, name: str) -> Iterator[Path]:
         yield from (path for path in sorted(place.rglob("*")) if path.is_file() and not path.is_symlink())
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("name", READERS)
 def test_both_sessions_of_a_run_are_one_curve_without_gap_or_repetition(name: str, tmp_path: Path) -> None:
     needs(name)
@@ -141,6 +142,7 @@ def test_both_sessions_of_a_run_are_one_curve_without_gap_or_repetition(name: st
     assert curves["train/peak_bytes"] == pytest.approx({step: 1e9 + step for step in range(1, 41)})
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("name", TRACKERS)
 def test_nothing_of_the_machine_or_the_data_goes_out(name: str, tmp_path: Path) -> None:
     needs(name)

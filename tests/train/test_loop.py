@@ -38,6 +38,7 @@ class Bench:
     events: list[Event] = field(default_factory=list)
     lengths: list[int] = field(default_factory=lambda: list(LENGTHS))
     epochs: int = 3
+    micro_batch: int = 2
     identity: dict[str, str] = field(default_factory=lambda: {"data": "one"})
     decoder: Decoder = field(init=False)
 
@@ -45,7 +46,7 @@ class Bench:
         self.decoder = toy_decoder(lora=self.lora, attention_dropout=0.1)
 
     def run(self, loss: Loss = sft) -> tuple[Progress, bool]:
-        order = Order(toy_samples(self.lengths), 6, 2, self.epochs, seed=3)
+        order = Order(toy_samples(self.lengths), 6, self.micro_batch, self.epochs, seed=3)
         keeper = Keeper(self.folder / "checkpoints", self.identity, keep=2)
         loop = Loop(
             self.decoder, loss, order, toy_samples([12, 18], seed=9) if self.validate else None,
@@ -243,7 +244,7 @@ def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lora", [16, None])
 def test_a_handful_of_samples_is_learned_by_heart(tmp_path: Path, lora: int | None) -> None:
     settings = replace(SETTINGS, learning_rate=2e-2, schedule="linear", eval_every=999, save_every=999)
-    bench = Bench(tmp_path, lora=lora, settings=settings, validate=False, lengths=[8] * 8, epochs=150)
+    bench = Bench(tmp_path, lora=lora, settings=settings, validate=False, lengths=[8] * 6, epochs=150, micro_batch=6)
     bench.decoder = toy_decoder(lora=lora, initializer_range=0.5)
     progress, _ = bench.run()
     assert progress.last_loss is not None and progress.last_loss < 0.05

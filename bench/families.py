@@ -129,7 +129,9 @@ def recomputed(kind: str) -> float:
     plain = _gradients(decoder.model)
     decoder.model.zero_grad(set_to_none=True)
     recompute(decoder, "block")
-    _loss(decoder, parts).backward()
+    row = _row(parts)
+    with decoder.attention.segments(row.lengths):  # backward asks for them once more
+        sft(decoder, row).backward()
     return _far(_gradients(decoder.model), plain)
 
 

@@ -22,7 +22,7 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(
         ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "decoder_attention_heads",
          "encoder_attention_heads", "num_decoder_attention_heads", "num_encoder_attention_heads",
-         "swa_num_attention_heads", "linear_num_heads", "linear_num_value_heads", "index_n_heads"), HEADS,
+         "swa_num_attention_heads", "linear_num_heads", "linear_num_value_heads"), HEADS,
     ),
     **dict.fromkeys(
         ("num_key_value_heads", "num_kv_heads", "swa_num_key_value_heads", "linear_num_key_heads",
@@ -73,7 +73,7 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("mamba_n_groups", "n_groups", "mamba_ngroups"), 1),
     **dict.fromkeys(("mamba_dt_rank", "time_step_rank", "hidden_size_per_layer_input"), 8),
     "mamba_d_ssm": 64, "mamba_expand": 2, "expand": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
-    "index_topk": 4, "router_hidden_size": 16, "max_window_layers": 0, "cls_token_id": 3, "sep_token_id": 4,
+    "index_topk": 4, "index_n_heads": 32, "router_hidden_size": 16, "max_window_layers": 0, "cls_token_id": 3, "sep_token_id": 4,
     "decoder_start_token_id": 2, "dim_model_base": HIDDEN, "zero_expert_num": 1, "block_multiple_of": 16,
 }  # fmt: skip
 LISTS = ("layer_types", "layers_block_type", "block_types", "mlp_layer_types")

@@ -88,7 +88,8 @@ class DoraLinear(Adapted):
 
     def whole(self, lora: Adapter) -> Tensor:
         weight = super().whole(lora)
-        return weight * (self.magnitude / weight.detach().norm(dim=1))[:, None]
+        gain: Tensor = self.magnitude / weight.detach().norm(dim=1)
+        return weight * gain[:, None]
 
     def saved(self) -> dict[str, Tensor]:
         return {**super().saved(), "lora_magnitude_vector": self.magnitude.detach()}

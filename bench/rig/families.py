@@ -1,12 +1,13 @@
 """Which families of models train here, and how: small random instances of each, held against transformers itself.
 
 Every comparison builds the model anew from its type and a seed, takes it through a station of a run, and returns how
-far that lies from transformers' own forward and backward of the same weights, one sample at a time. The page that is
-made of it: bench/families_page.py.
+far that lies from transformers' own forward and backward of the same weights, one sample at a time.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,11 +18,12 @@ from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
+from bench.rig.families_page import BOUND, Finding
 from tests.small import small_model
-from xiaozao.errors import UnsupportedModel, XiaozaoError
+from xiaozao.errors import XiaozaoError
 from xiaozao.models.blocks import Decoder, blocks_of, distance, run, view
-from xiaozao.models.families import FAILURES, check
-from xiaozao.models.generate import Sampling, generate
+from xiaozao.models.families import FAILURES, attention_of, check
+from xiaozao.models.generate import Sampling, can_be_cached, generate
 from xiaozao.models.linear import adapt, adapters, matching
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
@@ -30,44 +32,28 @@ from xiaozao.train.losses import sft
 
 KINDS: tuple[str, ...] = tuple(sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
 LENGTHS = (13, 40, 5, 21)  # tokens: beyond every window (8), and in more than one bucket
-BOUND = 2e-3  # relative, in fp32: a hundred times what rounding does, a tenth of what a wrong mask does
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What became of one model type. way: packed, padded, refused, not built or wrong; gaps: what was compared."""
-
-    kind: str
-    way: str
-    detail: str = ""
-    gaps: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def trains(self) -> bool:
-        return self.way in ("packed", "padded")
-
-    def holds(self, name: str) -> bool:
-        return self.gaps.get(name, float("inf")) < BOUND
 
 
 def examine(kind: str) -> Finding:
     """Build one type small and take it through all comparisons."""
     try:
-        small_model(kind)
+        _built(kind)
     except (*FAILURES, ImportError, StrictDataclassError) as error:
         return Finding(kind, "not built", _line(error))
     try:
         decoder = checked(kind)
     except XiaozaoError as error:
         return Finding(kind, "refused", error.what())
-    gaps, errors = {}, {}
+    gaps: dict[str, float] = {}
+    errors: dict[str, str] = {}
     for name, compare in COMPARED.items():
         try:
             gaps[name] = compare(kind)
-        except (*FAILURES, UnsupportedModel) as error:
+        except (*FAILURES, XiaozaoError) as error:
             gaps[name], errors[name] = float("inf"), _line(error)
     wrong = [f"{name}: {errors.get(name, f'{gaps[name]:.2g}')}" for name in NEEDED if not gaps[name] < BOUND]
-    return Finding(kind, "wrong" if wrong else decoder.packing, "; ".join(wrong), gaps)
+    way = "wrong" if wrong else decoder.packing
+    return Finding(kind, way, "; ".join(wrong), gaps, cached=can_be_cached(decoder))
 
 
 def samples(kind: str) -> float:
@@ -190,15 +176,35 @@ def segments(kind: str) -> list[Tensor]:
 
 
 def checked(kind: str) -> Decoder:
-    """The model as a run loads it."""
-    return check(view(small_model(kind), "batched"))
+    """The model as a run loads it. What the check finds depends on the type alone, so it is made once for each."""
+    found = _found(kind)
+    decoder = view(_copy(kind), "batched")
+    head = replace(decoder.head, scale=found.head.scale, cap=found.head.cap)
+    decoder = replace(decoder, head=head, packing=found.packing, tail=found.tail)
+    decoder.model.set_attn_implementation(attention_of(decoder))
+    return decoder
 
 
 def own(kind: str) -> PreTrainedModel:
     """The same weights, untouched, with transformers' plain attention."""
-    model = small_model(kind)
+    model = _copy(kind)
     model.set_attn_implementation("eager")
     return model
+
+
+@lru_cache(maxsize=1)
+def _found(kind: str) -> Decoder:
+    return check(view(_copy(kind), "batched"))
+
+
+def _copy(kind: str) -> PreTrainedModel:
+    """A model of one's own; to copy one is many times as fast as to build one."""
+    return copy.deepcopy(_built(kind))
+
+
+@lru_cache(maxsize=1)
+def _built(kind: str) -> PreTrainedModel:
+    return small_model(kind)
 
 
 def adapted(kind: str) -> Decoder:
@@ -254,8 +260,8 @@ def _gradients(model: nn.Module) -> dict[str, Tensor]:
 
 def _far(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
     """The distance of all gradients together; infinite where one side has one that is not zero and the other none."""
-    lone = mine.keys() ^ theirs.keys()
-    if any(bool((mine.get(name, theirs.get(name)) != 0).any()) for name in lone):
+    lone = [one for name, one in (*mine.items(), *theirs.items()) if name not in mine or name not in theirs]
+    if any(bool(one.any()) for one in lone):
         return float("inf")
     both = sorted(mine.keys() & theirs.keys())
     return distance(*(torch.cat([each[name].flatten() for name in both]) for each in (mine, theirs)))

@@ -7,11 +7,11 @@ ARGS ?=
 # Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test fast real lint format docs bench clean
+.PHONY: help demo test fast real lint format docs bench bench-families clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## tune a small model on the demo's data and write a report with the proof
 	$(BIN)/zao demo $(ARGS)
@@ -41,6 +41,9 @@ bench: $(READY) ## the measurements of bench/, full size
 	@for script in bench/[a-z]*.py; do \
 		echo "$$script"; $(BIN)/python -m "bench.$$(basename "$$script" .py)" || exit 1; \
 	done
+
+bench-families: $(READY) ## which families of models train, each built small: docs/families.md
+	$(BIN)/python -m bench.families $(ARGS)
 
 clean: ## remove the environment and what tools leave behind; runs and models stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -75,7 +75,7 @@ SIZES: dict[str, Any] = {
     "mamba_d_ssm": 64, "mamba_expand": 2, "expand": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
     "index_topk": 4, "index_n_heads": 32, "router_hidden_size": 16, "max_window_layers": 0, "cls_token_id": 3,
     "sep_token_id": 4, "decoder_start_token_id": 2, "dim_model_base": HIDDEN, "zero_expert_num": 1,
-    "block_multiple_of": 16,
+    "block_multiple_of": 16, "attn_logit_softcapping": 0.2,
 }  # fmt: skip
 LISTS = ("layer_types", "layers_block_type", "block_types", "mlp_layer_types")
 

@@ -69,7 +69,9 @@ def _probe(model: PreTrainedModel) -> _Probe:
     first, second = ids[: PROBE + 1], ids[PROBE + 1 :]
     try:
         with implementation(model, "eager"):
-            own = [model(input_ids=one[None], use_cache=False).logits[0].float() for one in (first, second)]
+            with torch.enable_grad():  # as in training, which some models forbid in this mode or that (Reformer)
+                own = [model(input_ids=one[None], use_cache=False).logits[0].float() for one in (first, second)]
+            own = [one.detach() for one in own]
             longer = model(input_ids=torch.cat([second, first])[None], use_cache=False).logits[0].float()
     except torch.OutOfMemoryError:
         raise

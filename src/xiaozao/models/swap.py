@@ -94,7 +94,7 @@ def _same(own: nn.Module, fused: Callable[[Tensor], Tensor], x: Tensor) -> bool:
     with torch.no_grad():
         try:
             mine = own(x)
-        except (TypeError, RuntimeError):  # a module of another kind that happens to have these parts
+        except (TypeError, RuntimeError, ValueError):  # a module of another kind that happens to have these parts
             return False
         return isinstance(mine, Tensor) and mine.shape == x.shape and distance(fused(x), mine) < BOUNDS[x.dtype]
 

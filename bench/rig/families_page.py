@@ -23,6 +23,7 @@ real models are.
   models, and nothing is lost with them.
 - **not built**: this transformers could not make a small model of it, so we know nothing of it. A real one is
   checked when it is loaded, as every model is.
+- **wrong**: a comparison failed, as the remark says; do not train these.
 
 No list decides: at load a model must show with a few tokens that its numbers hold, and the first way that does is
 taken. Mixture-of-experts models train their attention, their shared experts and whatever else is a linear layer;

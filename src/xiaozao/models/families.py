@@ -69,9 +69,7 @@ def _probe(model: PreTrainedModel) -> _Probe:
     first, second = ids[: PROBE + 1], ids[PROBE + 1 :]
     try:
         with implementation(model, "eager"):
-            with torch.enable_grad():  # as in training, which some models forbid in this mode or that (Reformer)
-                own = [model(input_ids=one[None], use_cache=False).logits[0].float() for one in (first, second)]
-            own = [one.detach() for one in own]
+            own = [model(input_ids=one[None], use_cache=False).logits[0].float() for one in (first, second)]
             longer = model(input_ids=torch.cat([second, first])[None], use_cache=False).logits[0].float()
     except torch.OutOfMemoryError:
         raise

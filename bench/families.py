@@ -1,277 +1,101 @@
-"""Which families of models train here, and how: small random instances of each, held against transformers itself.
+"""Which families of models train here, and how: `make bench-families`.
 
-Every comparison builds the model anew from its type and a seed, takes it through a station of a run, and returns how
-far that lies from transformers' own forward and backward of the same weights, one sample at a time. The page that is
-made of it: bench/families_page.py.
+    python -m bench.families                          all model types that are not examined yet
+    python -m bench.families --only "qwen" --again    some, anew
+    python -m bench.families --page                   docs/families.md alone
+
+What is done to each: bench/rig/families.py. A process of its own does the work and is started anew when it hangs or
+dies, so one model type cannot end the whole; each is a line of results/families.jsonl as soon as it is done.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import argparse
+import logging
+import multiprocessing
+import re
+import sys
+import warnings
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from huggingface_hub.errors import StrictDataclassError
-from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from transformers.pytorch_utils import Conv1D
+from transformers import __version__
 
-from tests.small import small_model
-from xiaozao.errors import UnsupportedModel, XiaozaoError
-from xiaozao.models.blocks import Decoder, blocks_of, distance, run, view
-from xiaozao.models.families import FAILURES, check
-from xiaozao.models.generate import Sampling, generate
-from xiaozao.models.linear import adapt, adapters, matching
-from xiaozao.models.recompute import recompute
-from xiaozao.models.swap import fuse
-from xiaozao.train.batches import PackedRow
-from xiaozao.train.losses import sft
+from bench.rig.families import KINDS, examine
+from bench.rig.families_page import Finding, families_page, read_findings, write_findings
+from bench.rig.task import RESULTS
 
-KINDS: tuple[str, ...] = tuple(sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
-LENGTHS = (13, 40, 5, 21)  # tokens: beyond every window (8), and in more than one bucket
-BOUND = 2e-3  # relative, in fp32: a hundred times what rounding does, a tenth of what a wrong mask does
+FILE, PAGE = RESULTS / "families.jsonl", Path(__file__).parents[1] / "docs" / "families.md"
+PATIENCE = 180  # seconds for one model type
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What became of one model type. way: packed, padded, refused, not built or wrong; gaps: what was compared."""
+class Examiner:
+    """A process that examines one model type after the other."""
 
-    kind: str
-    way: str
-    detail: str = ""
-    gaps: Mapping[str, float] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._start()
 
-    @property
-    def trains(self) -> bool:
-        return self.way in ("packed", "padded")
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
 
-    def holds(self, name: str) -> bool:
-        return self.gaps.get(name, float("inf")) < BOUND
-
-
-def examine(kind: str) -> Finding:
-    """Build one type small and take it through all comparisons."""
-    try:
-        small_model(kind)
-    except (*FAILURES, ImportError, StrictDataclassError) as error:
-        return Finding(kind, "not built", _line(error))
-    try:
-        decoder = checked(kind)
-    except XiaozaoError as error:
-        return Finding(kind, "refused", error.what())
-    gaps, errors = {}, {}
-    for name, compare in COMPARED.items():
+    def ask(self, kind: str) -> Finding:
+        """What became of this type; `wrong` where the process did not answer."""
+        self.connection.send(kind)
         try:
-            gaps[name] = compare(kind)
-        except (*FAILURES, UnsupportedModel) as error:
-            gaps[name], errors[name] = float("inf"), _line(error)
-    wrong = [f"{name}: {errors.get(name, f'{gaps[name]:.2g}')}" for name in NEEDED if not gaps[name] < BOUND]
-    return Finding(kind, "wrong" if wrong else decoder.packing, "; ".join(wrong), gaps)
+            if self.connection.poll(PATIENCE):
+                found = self.connection.recv()
+                assert isinstance(found, Finding)
+                return found
+            detail = f"no answer in {PATIENCE} s"
+        except EOFError:
+            detail = "the process died"
+        self.process.kill()
+        self.process.join()
+        self._start()
+        return Finding(kind, "wrong", detail)
 
 
-def samples(kind: str) -> float:
-    """Logits of samples that share a row, against the model's own of each alone."""
-    decoder, parts = checked(kind), segments(kind)
-    with torch.no_grad():
-        mine = decoder.head.logits(run(decoder, parts))
-        return distance(mine, torch.cat([_logits(own(kind), part) for part in parts]))
+def work(connection: "Connection[Finding, str]") -> None:
+    """The process's main function: kinds come in, findings go out."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    while True:
+        connection.send(examine(connection.recv()))
 
 
-def loss(kind: str) -> float:
-    """The chunked loss of a row, against cross-entropy on the model's own logits."""
-    parts = segments(kind)
-    with torch.no_grad():
-        theirs = float(_own_loss(own(kind), parts))
-        return abs(float(_loss(checked(kind), parts)) - theirs) / theirs
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="a pattern: only the model types whose name holds it")
+    parser.add_argument("--again", action="store_true", help="examine anew what is there")
+    parser.add_argument("--page", action="store_true", help="only write docs/families.md from the results")
+    return parser.parse_args()
 
 
-def gradients(kind: str) -> float:
-    """The gradients of all parameters, against the model's own backward."""
-    decoder, model, parts = checked(kind), own(kind), segments(kind)
-    _loss(decoder, parts).backward()
-    _own_loss(model, parts).backward()
-    return _far(_gradients(decoder.model), _gradients(model))
+def main() -> int:
+    options = parse()
+    if not options.page:
+        done = {one.kind for one in read_findings(FILE) if one.version == __version__}
+        chosen = [kind for kind in KINDS if re.search(options.only, kind) and (options.again or kind not in done)]
+        run_kinds(chosen)
+    known = [one for one in read_findings(FILE) if one.kind in KINDS]
+    PAGE.write_text(families_page(known), encoding="utf-8")
+    return 1 if any(one.way == "wrong" for one in known) else 0
 
 
-def merged(kind: str) -> float:
-    """Logits through adapters that have learned and the fused passes, against the model with the merged weights."""
-    decoder, parts = adapted(kind), segments(kind)
-    model = _with_merged(kind, decoder)
-    with torch.no_grad():
-        mine = decoder.head.logits(run(decoder, parts))
-        return distance(mine, torch.cat([_logits(model, part) for part in parts]))
+def run_kinds(kinds: list[str]) -> None:
+    """One after the other, each kept as soon as it is done."""
+    examiner = Examiner()
+    for kind in kinds:
+        finding = replace(examiner.ask(kind), version=__version__)
+        write_findings(FILE, [*(one for one in read_findings(FILE) if one.kind != kind), finding])
+        sys.stdout.write(f"{kind}: {finding.way} {finding.detail}\n")
+        sys.stdout.flush()
 
 
-def adapter_gradients(kind: str) -> float:
-    """The adapters' gradients, against what follows from those of the merged weights: dA = s B' dW, dB = s dW A'."""
-    decoder, parts = adapted(kind), segments(kind)
-    model = _with_merged(kind, decoder)
-    model.requires_grad_(True)
-    _own_loss(model, parts).backward()
-    expected = {}
-    for name, layer in adapters(decoder.model).items():
-        weight = model.get_submodule(name).weight
-        assert isinstance(weight, nn.Parameter)
-        if weight.grad is None:
-            continue
-        grad = weight.grad.t() if layer.transposed else weight.grad
-        expected[f"{name}.lora_a"] = layer.scale * layer.lora_b.detach().t() @ grad
-        expected[f"{name}.lora_b"] = layer.scale * grad @ layer.lora_a.detach().t()
-    _loss(decoder, parts).backward()
-    return _far(_gradients(decoder.model), expected)
-
-
-def recomputed(kind: str) -> float:
-    """The adapters' gradients with blocks that run again in backward, against those without."""
-    decoder, parts = adapted(kind), segments(kind)
-    _loss(decoder, parts).backward()
-    plain = _gradients(decoder.model)
-    decoder.model.zero_grad(set_to_none=True)
-    recompute(decoder, "block")
-    _loss(decoder, parts).backward()
-    return _far(_gradients(decoder.model), plain)
-
-
-def blocks(kind: str) -> float:
-    """The blocks run one by one, each on what the last one gave, against the model; infinite where any are missing."""
-    model, part = own(kind), segments(kind)[0]
-    found = blocks_of(model)
-    calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
-    hooks = [
-        one.register_forward_hook(lambda _, args, named, out: calls.append((args, named, out)), with_kwargs=True)
-        for one in found
-    ]
-    with torch.no_grad():
-        _logits(model, part)
-        for hook in hooks:
-            hook.remove()
-        if len(calls) != len(found) or _outside(kind, model, found):
-            return float("inf")
-        states = None
-        for block, (args, named, _) in zip(found, calls, strict=True):
-            if states is not None and args:
-                args = (states, *args[1:])
-            elif states is not None:
-                named = {**named, "hidden_states": states}
-            states = _first(block(*args, **named))
-        assert states is not None
-        return distance(states, _first(calls[-1][2]))
-
-
-def answers(kind: str) -> float:
-    """The largest logit that a greedy answer with a cache gave away, against the model's own without one."""
-    decoder, model = checked(kind), own(kind)
-    parts = [part[:length].tolist() for part, length in zip(segments(kind), (9, 6, 5, 9), strict=True)]
-    worst = 0.0
-    for prompt, answer in zip(parts, generate(decoder, parts, frozenset(), Sampling(12)), strict=True):
-        ids = torch.tensor([*prompt, *answer])
-        with torch.no_grad():
-            logits = _logits(model, ids)[len(prompt) - 1 : -1]
-        given = logits.gather(1, torch.tensor(answer)[:, None]).squeeze(1)
-        worst = max(worst, float((logits.max(1).values - given).max() / logits.std()))
-    return worst
-
-
-COMPARED: dict[str, Callable[[str], float]] = {
-    "samples": samples, "loss": loss, "gradients": gradients, "merged": merged, "adapter gradients": adapter_gradients,
-    "blocks": blocks, "recomputed": recomputed, "answers": answers,
-}  # fmt: skip
-NEEDED = ("samples", "loss", "gradients", "merged", "adapter gradients", "answers")  # without these it is wrong
-
-
-def segments(kind: str) -> list[Tensor]:
-    """Random samples of unlike lengths."""
-    vocabulary = own(kind).config.get_text_config(decoder=True).vocab_size
-    ids = torch.randint(5, min(vocabulary, 1000), (sum(LENGTHS),), generator=torch.Generator().manual_seed(1))
-    return list(ids.split(list(LENGTHS)))
-
-
-def checked(kind: str) -> Decoder:
-    """The model as a run loads it."""
-    return check(view(small_model(kind), "batched"))
-
-
-def own(kind: str) -> PreTrainedModel:
-    """The same weights, untouched, with transformers' plain attention."""
-    model = small_model(kind)
-    model.set_attn_implementation("eager")
-    return model
-
-
-def adapted(kind: str) -> Decoder:
-    """The model as a run trains it: a LoRA on all linear layers, here one that has learned, and the fused passes."""
-    decoder = checked(kind)
-    layers = adapt(decoder.model, matching(decoder.model, decoder.head.linear, ("all-linear",)), 2, 4.0, 0)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for layer in layers.values():
-            layer.lora_b.copy_(torch.randn(layer.lora_b.shape, generator=generator) * 0.05)
-    fuse(decoder)
-    return decoder
-
-
-def _with_merged(kind: str, decoder: Decoder) -> PreTrainedModel:
-    """The untouched model with the adapters' merged weights in the places of its own."""
-    model = own(kind)
-    for name, layer in adapters(decoder.model).items():
-        linear = model.get_submodule(name)
-        assert isinstance(linear, nn.Linear | Conv1D)
-        weight = layer.merged_weight()
-        linear.weight = nn.Parameter(weight.t().contiguous() if layer.transposed else weight)
-    return model
-
-
-def _loss(decoder: Decoder, parts: Sequence[Tensor]) -> Tensor:
-    row = _row(parts)
-    with decoder.attention.segments(row.lengths):
-        return sft(decoder, row)
-
-
-def _row(parts: Sequence[Tensor]) -> PackedRow:
-    """A row in which every token but the first of each sample is a target."""
-    ids = torch.cat(list(parts))
-    positions = torch.cat([torch.arange(len(part)) for part in parts])
-    labelled = positions.nonzero().squeeze(1)
-    lengths = tuple(len(part) for part in parts)
-    return PackedRow(ids, positions, lengths, labelled - 1, ids[labelled], tuple(range(len(parts))))
-
-
-def _logits(model: PreTrainedModel, part: Tensor) -> Tensor:
-    logits: Tensor = model(input_ids=part[None], use_cache=False).logits[0]
-    return logits.float()
-
-
-def _own_loss(model: PreTrainedModel, parts: Sequence[Tensor]) -> Tensor:
-    return torch.stack([F.cross_entropy(_logits(model, one)[:-1], one[1:], reduction="sum") for one in parts]).sum()
-
-
-def _gradients(model: nn.Module) -> dict[str, Tensor]:
-    return {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
-
-
-def _far(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
-    """The distance of all gradients together; infinite where one side has one that is not zero and the other none."""
-    lone = mine.keys() ^ theirs.keys()
-    if any(bool((mine.get(name, theirs.get(name)) != 0).any()) for name in lone):
-        return float("inf")
-    both = sorted(mine.keys() & theirs.keys())
-    return distance(*(torch.cat([each[name].flatten() for name in both]) for each in (mine, theirs)))
-
-
-def _outside(kind: str, model: PreTrainedModel, found: nn.ModuleList) -> list[str]:
-    """Names of the layers that would be adapted and lie in no block, in models of text alone."""
-    inside = {id(module) for module in found.modules()}
-    head = model.get_output_embeddings()
-    return [name for name in matching(model, head, ("all-linear",)) if id(model.get_submodule(name)) not in inside]
-
-
-def _first(out: Any) -> Tensor:
-    found = out[0] if isinstance(out, tuple | list) else out
-    assert isinstance(found, Tensor)
-    return found
-
-
-def _line(error: Exception) -> str:
-    text = error.what() if isinstance(error, XiaozaoError) else str(error)
-    return " ".join((text.strip() or type(error).__name__).split())[:160]
+if __name__ == "__main__":
+    sys.exit(main())

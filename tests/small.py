@@ -22,7 +22,7 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(
         ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "decoder_attention_heads",
          "encoder_attention_heads", "num_decoder_attention_heads", "num_encoder_attention_heads",
-         "swa_num_attention_heads", "linear_num_heads", "linear_num_value_heads", "index_n_heads"), HEADS,
+         "swa_num_attention_heads", "linear_num_heads", "linear_num_value_heads"), HEADS,
     ),
     **dict.fromkeys(
         ("num_key_value_heads", "num_kv_heads", "swa_num_key_value_heads", "linear_num_key_heads",
@@ -73,10 +73,14 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("mamba_n_groups", "n_groups", "mamba_ngroups"), 1),
     **dict.fromkeys(("mamba_dt_rank", "time_step_rank", "hidden_size_per_layer_input"), 8),
     "mamba_d_ssm": 64, "mamba_expand": 2, "expand": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
-    "index_topk": 4, "router_hidden_size": 16, "max_window_layers": 0, "cls_token_id": 3, "sep_token_id": 4,
-    "decoder_start_token_id": 2, "dim_model_base": HIDDEN, "zero_expert_num": 1, "block_multiple_of": 16,
+    "index_topk": 4, "index_n_heads": 32, "router_hidden_size": 16, "max_window_layers": 0, "cls_token_id": 3,
+    "sep_token_id": 4, "decoder_start_token_id": 2, "dim_model_base": HIDDEN, "zero_expert_num": 1,
+    "block_multiple_of": 16, "attn_logit_softcapping": 0.2,
 }  # fmt: skip
 LISTS = ("layer_types", "layers_block_type", "block_types", "mlp_layer_types")
+
+INDEXER = {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": HEAD, "indexer_budget": 8,
+           "indexer_compress_ratio": 4}  # fmt: skip
 
 # What single families ask for beyond that.
 ODD: dict[str, dict[str, Any]] = {
@@ -97,11 +101,8 @@ ODD: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "mamba2": {"head_dim": 16},
     "nemotron": {"num_key_value_heads": 2},
-    **{
-        kind: {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": HEAD, "indexer_budget": 8,
-               "indexer_compress_ratio": 4}
-        for kind in ("qwen4_exp_text",)
-    },
+    "qwen4_exp": {"text_config": INDEXER},
+    "qwen4_exp_text": INDEXER,
     "reformer": {"is_decoder": True, "attn_layers": ["local", "lsh"], "axial_pos_shape": [16, 32],
                  "axial_pos_embds_dim": [16, 16]},
     "xmod": {"default_language": "en_XX"},
@@ -124,7 +125,8 @@ def small_model(kind: str, seed: int = 0) -> PreTrainedModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _shrunk(kind: type[PreTrainedConfig], odd: dict[str, Any]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Decoder:
         def catch(_: nn.Module, entering: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             """Keep all that enters the head, and let it answer for one token alone."""
             caught.append(entering[0])
-            return (entering[0][:, -1:],)
+            return (entering[0][:, -1:].to(self.head.linear.weight.dtype),)
 
         handle = self.head.linear.register_forward_pre_hook(catch)
         try:

@@ -35,37 +35,37 @@ class Direction:
 
 
 class _DoraLinear(torch.autograd.Function):
-    """x (..., in), a (rank, in), b (out, rank), m (out) -> (..., out)."""
+    """rows (T, in), a (rank, in), b (out, rank), m (out) -> (T, out)."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, a: Tensor, b: Tensor, m: Tensor, direction: Direction, bias: Tensor | None
+        ctx: Any, rows: Tensor, a: Tensor, b: Tensor, m: Tensor, direction: Direction, bias: Tensor | None
     ) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
         out, low = product(rows, direction.base, bias, Adapter(a, b, direction.scale))
-        norms = direction.norms(a, b, x.dtype)
+        norms = direction.norms(a, b, rows.dtype)
         moved = out.clone() if bias is None else out - bias
-        ctx.save_for_backward(x, low, a, b, m, norms, moved)
+        ctx.save_for_backward(rows, low, a, b, m, norms, moved)
         ctx.direction = direction
         # Added to what the base gave, and in the magnitude's own dtype: bf16 cannot tell a gain of 1.003 from one,
         # and at the start, where the gain is one, no bit may change.
         out.addcmul_(moved, m / norms - 1)
-        return out.view(*x.shape[:-1], -1)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, low, a, b, m, norms, moved = ctx.saved_tensors
-        rows, grad = x.reshape(-1, x.shape[-1]), grads[0].reshape(-1, grads[0].shape[-1])
+        rows, low, a, b, m, norms, moved = ctx.saved_tensors
+        grad = grads[0]
         grad_m = (grad.to(m.dtype) * moved).sum(0) / norms
         inner = torch.mul(grad, m / norms, out=torch.empty_like(grad))
         lora, wanted = Adapter(a, b, ctx.direction.scale), ctx.needs_input_grad[0]
         grad_rows, grad_a, grad_b = product_back(rows, low, inner, ctx.direction.base, lora, wanted=wanted)
-        return (None if grad_rows is None else grad_rows.view(x.shape)), grad_a, grad_b, grad_m, None, None
+        return grad_rows, grad_a, grad_b, grad_m, None, None
 
 
 def dora_linear(x: Tensor, bias: Tensor | None, direction: Direction, lora: Adapter, magnitude: Tensor) -> Tensor:
-    """g (x W' + s (x A') B') + b, with gradients for x, A, B and the magnitude."""
-    return call(_DoraLinear, x, lora.a, lora.b, magnitude, direction, bias)
+    """x (..., in) -> g (x W' + s (x A') B') + b (..., out), with gradients for x, A, B and the magnitude."""
+    rows = x.reshape(-1, x.shape[-1])
+    return call(_DoraLinear, rows, lora.a, lora.b, magnitude, direction, bias).view(*x.shape[:-1], -1)
 
 
 class DoraLinear(Adapted):
@@ -86,10 +86,10 @@ class DoraLinear(Adapted):
         direction = Direction(self.base, self.squares, self.scale)
         return dora_linear(x, self.bias, direction, self.adapter, self.magnitude)
 
-    def merged_weight(self) -> Tensor:
-        weight = (self.lora_b.detach() @ self.lora_a.detach()).mul_(self.scale).add_(self.base.dense(torch.float32))
-        gain = self.magnitude.detach() / weight.norm(dim=1)
-        return weight.mul_(gain[:, None]).to(self.base.stored_dtype)
+    def whole(self, lora: Adapter) -> Tensor:
+        weight = super().whole(lora)
+        gain: Tensor = self.magnitude / weight.detach().norm(dim=1)
+        return weight * gain[:, None]
 
     def saved(self) -> dict[str, Tensor]:
         return {**super().saved(), "lora_magnitude_vector": self.magnitude.detach()}

@@ -52,8 +52,13 @@ def check(decoder: Decoder) -> Decoder:
         probe = _probe(model)
         found = _choose(decoder, probe)
     model.train(training)
-    model.set_attn_implementation(_attention(found))
+    model.set_attn_implementation(attention_of(found))
     return found
+
+
+def rounding(model: PreTrainedModel) -> float:
+    """How far two ways to the same numbers may lie apart, relative to the norm."""
+    return FINE if model.dtype == torch.float32 else COARSE
 
 
 def _probe(model: PreTrainedModel) -> _Probe:
@@ -70,7 +75,7 @@ def _probe(model: PreTrainedModel) -> _Probe:
         raise
     except FAILURES as error:
         raise UnsupportedModel("text_alone", model=model.config.model_type, detail=_line(error)) from error
-    bound = FINE if own[0].dtype == model.dtype == torch.float32 else COARSE
+    bound = rounding(model)
     gap = distance(longer[: len(second)], own[1])
     if not gap < bound:  # written so that NaN is refused too
         raise UnsupportedModel("not_causal", model=model.config.model_type, gap=f"{gap:.3g}", bound=bound)
@@ -82,7 +87,7 @@ def _choose(decoder: Decoder, probe: _Probe) -> Decoder:
     gaps = {"logits": float("inf"), "samples": float("inf")}
     for packing in PACKINGS:
         one = replace(decoder, packing=packing)
-        with implementation(decoder.model, _attention(one)):
+        with implementation(decoder.model, attention_of(one)):
             one, gap = _with_own_logits(one, probe)
             gaps["logits"] = min(gap, gaps["logits"])
             if not gap < probe.bound:
@@ -95,7 +100,8 @@ def _choose(decoder: Decoder, probe: _Probe) -> Decoder:
     raise UnsupportedModel(key, model=decoder.model.config.model_type, gap=f"{gaps[key]:.3g}", bound=probe.bound)
 
 
-def _attention(decoder: Decoder) -> str:
+def attention_of(decoder: Decoder) -> str:
+    """The name of the attention that a decoder computes with."""
     return decoder.attention.name if decoder.packing == "packed" else own_attention(decoder.model)
 
 

@@ -63,26 +63,25 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float = 0.0) -> Tens
 
 
 class _SwiGlu(torch.autograd.Function):
-    """x (..., in) -> down(silu(gate(x)) * up(x))."""
+    """rows (T, in) -> down(silu(gate(rows)) * up(rows))."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layers: Sequence[Linear], again: bool, *tensors: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
+    def forward(ctx: Any, rows: Tensor, layers: Sequence[Linear], again: bool, *tensors: Tensor) -> Tensor:
         gate_lora, up_lora, down_lora = _adapters(layers, tensors)
         gate, low_gate = _forward(rows, layers[0], gate_lora)
         up, low_up = _forward(rows, layers[1], up_lora)
         out, low_down = _forward(F.silu(gate).mul_(up), layers[2], down_lora)
         ctx.layers, ctx.again = layers, again
         kept = [] if again else [gate, up]
-        ctx.save_for_backward(x, *low_gate, *low_up, *low_down, *tensors, *kept)
-        return out.view(*x.shape[:-1], -1)
+        ctx.save_for_backward(rows, *low_gate, *low_up, *low_down, *tensors, *kept)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, *others = ctx.saved_tensors
+        rows, *others = ctx.saved_tensors
         lows, rest = _split(ctx.layers, others)
         loras = _adapters(ctx.layers, rest)
-        rows, grad = x.reshape(-1, x.shape[-1]), grads[0].reshape(-1, grads[0].shape[-1])
+        grad = grads[0]
         if ctx.again:
             gate, up = (_forward(rows, layer, lora)[0] for layer, lora in zip(ctx.layers[:2], loras, strict=False))
         else:
@@ -96,12 +95,16 @@ class _SwiGlu(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0]
         total, own_gate = _backward(rows, lows[0], grad_gate, ctx.layers[0], loras[0], None, wanted)
         total, own_up = _backward(rows, lows[1], grad_up, ctx.layers[1], loras[1], total, wanted)
-        return (None if total is None else total.view(x.shape)), None, None, *own_gate, *own_up, *own_down
+        return total, None, None, *own_gate, *own_up, *own_down
 
 
 def swiglu(x: Tensor, layers: Sequence[Linear], adapters: Sequence[Adapter | None], again: bool = False) -> Tensor:
-    """The gated MLP (Shazeer 2020); layers are gate, up and down. again: backward computes gate and up once more."""
-    return call(_SwiGlu, x, layers, again, *_tensors(adapters))
+    """The gated MLP (Shazeer 2020) of x (..., in); layers are gate, up and down.
+
+    again: backward computes gate and up once more.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    return call(_SwiGlu, rows, layers, again, *_tensors(adapters)).view(*x.shape[:-1], -1)
 
 
 def _forward(rows: Tensor, layer: Linear, lora: Adapter | None) -> tuple[Tensor, list[Tensor]]:

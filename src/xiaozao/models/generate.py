@@ -1,18 +1,23 @@
 """Batched answers with a key-value cache: greedy or sampled.
 
 Prompts of unlike length are padded on the left and masked. A row that has ended leaves the batch, so a few long
-answers do not keep all the others waiting.
+answers do not keep all the others waiting. A model that does not give the same numbers so is read without a cache.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 
-from xiaozao.models.attention import implementation
-from xiaozao.models.blocks import Decoder
+from xiaozao.models.attention import implementation, own_attention
+from xiaozao.models.blocks import Decoder, distance, run
+from xiaozao.models.families import FAILURES, rounding
+
+TRIED = (6, 9)  # tokens of two prompts
+CACHED: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # what came of it
 
 
 @dataclass(frozen=True)
@@ -36,22 +41,17 @@ def generate(
 
     `on_token(row, token)` hears every token as it comes; when it returns True, that row ends.
     """
-    model, device = decoder.model, decoder.device
+    model = decoder.model
     training = model.training
     model.eval()
-    generator = torch.Generator(device).manual_seed(sampling.seed)
+    generator = torch.Generator(decoder.device).manual_seed(sampling.seed)
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
-    ids, mask = _left_padded(prompts, device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
-    own = "sdpa" if model._supports_sdpa else "eager"
-    with torch.no_grad(), implementation(model, own):
-        for _ in range(sampling.max_tokens):
-            states = model.base_model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-            ).last_hidden_state[:, -1]
-            tokens = _choose(decoder.head.logits(states), sampling, generator)
+    with torch.no_grad():
+        reader = _Cached(decoder, prompts) if can_be_cached(decoder) else _Whole(decoder, prompts)
+        logits = reader.read()
+        for left in reversed(range(sampling.max_tokens)):
+            tokens = _choose(logits, sampling, generator)
             keep = []
             for place, token in enumerate(tokens.tolist()):
                 ended = token in ends
@@ -60,18 +60,94 @@ def generate(
                     ended = on_token(rows[place], token) is True
                 if not ended:
                     keep.append(place)
-            if not keep:
+            if not keep or not left:
                 break
-            if len(keep) < len(rows):
-                chosen = torch.tensor(keep, device=device)
-                cache.batch_select_indices(chosen)
-                rows, tokens, mask = [rows[place] for place in keep], tokens[chosen], mask[chosen]
-                positions = positions[chosen]
-            ids = tokens[:, None]
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            positions = positions[:, -1:] + 1
+            rows = [rows[place] for place in keep]
+            reader.take(keep, tokens[keep])
+            logits = reader.read()
     model.train(training)
     return answers
+
+
+class _Cached:
+    """Rows padded on the left, with the keys and values of what was read."""
+
+    def __init__(self, decoder: Decoder, prompts: Sequence[Sequence[int]]) -> None:
+        self.decoder = decoder
+        self.ids, self.mask = _left_padded(prompts, decoder.device)
+        self.positions = (self.mask.cumsum(1) - 1).clamp(min=0)
+        self.cache = DynamicCache(config=decoder.model.config)
+
+    def read(self) -> Tensor:
+        """The logits of what follows (rows, vocabulary)."""
+        model = self.decoder.model
+        reading = model if self.decoder.tail else model.base_model
+        with implementation(model, own_attention(model)):
+            out = reading(
+                input_ids=self.ids, attention_mask=self.mask, position_ids=self.positions, past_key_values=self.cache,
+                use_cache=True,
+            )  # fmt: skip
+        if self.decoder.tail:  # more lies between its base and its head
+            return out.logits[:, -1].float()  # type: ignore[no-any-return]
+        return self.decoder.head.logits(out.last_hidden_state[:, -1])
+
+    def take(self, keep: list[int], tokens: Tensor) -> None:
+        """Go on with these rows, each one token longer."""
+        if len(keep) < len(self.mask):
+            chosen = torch.tensor(keep, device=self.mask.device)
+            self.cache.batch_select_indices(chosen)
+            self.mask, self.positions = self.mask[chosen], self.positions[chosen]
+        self.ids = tokens[:, None]
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(keep), 1)], dim=1)
+        self.positions = self.positions[:, -1:] + 1
+
+
+class _Whole:
+    """Rows that are read whole for every token, as they are in training. Slow, and right for every model."""
+
+    def __init__(self, decoder: Decoder, prompts: Sequence[Sequence[int]]) -> None:
+        self.decoder = decoder
+        self.rows = [torch.tensor(prompt, device=decoder.device) for prompt in prompts]
+
+    def read(self) -> Tensor:
+        """The logits of what follows (rows, vocabulary)."""
+        ends = torch.tensor([len(row) for row in self.rows]).cumsum(0) - 1
+        return self.decoder.head.logits(run(self.decoder, self.rows)[ends.to(self.decoder.device)])
+
+    def take(self, keep: list[int], tokens: Tensor) -> None:
+        """Go on with these rows, each one token longer."""
+        self.rows = [torch.cat([self.rows[place], token[None]]) for place, token in zip(keep, tokens, strict=True)]
+
+
+def can_be_cached(decoder: Decoder) -> bool:
+    """Whether padding and cache give the logits that reading everything gives: tried once for each model.
+
+    Some architectures take no positions, keep a state of another kind, or let padding into it.
+    """
+    if decoder.model not in CACHED:
+        with torch.no_grad():
+            CACHED[decoder.model] = _gap(decoder) < rounding(decoder.model)
+    return CACHED[decoder.model]
+
+
+def _gap(decoder: Decoder) -> float:
+    """How far the two ways are apart over a few tokens; infinite where the cached one fails."""
+    high = min(decoder.model.config.get_text_config(decoder=True).vocab_size, 1000)
+    ids = torch.randint(5, high, (sum(TRIED),), generator=torch.Generator().manual_seed(0))
+    prompts = [part.tolist() for part in ids.split(list(TRIED))]
+    gap = 0.0
+    try:
+        readers = (_Cached(decoder, prompts), _Whole(decoder, prompts))
+        for _ in range(2):
+            cached, whole = (one.read() for one in readers)
+            gap = max(gap, distance(cached, whole)) if cached.shape == whole.shape else float("inf")
+            for one in readers:
+                one.take(list(range(len(prompts))), whole.argmax(dim=1))
+    except torch.OutOfMemoryError:
+        raise
+    except FAILURES:
+        return float("inf")
+    return gap if gap == gap else float("inf")  # NaN
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

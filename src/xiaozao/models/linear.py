@@ -5,14 +5,17 @@ dtype, beside the small product x A'. A and B are fp32 and take part in the comp
 to them than another start or scale have files of their own (dora.py, pissa.py).
 """
 
+import inspect
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeGuard
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -55,46 +58,45 @@ def product_back(
 
 
 class _LoraLinear(torch.autograd.Function):
-    """x (..., in), a (rank, in), b (out, rank) -> (..., out)."""
+    """rows (T, in), a (rank, in), b (out, rank) -> (T, out)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, base: Base, bias: Tensor | None, scale: float) -> Tensor:
-        out, low = product(x.reshape(-1, x.shape[-1]), base, bias, Adapter(a, b, scale))
-        ctx.save_for_backward(x, low, a, b)
+    def forward(ctx: Any, rows: Tensor, a: Tensor, b: Tensor, base: Base, bias: Tensor | None, scale: float) -> Tensor:
+        out, low = product(rows, base, bias, Adapter(a, b, scale))
+        ctx.save_for_backward(rows, low, a, b)
         ctx.base, ctx.scale = base, scale
-        return out.view(*x.shape[:-1], -1)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, low, a, b = ctx.saved_tensors
-        rows, grad = x.reshape(-1, x.shape[-1]), grads[0].reshape(-1, grads[0].shape[-1])
+        rows, low, a, b = ctx.saved_tensors
         lora, wanted = Adapter(a, b, ctx.scale), ctx.needs_input_grad[0]
-        grad_rows, grad_a, grad_b = product_back(rows, low, grad, ctx.base, lora, wanted=wanted)
-        return (None if grad_rows is None else grad_rows.view(x.shape)), grad_a, grad_b, None, None, None
+        return *product_back(rows, low, grads[0], ctx.base, lora, wanted=wanted), None, None, None
 
 
 class _FrozenLinear(torch.autograd.Function):
-    """x (..., in) -> (..., out) through a base; nothing is kept for backward."""
+    """rows (T, in) -> (T, out) through a base; nothing is kept for backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, base: Base, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, base: Base, bias: Tensor | None) -> Tensor:
         ctx.base = base
-        return base.product(x.reshape(-1, x.shape[-1]), bias).view(*x.shape[:-1], -1)
+        return base.product(rows, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad = ctx.base.product_back(grads[0].reshape(-1, grads[0].shape[-1]), None)
-        return grad.view(*grads[0].shape[:-1], -1), None, None
+        return ctx.base.product_back(grads[0], None), None, None
 
 
 def lora_linear(x: Tensor, base: Base, bias: Tensor | None, lora: Adapter) -> Tensor:
-    """x W' + b + scale (x A') B', with gradients for x, A and B alone. Shapes as in _LoraLinear."""
-    return call(_LoraLinear, x, lora.a, lora.b, base, bias, lora.scale)
+    """x (..., in) -> x W' + b + scale (x A') B' (..., out), with gradients for x, A and B alone."""
+    # Rows are made out here: a view made inside could not be changed in place, which some models do with an output.
+    rows = x.reshape(-1, x.shape[-1])
+    return call(_LoraLinear, rows, lora.a, lora.b, base, bias, lora.scale).view(*x.shape[:-1], -1)
 
 
 def frozen_linear(x: Tensor, base: Base, bias: Tensor | None) -> Tensor:
-    """x W' + b, with a gradient for x alone."""
-    return call(_FrozenLinear, x, base, bias)
+    """x (..., in) -> x W' + b (..., out), with a gradient for x alone."""
+    return call(_FrozenLinear, x.reshape(-1, x.shape[-1]), base, bias).view(*x.shape[:-1], -1)
 
 
 class FrozenLinear(nn.Module):
@@ -116,8 +118,29 @@ Plain = nn.Linear | Conv1D | FrozenLinear
 
 
 def is_plain(module: nn.Module) -> TypeGuard[Plain]:
-    """Whether a module computes x W' + b and nothing else. A subclass with a forward of its own does more (routers)."""
-    return type(module).forward in (nn.Linear.forward, Conv1D.forward, FrozenLinear.forward)
+    """Whether a module computes x W' + b and nothing else. Most with a forward of their own do more (routers)."""
+    if type(module).forward in (nn.Linear.forward, Conv1D.forward, FrozenLinear.forward):
+        return True
+    if not isinstance(module, nn.Linear):
+        return False
+    tensors = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+    return tensors <= {"weight", "bias"} and _writes_it_out(type(module))
+
+
+@lru_cache(maxsize=64)
+def _writes_it_out(kind: Callable[..., nn.Linear]) -> bool:
+    """Whether a kind of linear layer has a forward of its own that does the same (Falcon's), tried on a small one."""
+    generator = torch.Generator().manual_seed(0)
+    try:
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.no_grad():
+            layer, x = kind(5, 4), torch.randn(3, 5, generator=generator)
+            if len(inspect.signature(layer.forward).parameters) != 1:
+                return False
+            for parameter in layer.parameters():  # transformers leaves them unset while it loads
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            return torch.allclose(layer(x), F.linear(x, layer.weight, layer.bias), rtol=1e-5, atol=1e-6)
+    except (TypeError, RuntimeError, AttributeError):  # built in another way, or with another kind of answer
+        return False
 
 
 class Adapted(nn.Module):
@@ -152,14 +175,28 @@ class Adapted(nn.Module):
         """Off, the layer answers as the model's own did."""
         self.enabled = on
 
+    @property
+    def weight(self) -> Tensor:
+        """The matrix as the model's own layer would hold it, with gradients for A and B.
+
+        For models that take a layer's weight instead of calling it, as some latent attention and state spaces do.
+        """
+        whole = self.whole(self.adapter) if self.enabled else self.base.dense(torch.float32)
+        whole = whole.to(self.base.stored_dtype)
+        return whole.t() if self.transposed else whole
+
     def original(self, x: Tensor) -> Tensor:
         """What the model's own layer answers."""
         return frozen_linear(x, self.base, self.bias)
 
+    def whole(self, lora: Adapter) -> Tensor:
+        """The matrix (out, in) that does the same alone, in fp32, with gradients for A and B."""
+        return (lora.b @ lora.a).mul_(lora.scale).add_(self.base.dense(torch.float32))
+
     def merged_weight(self) -> Tensor:
-        """The matrix (out, in) that does the same alone: computed in fp32, in the base's dtype."""
-        delta = (self.lora_b.detach() @ self.lora_a.detach()).mul_(self.scale)
-        return delta.add_(self.base.dense(torch.float32)).to(self.base.stored_dtype)
+        """What the layer has learned as one matrix (out, in): computed in fp32, in the base's dtype."""
+        with torch.no_grad():
+            return self.whole(Adapter(self.lora_a, self.lora_b, self.scale)).to(self.base.stored_dtype)
 
     def saved(self) -> dict[str, Tensor]:
         """What is written, under PEFT's names; `scale` holds for it."""

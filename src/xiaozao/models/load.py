@@ -40,10 +40,12 @@ def load(
     model = load_model(folder, weights, device, base)
     try:
         return check(view(model, kind))
-    except AttributeError as error:  # a model that looks into its layers finds no plain weight there
-        if base == "none":
+    except UnsupportedModel as error:
+        if base == "none" or not isinstance(error.__cause__, AttributeError):
             raise
-        raise UnsupportedModel("base_layers", model=model.config.model_type, base=base, detail=error) from error
+        # A model that looks into its layers finds no plain weight there.
+        detail = error.__cause__
+        raise UnsupportedModel("base_layers", model=model.config.model_type, base=base, detail=detail) from detail
 
 
 def load_model(folder: Path, weights: torch.dtype, device: torch.device, base: str = "none") -> PreTrainedModel:

@@ -122,7 +122,7 @@ class _Quantise(ConversionOps):
                 continue
             transposed = isinstance(self.loading.layers[layer], Conv1D)
             self.loading.made[layer] = kind(weight.t().contiguous() if transposed else weight)
-            converted[name] = weight
+            converted[name] = weight.new_empty(0)  # the weight itself would be kept until the end of the load
             self.loading.freed(weight.nbytes)
         return converted
 

@@ -5,6 +5,7 @@ were compared on drawn input; one that differs keeps its own. Nothing of transfo
 the forward of this one instance.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -28,9 +29,11 @@ def fuse(decoder: Decoder) -> dict[str, int]:
 
 
 def _take_norm(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-    if not isinstance(weight, nn.Parameter) or weight.ndim != 1 or not isinstance(eps, float):
+    if not isinstance(eps, float) or not _takes_states_alone(module):
+        return False
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, nn.Parameter) or weight.ndim != 1:
         return False
     for offset in (0.0, 1.0):  # Llama's and Gemma's
         fused = partial(_norm, module, eps, offset)
@@ -48,6 +51,8 @@ def _norm(module: nn.Module, eps: float, offset: float, x: Tensor) -> Tensor:
 
 def _take_mlp(module: nn.Module, dtype: torch.dtype) -> bool:
     layers = [getattr(module, name, None) for name in MLP]
+    if None in layers or not _takes_states_alone(module):
+        return False
     linears = [one for one in layers if isinstance(one, nn.Linear | FrozenLinear | AdaptedLinear)]
     if len(linears) < len(MLP) or any(isinstance(one, nn.Linear) and one.weight.requires_grad for one in linears):
         return False  # another kind of MLP, or base weights that learn: the fused function has no gradient for those
@@ -79,12 +84,17 @@ def mlp(module: nn.Module, x: Tensor, again: bool = False) -> Tensor:
     return swiglu(x, views, adapters, again)
 
 
+def _takes_states_alone(module: nn.Module) -> bool:
+    """Not so the gated norms of state spaces, which take a gate beside the states."""
+    return len(inspect.signature(module.forward).parameters) == 1
+
+
 def _same(own: nn.Module, fused: Callable[[Tensor], Tensor], x: Tensor) -> bool:
     """Whether both give the same on x; NaN counts as different."""
     with torch.no_grad():
         try:
             mine = own(x)
-        except (TypeError, RuntimeError):  # a module of another kind that happens to have these parts
+        except (TypeError, RuntimeError, ValueError):  # a module of another kind that happens to have these parts
             return False
         return isinstance(mine, Tensor) and mine.shape == x.shape and distance(fused(x), mine) < BOUNDS[x.dtype]
 

@@ -25,7 +25,7 @@ from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import Language
-from xiaozao.train.losses import LOSSES, mean_loss
+from xiaozao.train.losses import mean_loss, sft
 
 TOGETHER = 64  # questions that are answered in one batch
 
@@ -83,7 +83,7 @@ class Exam:
             answers += self._answer(decoder, self.questions[start : start + TOGETHER])
             give_back()
         on_event(Progress(f"answers_{who}", len(answers), len(self.questions)))
-        loss = mean_loss(decoder, LOSSES["sft"], self.samples, 8)[0]
+        loss = mean_loss(decoder, sft, self.samples, 8).loss
         found = score(answers, learn_contract([one.reference for one in self.questions]))
         valid = None if found.valid_json is None else found.valid_json / found.n
         on_event(Answered(who, found.n, loss, found.exact / found.n, valid, time.perf_counter() - begun))

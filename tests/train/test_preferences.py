@@ -26,7 +26,7 @@ from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES, Loss, mean_loss
 from xiaozao.train.optim import OPTIMIZERS
 from xiaozao.train.optim_engine import Options
-from xiaozao.train.preferences import Preference, Strength, packed_rows
+from xiaozao.train.preferences import Preference, Strength, dpo, packed_rows
 from xiaozao.train.state import Keeper, Progress
 
 CPU = torch.device("cpu")
@@ -248,7 +248,7 @@ def test_before_the_first_step_nothing_is_preferred(objective: str, keeping: str
 
 def test_with_the_adapter_off_the_start_is_the_untouched_model_bit_for_bit() -> None:
     untouched, decoder = toy_decoder(lora=None), toy_decoder()
-    loss = Preference(LOSSES["dpo"](HOW).formula, HOW, referenced=True)  # type: ignore[attr-defined]
+    loss = Preference(dpo, HOW, referenced=True)
     for one in decoder.trainable().values():
         nn.init.normal_(one, std=0.5)
     row = packed_row(samples_for("dpo"), [0, 1, 2], CPU)

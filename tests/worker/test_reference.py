@@ -88,7 +88,10 @@ def test_a_plan_counts_both_answers_of_a_pair(tmp_path: Path, model: Path) -> No
     assert planned[0].tokens > 1.8 * chosen[0].tokens
 
 
-WITHOUT = [{"method": "full"}, {"adapter": "pissa"}, {"also": "norms"}, {"method": "full", "last_blocks": 1}]
+WITHOUT: list[dict[str, object]] = [
+    {"method": "full"}, {"adapter": "pissa"}, {"also": "norms"}, {"method": "full", "last_blocks": 1},
+    {"method": "full", "fused_update": True, "micro_batch": 4},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("options", WITHOUT, ids=str)

@@ -57,9 +57,11 @@ class Exam:
         """The exam that the spec asks for, or None."""
         if spec.evaluate.questions is None:
             return None
+        told = spec.data.format if spec.method.objective == "sft" else "auto"  # else that of other rows than questions
         part = spec.data.model_copy(
-            update={"data": spec.evaluate.questions, "validation": "none", "rows": None, "stratify": None}
-        )
+            update={"data": spec.evaluate.questions, "validation": "none", "rows": None, "stratify": None,
+                    "format": told}
+        )  # fmt: skip
         samples = prepare(part, model.path, spec.train.seed, cache(), lambda stage, done, total: None).train
         kept = set(samples.lines.tolist())  # the same questions for the loss and for the answers
         questions = tuple(

@@ -32,6 +32,7 @@ EVENTS: list[Event] = [
     Planned(4, 1024, {"weights": 10**10, "runtime": 1}, "backward", 10**10 + 1, 2 * 10**10, 100),
     Step(1, 100, 0.01, 2.5, 1e-4, 0.9, 1000, 300, 0.5, 2000.0, 10**9, 49.5),
     Evaluated(10, 1.25, 300, True),
+    Evaluated(10, 0.69, 300, True, 0.5, 0.25),
     Noticed("config_stripped", {"keys": "a, b"}),
     Progress("download", 1, 2),
     Ended("failed", "USAGE", "text", "spec", {"count": 1}, [{"key": "micro_batch", "params": {"batch": 1}}], 2),

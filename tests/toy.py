@@ -1,6 +1,8 @@
 """A toy: a two-layer Llama with random weights and a throwaway tokenizer, small enough for whole runs in seconds."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,10 +80,47 @@ def toy_samples(lengths: list[int], seed: int = 0) -> Samples:
     )
 
 
+def toy_pairs(lengths: Sequence[tuple[int, int, int]], seed: int = 0) -> Samples:
+    """Random preference pairs in memory: (tokens of the prompt, of the chosen answer, of the rejected one)."""
+    draw = np.random.default_rng(seed)
+    ids, targets = [], []
+    for asked, chosen, rejected in lengths:
+        prompt = draw.integers(3, 259, asked)
+        for answered in (chosen, rejected):
+            ids.append(np.concatenate([prompt, draw.integers(3, 259, answered)]))
+            targets.append(np.arange(asked + answered) >= asked)
+    return Samples(
+        ids=np.concatenate(ids).astype(np.int32),
+        targets=np.concatenate(targets).astype(np.uint8),
+        offsets=np.cumsum([0, *map(len, ids)], dtype=np.int64),
+        lines=np.arange(1, len(lengths) + 1),
+    )
+
+
+def toy_verdicts(lengths: list[int], seed: int = 0) -> Samples:
+    """Random samples, of which two in three are good answers."""
+    return replace(toy_samples(lengths, seed), liked=np.array([n % 3 != 2 for n in range(len(lengths))], np.uint8))
+
+
 def write_chats(path: Path, rows: int) -> Path:
     """A small messages file."""
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
             turns = [("user", f"What is {number} plus 1?" + "!" * (number % 7)), ("assistant", f"{number + 1}")]
             file.write(json.dumps({"messages": [{"role": r, "content": c} for r, c in turns]}) + "\n")
+    return path
+
+
+def write_judged(path: Path, rows: int, kind: str) -> Path:
+    """A small file of another kind than chats: "pairs", "verdicts" or "texts"."""
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(rows):
+            asked, good = f"What is {number} plus 1?", f"It is {number + 1}"
+            bad = f"No idea {number}{'!' * (number % 5)}"
+            row: dict[str, object] = {"prompt": asked, "chosen": good, "rejected": bad}
+            if kind == "verdicts":
+                row = {"prompt": asked, "completion": bad if number % 2 else good, "label": not number % 2}
+            elif kind == "texts":
+                row = {"text": f"{asked} {good}."}
+            file.write(json.dumps(row) + "\n")
     return path

@@ -242,7 +242,8 @@ def _row(parts: Sequence[Tensor]) -> PackedRow:
     positions = torch.cat([torch.arange(len(part)) for part in parts])
     labelled = positions.nonzero().squeeze(1)
     lengths = tuple(len(part) for part in parts)
-    return PackedRow(ids, positions, lengths, labelled - 1, ids[labelled], tuple(range(len(parts))))
+    counts = tuple(length - 1 for length in lengths)
+    return PackedRow(ids, positions, lengths, labelled - 1, ids[labelled], tuple(range(len(parts))), counts)
 
 
 def _logits(model: PreTrainedModel, part: Tensor) -> Tensor:

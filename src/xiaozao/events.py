@@ -66,7 +66,8 @@ class Planned:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step. `loss` is the mean over its target tokens; `grad_norm` is before clipping."""
+    """One optimizer step. `loss` is the mean over its units: target tokens, or of preferences its pairs or answers;
+    `grad_norm` is before clipping."""
 
     step: int
     steps: int
@@ -84,12 +85,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The validation loss: the mean over all target tokens of the validation set."""
+    """The validation loss: the mean over all units of the validation set.
+
+    Of preferences, accuracy is the share of samples whose reward is on the right side, margin by how much on average.
+    """
 
     step: int
     loss: float
     target_tokens: int
     best: bool
+    accuracy: float | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True)

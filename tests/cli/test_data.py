@@ -35,6 +35,19 @@ def test_a_good_file_is_described(
         assert word in said
 
 
+def test_a_check_reads_for_an_objective_and_says_which_one_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = _file(tmp_path / "pairs.jsonl", {"prompt": "hi", "chosen": "hello there", "rejected": "no"})
+    assert run(["data", "check", pairs, "objective=dpo"]) == 0
+    said = capsys.readouterr().out
+    assert "preference" in said and "hello there" in said and "(rejected)" in said
+    assert run(["data", "check", pairs]) == 0  # in order in itself; the report says who learns from it
+    assert "dpo, orpo, simpo" in capsys.readouterr().out
+    assert run(["data", "check", pairs, "objective=kto"]) == 3
+    assert "objective=dpo" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_problem_is_listed_with_its_row(
     language: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -33,6 +33,15 @@ def test_a_plan_needs_no_data_and_takes_the_model_first(model: str, capsys: pyte
     assert document["peak_bytes"] == max(moment["total"] for moment in document["moments"])
 
 
+def test_a_pair_is_planned_as_two_sequences(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", model, "length=64", "micro_batch=4", "budget=8GB", "device=cpu", "--json"]
+    tokens = []
+    for objective in ("sft", "kto", "dpo"):
+        assert run([*words, f"objective={objective}"]) == 0
+        tokens.append(json.loads(capsys.readouterr().out)["tokens"])
+    assert tokens == [256, 256, 512]
+
+
 def test_a_plan_over_the_budget_is_4_and_is_drawn_all_the_same(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", f"model={model}", "budget=100MB", "device=cpu"]) == 4
     said = capsys.readouterr()

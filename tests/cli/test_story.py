@@ -36,6 +36,7 @@ SENTENCES: list[tuple[Event, list[str]]] = [
     ),
     (Planned(4, 1200, {"weights": 10**9}, "backward", 10**9, 2 * 10**9, 9), ["1.0 GB", "2.0 GB", "1200", "4"]),
     (Evaluated(40, 1.25, 10, False), ["40", "1.2500"]),
+    (Evaluated(40, 0.65, 10, False, 0.625, 0.0123), ["40", "0.6500", "62%", "0.0123"]),
     (Answered("base", 60, 2.0, 0.25, 0.1, 3.0), ["60", "25%", "10%"]),
     (Answered("tuned", 60, 2.0, 0.75, None, 3.0), ["60", "75%"]),
     (Noticed("config_stripped", {"keys": "auto_map"}), ["auto_map"]),

@@ -60,7 +60,7 @@ ROWS = {
     "number as content": Case(turns(("user", 7), ("assistant", "hello")), "row_not_text", "messages[0].content"),
     "image part": Case(turns(("user", [{"type": "image_url", "image_url": "x"}]), ("assistant", "hello")),
                        "row_not_text", "messages[0].content[0]"),
-    "preference pair": Case('{"prompt": "a", "chosen": "b", "rejected": "c"}', "row_preference", "chosen"),
+    "preference pair": Case('{"prompt": "a", "chosen": "b", "rejected": "c"}', "data_mixed"),
 }  # fmt: skip
 DROPPED = {
     "empty answer": Case(turns(("user", "hi"), ("assistant", "")), "empty_answer"),

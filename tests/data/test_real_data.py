@@ -15,6 +15,7 @@ from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation
 from xiaozao.data.prepare import PreparedData, prepare, read_conversations
 from xiaozao.data.tokens import ChatTokenizer
+from xiaozao.errors import DataError
 from xiaozao.spec.parts import DataSpec
 
 
@@ -47,9 +48,17 @@ def test_real_files_are_recognised_and_read_without_problems(name: str, format: 
     assert report.rows_read == report.rows_used + sum(report.dropped.values())
 
 
-def test_preference_file_is_refused_row_by_row() -> None:
-    file = ConversationFile(shared_data("formats/dpo_en_demo.json"), DataSpec(data="x"))
-    assert {getattr(one, "key", "") for one in file} == {"row_preference"}
+def test_a_real_preference_file_is_pairs_and_is_refused_where_answers_are_learned(tmp_path: Path) -> None:
+    path = shared_data("formats/dpo_en_demo.json")
+    report = check(DataSpec(data=str(path)), None, objective="dpo")
+    assert (report.format, report.rows_read, report.problem_count) == ("preference", 299, 0)
+    model = model_folder(tmp_path / "m", byte_level())
+    spec = DataSpec(data=str(path), length=4096)
+    data = prepare(spec, model, 0, tmp_path / "cache", lambda *_: None, "dpo")
+    assert data.train.group == 2 and data.counts.rows_used == len(data.train) == len(data.train.offsets) // 2
+    with pytest.raises(DataError, match="preference pairs") as caught:
+        run(spec, model, tmp_path / "cache")
+    assert caught.value.key == "data_pairs" and "objective=dpo" in caught.value.fix("en")
 
 
 def test_stratified_sample_of_a_sorted_file_has_every_intent(tmp_path: Path) -> None:

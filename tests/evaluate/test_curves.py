@@ -42,6 +42,14 @@ def test_metrics_hold_every_digit_of_what_the_run_said(tmp_path: Path) -> None:
     assert (table[0]["validation_loss"], table[0]["loss"]) == ("3.0", "")
 
 
+def test_metrics_hold_what_a_validation_of_preferences_found(tmp_path: Path) -> None:
+    table = rows(
+        write_metrics([Evaluated(0, 0.7, 9, True, 0.5, 0.0), step(1, 0.6), Evaluated(2, 0.6, 9, True)], tmp_path)
+    )
+    assert [row["validation_accuracy"] for row in table] == ["0.5", "", ""]
+    assert [row["validation_margin"] for row in table] == ["0.0", "", ""]
+
+
 def test_only_the_smoothed_column_is_smoothed(tmp_path: Path) -> None:
     events: list[Event] = [step(at, 2.0 if at % 2 else 1.0) for at in range(1, 61)]
     table = rows(write_metrics(events, tmp_path))

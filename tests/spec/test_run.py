@@ -167,6 +167,12 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("micro_batch", {"micro_batch": 9, "batch": 8}, ["9", "8"]),
     ("patience_without_validation", {"patience": 2, "validation": "none"}, ["patience=2"]),
     ("stratify_without_rows", {"stratify": "intent"}, ["intent"]),
+    ("only_objective", {"beta": 0.2}, ["beta=0.2", "sft", "dpo, orpo, simpo, kto"]),
+    ("only_objective", {"objective": "dpo", "gamma": 0.5}, ["gamma=0.5", "dpo", "simpo"]),
+    ("only_objective", {"objective": "simpo", "label_smoothing": 0.1}, ["label_smoothing=0.1", "simpo", "dpo"]),
+    ("only_objective", {"objective": "dpo", "desirable_weight": 2.0}, ["desirable_weight=2", "kto"]),
+    ("pretrain_truncation", {"objective": "pretrain", "truncation": "left"}, ["truncation=left", "length="]),
+    ("bad_value_near", {"objective": "dpi"}, ["dpi", "dpo"]),
     ("validation_is_data", {"validation": "d.jsonl"}, ["d.jsonl"]),
 ]
 

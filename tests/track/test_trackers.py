@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from tests.track.runs import PRIVATE, SECRET, notices, run_folder, session
+from xiaozao.events import Evaluated
 from xiaozao.store.files import RunFolder
+from xiaozao.track.points import point_of
 from xiaozao.track.trackers import TRACKERS
 
 Curves = dict[str, dict[int, float]]  # name -> step -> value
@@ -173,3 +175,9 @@ def test_a_tracker_whose_package_is_missing_is_told_and_the_run_goes_on(name: st
         assert "ModuleNotFoundError" in str(said)
     else:
         pytest.skip(f"{name} is installed")
+
+
+def test_what_a_validation_of_preferences_found_is_shown_too() -> None:
+    found = point_of(Evaluated(3, 0.6, 10, False, 0.75, 0.1))
+    assert found is not None
+    assert found.values == {"validation/loss": 0.6, "validation/accuracy": 0.75, "validation/margin": 0.1}

@@ -226,7 +226,7 @@ def test_the_best_checkpoint_stays_and_its_weights_can_be_taken(tmp_path: Path) 
     checkpoint.verify(best)
     assert len(list((tmp_path / "checkpoints").glob("step-*"))) <= 3
     load_weights(bench.decoder, checkpoint.read_tensors(best, "weights"))
-    assert mean_loss(bench.decoder, sft, toy_samples([12, 18], seed=9), 2)[0] == pytest.approx(progress.best_loss)
+    assert mean_loss(bench.decoder, sft, toy_samples([12, 18], seed=9), 2).loss == pytest.approx(progress.best_loss)
 
 
 def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:

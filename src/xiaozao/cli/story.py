@@ -135,7 +135,11 @@ class Story:
 
     def _evaluated(self, event: Evaluated) -> str:
         mark = f" {self._say('watch.best')}" if event.best else ""
-        return self._say("watch.evaluated", step=event.step, loss=number(event.loss)) + mark
+        text = self._say("watch.evaluated", step=event.step, loss=number(event.loss))
+        if event.accuracy is not None:
+            share, margin = f"{event.accuracy:.0%}", number(event.margin)
+            text += " · " + self._say("watch.preferred", share=share, margin=margin)
+        return text + mark
 
     def _answered(self, event: Answered) -> str:
         valid = (

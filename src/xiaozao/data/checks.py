@@ -10,7 +10,7 @@ import numpy as np
 
 from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation, Dropped
-from xiaozao.data.prepare import fit, tokenise
+from xiaozao.data.prepare import check_kind, fit, tokenise
 from xiaozao.data.survey import OnProgress, survey
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import Problem
@@ -80,13 +80,18 @@ class DataReport:
 
 
 def check(
-    spec: DataSpec, model_folder: Path | None, on_progress: OnProgress = lambda *_: None, objective: str = "sft"
+    spec: DataSpec, model_folder: Path | None, on_progress: OnProgress = lambda *_: None, objective: str | None = None
 ) -> DataReport:
-    """Read spec.data and say what is in it. Raises DataError only where the file as a whole cannot be read."""
+    """Read spec.data and say what is in it, and with `objective` whether that could learn from it.
+
+    Raises DataError only where the file as a whole cannot be read, or holds another kind of rows.
+    """
     file = ConversationFile(Path(spec.data), spec)
     tokenizer = ChatTokenizer.from_folder(model_folder) if model_folder else None
-    look = _Look(spec, tokenizer, cut=KINDS[objective] == "texts")
+    look = _Look(spec, tokenizer, cut=objective is not None and KINDS[objective] == "texts")
     found = survey(file, spec.stratify, on_progress, look.see)
+    if objective is not None:
+        check_kind(file, objective)
     for problem in look.problems:
         found.add_problem(problem)
     dropped = found.dropped + look.dropped

@@ -96,14 +96,16 @@ class Samples:
 
     def crossed(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """The prompt of sequence `index` with the answer to another one, always the same: what KTO's reference point
-        is estimated on. Neighbours in a file often answer the same question, so the other one stands far away."""
+        is estimated on. Neighbours in a file often answer the same question, so the other one stands far away. It is no
+        longer than the longer of the two, which both the plan and the model's positions have room for."""
         count = len(self.offsets) - 1
         ids, targets = self.sample(index)
         other_ids, other_targets = self.sample((index + max(1, round(count * STRIDE))) % count)
         asked, answered = int(targets.argmax()), int(other_targets.argmax())
+        kept = slice(max(len(ids), len(other_ids)))
         return (
-            np.concatenate([ids[:asked], other_ids[answered:]]),
-            np.concatenate([targets[:asked], other_targets[answered:]]),
+            np.concatenate([ids[:asked], other_ids[answered:]])[kept],
+            np.concatenate([targets[:asked], other_targets[answered:]])[kept],
         )
 
     def sample(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

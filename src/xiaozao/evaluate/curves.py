@@ -29,7 +29,7 @@ TRAIN, VALIDATION = "#1d5fd1", "#a35c10"
 VARIABLES = {TEXT: "--text", MUTED: "--muted", GRID: "--line", SURFACE: "--bg", TRAIN: "--accent", VALIDATION: "--eval"}
 COLUMNS = (
     "step", "epoch", "loss", "smoothed_loss", "validation_loss", "learning_rate", "grad_norm",
-    "tokens", "tokens_per_second", "seconds", "peak_bytes",
+    "tokens", "tokens_per_second", "seconds", "peak_bytes", "validation_accuracy", "validation_margin",
 )  # fmt: skip
 LABELS = ("curve.step", "curve.loss", "curve.train", "curve.smoothed", "curve.validation", "curve.best", "curve.empty")
 CJK_FONTS = (
@@ -93,7 +93,7 @@ def write_metrics(events: Iterable[Event], folder: Path) -> Path:
     history = collect(events)
     smoothed = dict(zip((one.step for one in history.steps), history.smoothed(), strict=True))
     steps = {one.step: one for one in history.steps}
-    validation = {one.step: one.loss for one in history.evaluations}
+    validation = {one.step: one for one in history.evaluations}
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
@@ -151,14 +151,15 @@ def chinese_font() -> str | None:
     return None
 
 
-def _row(at: int, step: Step | None, smoothed: float | None, validation: float | None) -> list[str]:
-    measured: list[float | None] = [at, None, None, None, validation, *[None] * 6]
+def _row(at: int, step: Step | None, smoothed: float | None, validation: Evaluated | None) -> list[str]:
+    loss, preferred = (validation.loss, [validation.accuracy, validation.margin]) if validation else (None, [None] * 2)
+    measured: list[float | None] = [at, None, None, None, loss, *[None] * 6]
     if step is not None:
         measured = [
-            at, step.epoch, step.loss, smoothed, validation, step.learning_rate, step.grad_norm,
+            at, step.epoch, step.loss, smoothed, loss, step.learning_rate, step.grad_norm,
             step.tokens, step.tokens_per_second, step.seconds, step.peak_bytes,
         ]  # fmt: skip
-    return ["" if value is None else repr(value) for value in measured]
+    return ["" if value is None else repr(value) for value in [*measured, *preferred]]
 
 
 def _draw(axes: Axes, history: History, language: Language) -> None:

@@ -14,6 +14,7 @@ That is for models whose state crosses samples (Mamba, linear attention, convolu
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,6 +138,18 @@ def _outer_lists(module: nn.Module) -> Iterator[nn.ModuleList]:
             yield child
         else:
             yield from _outer_lists(child)
+
+
+@contextmanager
+def evaluating(decoder: Decoder) -> Iterator[None]:
+    """Dropout off everywhere, and afterwards every module as it was."""
+    modes = {module: module.training for module in decoder.model.modules()}
+    decoder.model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def run(decoder: Decoder, segments: Sequence[Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 from xiaozao.models.config import read_config
 from xiaozao.plan.hardware import Hardware, look
 from xiaozao.plan.memory import RUNTIME_CPU, RUNTIME_CUDA, Load, ModelShape, plan
+from xiaozao.spec.objectives import sequences
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
@@ -61,7 +62,8 @@ def plan_command(spec: RunSpec, model_folder: Path) -> MemoryPlan:
     train = spec.train.model_copy(update={"budget": budget})
     runtime = RUNTIME_CUDA if device == "cuda" else RUNTIME_CPU
     config = read_config(model_folder).values
-    return fit(config, method, train, lambda size: size * spec.data.length, device, runtime, base=spec.model.base)
+    longest = sequences(method.objective) * spec.data.length  # of one sample
+    return fit(config, method, train, lambda size: size * longest, device, runtime, base=spec.model.base)
 
 
 def free_memory(device: str, hardware: Hardware) -> int:

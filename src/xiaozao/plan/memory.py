@@ -23,7 +23,7 @@ RUNTIME_CPU = 430_000_000  # a Python process with torch and transformers import
 RUNTIME_CUDA = 600_000_000  # context and kernels outside the allocator; 0.1 to 1.4 GB on the cards that were measured
 # Bytes of a frozen linear layer's weight in models/quantize.py: per weight, and per row of the matrix.
 STORED = {"int8": (1.0, 4), "nf4": (0.5 + 1 / 64 + 4 / (64 * 256), 0)}
-CHUNK = 128  # rows of logits at a time, as in train/losses.py
+CHUNK = 128  # rows of logits at a time, as in train/head.py
 CHUNK_BYTES = 6  # per logit of a chunk: the product in bf16, and one fp32 copy in which all else happens
 # On a CPU, measured over runs of a 135M model: code that oneDNN compiles and keeps for each shape, and the share of
 # the activations that glibc's heap holds between its blocks.

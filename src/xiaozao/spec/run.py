@@ -92,7 +92,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
     """Combinations that cannot be, or that would silently ignore what the user wrote."""
-    found = _method_conflicts(spec, given) + _update_conflicts(spec, given)
+    found = _method_conflicts(spec, given) + _update_conflicts(spec, given) + _objective_conflicts(spec, given)
     if spec.train.micro_batch and spec.train.micro_batch > spec.train.batch:
         found.append(Problem("micro_batch", {"micro_batch": spec.train.micro_batch, "batch": spec.train.batch}))
     if spec.train.patience and spec.data.validation == "none":

@@ -2,6 +2,7 @@
 
 RUN/spec.yaml  resolved.yaml  events.jsonl  worker.log  lock.json  stop
     checkpoints/step-00000012/{*.safetensors, state.json, manifest.json}
+    reference/{reference.safetensors, reference.json, manifest.json}
     track/{name.json, name.log, name/}
     adapter/ (or model/ for full training)   report/{report.html, report.json, loss.png, loss.svg, metrics.csv}
 """
@@ -81,6 +82,11 @@ class RunFolder:
     def model(self) -> Path:
         """The result of full-parameter training."""
         return self.path / "model"
+
+    @property
+    def reference(self) -> Path:
+        """Log-probabilities under the model that training began with, where nothing else can tell them later."""
+        return self.path / "reference"
 
     @property
     def report(self) -> Path:

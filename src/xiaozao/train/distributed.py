@@ -12,7 +12,7 @@ Source: Zhao et al. 2023, "PyTorch FSDP"; frozen parameters of uint8 (models/qua
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -23,6 +23,7 @@ from xiaozao.errors import UnsupportedModel
 from xiaozao.models.blocks import Decoder
 from xiaozao.train.batches import PackedRow
 from xiaozao.train.losses import Loss
+from xiaozao.train.preferences import Preference
 from xiaozao.train.ranks import Ranks
 
 T = TypeVar("T")
@@ -50,11 +51,11 @@ class Sharded:
         """The same loss, computed together with the other ranks."""
         if self.whole is None:
             return loss
+        if isinstance(loss, Preference):  # it calls the model several times, with and without gradients
+            return replace(loss, run=self._whole)
 
         def together(decoder: Decoder, row: PackedRow) -> Tensor:
-            found = self._run(lambda: loss(decoder, row))
-            assert isinstance(found, Tensor)
-            return found
+            return self._whole(lambda: loss(decoder, row))
 
         return together
 
@@ -64,6 +65,11 @@ class Sharded:
         with torch.no_grad():
             self._run(lambda: found.append(work()))
         return found[0]
+
+    def _whole(self, work: Callable[[], Tensor]) -> Tensor:
+        found = self._run(work)
+        assert isinstance(found, Tensor)
+        return found
 
     def _run(self, work: Callable[[], object]) -> object:
         if self.whole is None:

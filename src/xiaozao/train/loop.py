@@ -1,10 +1,11 @@
 """The loop.
 
-    for each step:  for each micro-batch:  loss / target tokens of the whole step  ->  backward
+    for each step:  for each micro-batch:  loss / units of the whole step  ->  backward
                     finite?  ->  clip  ->  optimizer  ->  Step            (update.py: also in the middle of backward)
                     now and then: validation -> Evaluated, checkpoint -> Saved
 
-The loss is the mean over the target tokens of the step, so any split into micro-batches gives the same gradient.
+The loss is the mean over the units of the step (target tokens; pairs or answers where preferences are learned), so any
+split into micro-batches gives the same gradient.
 Nothing but weights, the optimizer's states and Progress changes from step to step.
 """
 
@@ -21,9 +22,10 @@ from xiaozao.errors import TrainingError
 from xiaozao.events import Evaluated, Event, Noticed, Saved, Step
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.heap import give_back
-from xiaozao.train.batches import Order, PackedRow, packed_row
+from xiaozao.train.batches import Order, PackedRow
 from xiaozao.train.losses import Loss, mean_loss
 from xiaozao.train.optim_engine import Optimizer
+from xiaozao.train.preferences import Preference, packed_rows
 from xiaozao.train.ranks import ALONE, Ranks
 from xiaozao.train.scaler import Scaler
 from xiaozao.train.schedules import learning_rate
@@ -65,7 +67,8 @@ class Loop:
 
     def run(self, optimizer: Optimizer, progress: Progress) -> tuple[Progress, bool]:
         """Train from `progress` to the end. Returns the progress and whether it was stopped on request."""
-        self.decoder.model.train()
+        # Preferences are small differences of large numbers, which dropout would drown; so it is off for them.
+        self.decoder.model.train(not isinstance(self.loss, Preference))
         if progress.step == 0:
             self._validate(progress)
         update = (Fused if self.settings.fused else Whole)(optimizer, self.settings.clip)
@@ -94,7 +97,8 @@ class Loop:
     def _step(self, update: Update, progress: Progress) -> "_Row":
         """One optimizer step. Nothing is updated when a loss or gradient is not finite, unless the update is fused."""
         micros = self.order.window(progress.step)
-        rows = [packed_row(self.order.samples, micro, self.decoder.device) for micro in micros]
+        with self._compute():
+            rows = packed_rows(self.loss, self.decoder, self.order.samples, micros, self.ranks)
         rate = learning_rate(
             progress.step, self.order.steps, self.settings.warmup, self.settings.learning_rate, self.settings.schedule
         )
@@ -141,13 +145,13 @@ class Loop:
         if self.validation is None:
             return False
         with self._compute():
-            loss, targets = mean_loss(self.decoder, self.loss, self.validation, self.order.micro_batch, self.ranks)
-        best = math.isfinite(loss) and (progress.best_loss is None or loss < progress.best_loss)
+            mean = mean_loss(self.decoder, self.loss, self.validation, self.order.micro_batch, self.ranks)
+        best = math.isfinite(mean.loss) and (progress.best_loss is None or mean.loss < progress.best_loss)
         if best and progress.step:  # before the first step there is nothing to keep
-            progress.best_loss, progress.best_step, progress.without_gain = loss, progress.step, 0
+            progress.best_loss, progress.best_step, progress.without_gain = mean.loss, progress.step, 0
         elif progress.step:
             progress.without_gain += 1
-        self.on_event(Evaluated(progress.step, loss, targets, best))
+        self.on_event(Evaluated(progress.step, mean.loss, mean.targets, best, mean.accuracy, mean.margin))
         return best and progress.step > 0
 
     def _save(self, optimizer: Optimizer, progress: Progress) -> None:
@@ -161,9 +165,7 @@ class Loop:
         return self.settings.patience is not None and progress.without_gain >= self.settings.patience
 
     def _compute(self) -> torch.autocast:
-        """Weights that are already in the compute dtype need no autocast; fp32 masters of a bf16 run do."""
-        differs = all(one.dtype != self.settings.compute for one in self.decoder.model.parameters())
-        return torch.autocast(self.decoder.device.type, dtype=self.settings.compute, enabled=differs)
+        return computing(self.decoder, self.settings.compute)
 
     def _not_finite(self, what: str, value: float, step: int, samples: list[int]) -> TrainingError:
         lines = ", ".join(str(self.order.samples.lines[one]) for one in samples[:16])
@@ -188,6 +190,12 @@ class _Row:
     targets: int
     rate: float
     norm: float
+
+
+def computing(decoder: Decoder, compute: torch.dtype) -> torch.autocast:
+    """Weights that are already in the compute dtype need no autocast; fp32 masters of a bf16 run do."""
+    differs = all(one.dtype != compute for one in decoder.model.parameters())
+    return torch.autocast(decoder.device.type, dtype=compute, enabled=differs)
 
 
 def _mix(seed: int, step: int, number: int) -> int:

@@ -37,7 +37,6 @@ from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import language_from
 from xiaozao.train.loop import Loop, Settings
-from xiaozao.train.losses import LOSSES
 from xiaozao.train.optim import OPTIMIZERS
 from xiaozao.train.optim import ready as import_optimizer
 from xiaozao.train.optim_engine import Optimizer, Options
@@ -45,6 +44,7 @@ from xiaozao.train.schedules import warmup_steps
 from xiaozao.train.state import Keeper, load_weights
 from xiaozao.train.state import Progress as TrainProgress
 from xiaozao.worker.proof import Exam, Proof
+from xiaozao.worker.reference import loss_of, with_reference
 from xiaozao.worker.resolve import memory_plan, order_of, resolve
 
 Emit = Callable[[Event], object]
@@ -100,7 +100,7 @@ def get_ready(folder: RunFolder, emit: Emit) -> Ready:
         emit(Progress(stage, done, total))
 
     model = find_model(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
-    data = prepare(spec.data, model.path, spec.train.seed, cache(), report)
+    data = prepare(spec.data, model.path, spec.train.seed, cache(), report, spec.method.objective)
     emit(_prepared(data))
     device = device_of(spec.model.device)
     config = read_config(model.path)
@@ -155,16 +155,17 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
 def get_loop(ready: Ready, decoder: Decoder, emit: Emit) -> tuple[Loop, Optimizer]:
     """The loop of a resolved run, and its optimizer."""
     train, method = ready.spec.train, ready.spec.method
-    order = order_of(ready.spec, ready.data)
+    keeper, loss = Keeper(ready.folder.checkpoints, identity(ready), train.keep), loss_of(method)
+    data = with_reference(ready.data, loss, decoder, ready.spec, ready.folder.reference, keeper.identity, emit)
+    order = order_of(ready.spec, data)
     assert train.learning_rate and train.eval_every and train.save_every
     settings = Settings(
         learning_rate=train.learning_rate, schedule=train.schedule, warmup=warmup_steps(train.warmup, order.steps),
         weight_decay=train.weight_decay, clip=train.clip, eval_every=train.eval_every, save_every=train.save_every,
         patience=train.patience, compute=DTYPES[method.precision], fused=train.fused_update,
     )  # fmt: skip
-    keeper = Keeper(ready.folder.checkpoints, identity(ready), train.keep)
     loop = Loop(
-        decoder, LOSSES["sft"], order, ready.data.validation, settings, keeper, emit, ready.folder.stop.exists,
+        decoder, loss, order, data.validation, settings, keeper, emit, ready.folder.stop.exists,
         peak_bytes(decoder.device),
     )  # fmt: skip
     return loop, get_optimizer(ready.spec, decoder)

@@ -25,7 +25,7 @@ from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import Language
-from xiaozao.train.losses import LOSSES, mean_loss
+from xiaozao.train.losses import mean_loss, sft
 
 TOGETHER = 64  # questions that are answered in one batch
 
@@ -57,9 +57,11 @@ class Exam:
         """The exam that the spec asks for, or None."""
         if spec.evaluate.questions is None:
             return None
+        told = spec.data.format if spec.method.objective == "sft" else "auto"  # else that of other rows than questions
         part = spec.data.model_copy(
-            update={"data": spec.evaluate.questions, "validation": "none", "rows": None, "stratify": None}
-        )
+            update={"data": spec.evaluate.questions, "validation": "none", "rows": None, "stratify": None,
+                    "format": told}
+        )  # fmt: skip
         samples = prepare(part, model.path, spec.train.seed, cache(), lambda stage, done, total: None).train
         kept = set(samples.lines.tolist())  # the same questions for the loss and for the answers
         questions = tuple(
@@ -83,7 +85,7 @@ class Exam:
             answers += self._answer(decoder, self.questions[start : start + TOGETHER])
             give_back()
         on_event(Progress(f"answers_{who}", len(answers), len(self.questions)))
-        loss = mean_loss(decoder, LOSSES["sft"], self.samples, 8)[0]
+        loss = mean_loss(decoder, sft, self.samples, 8).loss
         found = score(answers, learn_contract([one.reference for one in self.questions]))
         valid = None if found.valid_json is None else found.valid_json / found.n
         on_event(Answered(who, found.n, loss, found.exact / found.n, valid, time.perf_counter() - begun))

@@ -38,8 +38,9 @@ from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_events
 from xiaozao.train.batches import Order
+from xiaozao.train.head import head_loss
 from xiaozao.train.loop import Loop, Settings
-from xiaozao.train.losses import LOSSES, head_loss
+from xiaozao.train.losses import sft
 from xiaozao.train.optim import OPTIMIZERS
 from xiaozao.train.optim_engine import Options
 from xiaozao.train.state import Keeper, Progress
@@ -250,7 +251,7 @@ def _train(device: torch.device, dtype: torch.dtype, folder: Path, stop: int) ->
     keeper = Keeper(folder, {}, 2)
     seen: list[object] = []
     loop = Loop(
-        decoder, LOSSES["sft"], Order(samples, 6, 3, 3, 0), None, settings, keeper, seen.append,
+        decoder, sft, Order(samples, 6, 3, 3, 0), None, settings, keeper, seen.append,
         lambda: sum(type(event).__name__ == "Step" for event in seen) >= stop, lambda: 0,
     )  # fmt: skip
     optimizer = OPTIMIZERS["adamw"](decoder.trainable(), Options(weight_decay=0.01))

@@ -1,0 +1,154 @@
+"""The head and the cross-entropy in chunks. Logits never exist as a whole.
+
+    head_loss      the sum over all labels: supervised training
+    token_losses   one number per label, each of which may then weigh differently: preferences
+
+The gradient of a chunk's logits is turned into the gradient of its states at once, so at most CHUNK x vocabulary
+numbers live at a time. That is possible before backward because a label's loss depends on its own state alone: a weight
+that comes later multiplies that state's gradient. Only the head's own gradient, a sum over all labels, has to know the
+weights; where a head learns from weighted labels, backward computes the logits once more.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xiaozao.models.autograd import call
+from xiaozao.models.blocks import Head
+
+CHUNK = 128  # rows of logits at a time; 128 x 49,152 in fp32 is 25 MB
+
+
+class _HeadLoss(torch.autograd.Function):
+    """states (n, hidden), labels (n) -> the sum of -log p(label). The weight's gradient only if it learns."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, head: Head) -> Tensor:
+        wide = _wide(states)
+        total = torch.zeros((), dtype=wide, device=states.device)
+        wants = ctx.needs_input_grad
+        grad_states = torch.empty_like(states) if wants[0] else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if wants[1] else None
+        grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wants[2] else None
+        buffer, short, short_bias = _buffer(states, weight), *_short(states, weight, bias)
+        for place in _chunks(len(labels)):
+            rows = states[place]
+            narrow = F.linear(rows.to(short.dtype), short, short_bias)
+            losses, grad = _cross_entropy(head, narrow, labels[place], buffer, any(wants[:3]))
+            total += losses.sum()
+            if grad is None:
+                continue
+            if grad_weight is not None:
+                grad_weight += grad.t() @ rows.to(wide)
+            if grad_bias is not None:
+                grad_bias += grad.sum(0)
+            if grad_states is not None:
+                grad_states[place] = narrow.copy_(grad) @ short
+        ctx.grads = grad_states, grad_weight, grad_bias
+        ctx.dtypes = weight.dtype, None if bias is None else bias.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        upstream = grads[0]
+        states, weight, bias = ctx.grads
+        return (
+            None if states is None else states * upstream.to(states.dtype),
+            None if weight is None else (weight * upstream).to(ctx.dtypes[0]),
+            None if bias is None else (bias * upstream).to(ctx.dtypes[1]),
+            None,
+            None,
+        )
+
+
+class _TokenLosses(torch.autograd.Function):
+    """states (n, hidden), labels (n) -> -log p(label) (n)."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, head: Head) -> Tensor:
+        losses = torch.empty(len(labels), dtype=_wide(states), device=states.device)
+        frozen = not any(ctx.needs_input_grad[1:3])
+        grad_states = torch.empty_like(states) if ctx.needs_input_grad[0] and frozen else None
+        buffer, short, short_bias = _buffer(states, weight), *_short(states, weight, bias)
+        for place in _chunks(len(labels)):
+            narrow = F.linear(states[place].to(short.dtype), short, short_bias)
+            losses[place], grad = _cross_entropy(head, narrow, labels[place], buffer, grad_states is not None)
+            if grad is not None and grad_states is not None:
+                grad_states[place] = narrow.copy_(grad) @ short
+        ctx.head, ctx.grad_states = head, grad_states
+        ctx.compute = short.dtype  # autocast's, which backward does not see
+        if not frozen:
+            ctx.save_for_backward(states, weight, bias, labels)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        upstream = grads[0][:, None]
+        if ctx.grad_states is not None:
+            return ctx.grad_states * upstream.to(ctx.grad_states.dtype), None, None, None, None
+        states, weight, bias, labels = ctx.saved_tensors
+        short, short_bias = weight.to(ctx.compute), None if bias is None else bias.to(ctx.compute)
+        grad_states, buffer = torch.empty_like(states), _buffer(states, weight)
+        grad_weight = torch.zeros_like(weight, dtype=buffer.dtype)
+        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=buffer.dtype)
+        for place in _chunks(len(labels)):
+            rows = states[place]
+            narrow = F.linear(rows.to(ctx.compute), short, short_bias)
+            _, grad = _cross_entropy(ctx.head, narrow, labels[place], buffer, True)
+            assert grad is not None
+            grad *= upstream[place]
+            grad_weight += grad.t() @ rows.to(grad.dtype)
+            if grad_bias is not None:
+                grad_bias += grad.sum(0)
+            grad_states[place] = narrow.copy_(grad) @ short
+        own_bias = None if grad_bias is None else grad_bias.to(bias.dtype)
+        return grad_states, grad_weight.to(weight.dtype), own_bias, None, None
+
+
+def head_loss(head: Head, states: Tensor, labels: Tensor) -> Tensor:
+    """The summed cross-entropy of labels (n) given states (n, hidden), in fp32."""
+    return call(_HeadLoss, states, head.linear.weight, head.linear.bias, labels, head)
+
+
+def token_losses(head: Head, states: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy of each of the labels (n) given states (n, hidden), in fp32."""
+    return call(_TokenLosses, states, head.linear.weight, head.linear.bias, labels, head)
+
+
+def _cross_entropy(
+    head: Head, narrow: Tensor, labels: Tensor, buffer: Tensor, wanted: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The head's product (n, vocabulary) -> -log p(label) (n), and its gradient where wanted, in the buffer."""
+    places = torch.arange(len(labels), device=narrow.device)
+    logits = head.finish(buffer[: len(narrow)].copy_(narrow))
+    own, top = logits[places, labels], logits.amax(1)
+    # Soft-max in place, in one pass: the largest share is 1 / sum, which gives the sum without another one.
+    kept = head.cap or logits.device.type != "cpu"
+    shares = torch.softmax(logits, 1) if kept else torch._softmax(logits, 1, False, out=logits)
+    losses = top - shares.amax(1).log() - own
+    if not wanted:
+        return losses, None
+    shares[places, labels] -= 1
+    return losses, head.finish_backward(shares, logits)
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
+
+
+def _short(states: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The head's weight and bias in the compute dtype, once: those that learn are fp32, the states may be shorter."""
+    kind = states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    return weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def _buffer(states: Tensor, weight: Tensor) -> Tensor:
+    return torch.empty(min(CHUNK, len(states)), weight.shape[0], dtype=_wide(states), device=states.device)
+
+
+def _wide(states: Tensor) -> torch.dtype:
+    return torch.float64 if states.dtype == torch.float64 else torch.float32

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeGuard
 
 import torch
@@ -25,6 +24,7 @@ from xiaozao.models.bases import Base, DenseBase
 from xiaozao.spec.patterns import matches
 
 ALL = "all-linear"
+WRITTEN_OUT: dict[type[nn.Module], bool] = {}  # kinds of linear layers with a forward of their own: does it do the same
 ROUTERS = ("shared_expert_gate", "wg")  # beside those with `router` or a part `gate` in their names
 
 
@@ -124,10 +124,12 @@ def is_plain(module: nn.Module) -> TypeGuard[Plain]:
     if not isinstance(module, nn.Linear):
         return False
     tensors = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
-    return tensors <= {"weight", "bias"} and _writes_it_out(type(module))
+    kind = type(module)
+    if kind not in WRITTEN_OUT:
+        WRITTEN_OUT[kind] = _writes_it_out(kind)
+    return tensors <= {"weight", "bias"} and WRITTEN_OUT[kind]
 
 
-@lru_cache(maxsize=64)
 def _writes_it_out(kind: Callable[..., nn.Linear]) -> bool:
     """Whether a kind of linear layer has a forward of its own that does the same (Falcon's), tried on a small one."""
     generator = torch.Generator().manual_seed(0)

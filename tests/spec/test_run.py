@@ -58,6 +58,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "budget": ("8GB", 8_000_000_000),
     "seed": ("7", 7),
     "threads": ("2", 2),
+    "devices": ("2", 2),
     "eval_every": ("5", 5),
     "save_every": ("6", 6),
     "keep": ("3", 3),

@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,6 +71,8 @@ CASES = [
     Case("apollo-mini", optimizer="apollo-mini"),
     Case("galore", optimizer="galore"),
 ]
+
+CROSSING = [Case("crossing lora", "nf4"), Case("crossing full"), Case("crossing whole rule", optimizer="adafactor")]
 
 
 def decoder_of(case: Case, folder: Path) -> Decoder:
@@ -142,11 +143,16 @@ def make_toys(folder: Path) -> None:
         toy_folder(folder / f"toy{len(case.shape)}", **case.shape)
 
 
-def _train_all(folder: Path, ranks: Ranks) -> object:
-    found = {}
-    for case in CASES:
-        found[case.name] = vars(train(case, folder, ranks))
-        sys.stderr.write(f"{case.name} {time.perf_counter():.1f}\n")
+def begun(case: Case, folder: Path, ranks: Ranks, other: int) -> Found:
+    """The first three steps of a run that another number of ranks will finish."""
+    return train(case, folder, ranks, f"{case.name} {ranks.world} to {other}", stop=3)
+
+
+def _train_all(folder: Path, ranks: Ranks) -> dict[str, Any]:
+    found = {case.name: vars(train(case, folder, ranks)) for case in CASES}
+    for case in CROSSING:
+        found[f"{case.name} 2 to 1"] = vars(begun(case, folder, ranks, 1))
+        found[f"{case.name} 1 to 2"] = vars(train(case, folder, ranks, f"{case.name} 1 to 2"))
     return found
 
 
@@ -169,9 +175,7 @@ def start(work: str, folder: Path, world: int = 2) -> list[subprocess.Popen[byte
     ]  # fmt: skip
 
 
-def results(
-    processes: Sequence[subprocess.Popen[bytes]], work: str, folder: Path
-) -> list[Any]:
+def results(processes: Sequence[subprocess.Popen[bytes]], work: str, folder: Path) -> list[Any]:
     """What each rank found, once all have ended; a rank that failed shows its log."""
     for number, process in enumerate(processes):
         code = process.wait(120)

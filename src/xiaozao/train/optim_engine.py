@@ -150,9 +150,9 @@ class Optimizer:
         parameter = self.parameters[name]
         # Ranks that move their own rows draw noise of their own; on one rank, and on whole parameters, all is as ever.
         rows: object = parameter
-        alone = not isinstance(rows, DTensor) or self._gathers(name)
-        own = name if alone else f"{name}/{rows.device_mesh.get_local_rank()}"
-        noise = generator(self.options.seed, self.at, own, slot.value.device)
+        if isinstance(rows, DTensor) and not self._gathers(name):
+            name = f"{name}/{rows.device_mesh.get_local_rank()}"
+        noise = generator(self.options.seed, self.at, name, slot.value.device)
         target, grad = slot.value.view(-1), slot.grad.reshape(-1)
         whole = None if self.rule.elementwise else slot.value.float()
         if whole is not None:

@@ -92,7 +92,8 @@ class Apollo(_LowRank):
         """The random vector (m) of this update: N(0, 1 / rank)."""
         turn = (count - 1) // self.every
         noise = generator(self.seed, turn, name, grad.device)
-        return torch.randn(grad.shape[0], generator=noise, device=grad.device).to(grad.dtype)
+        drawn: Tensor = torch.randn(grad.shape[0], generator=noise, device=grad.device)
+        return drawn.to(grad.dtype)
 
 
 def adam_direction(grad: Tensor, state: State, count: int) -> Tensor:

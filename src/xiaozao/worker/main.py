@@ -73,6 +73,8 @@ def _run(folder: RunFolder, journal: Journal | None, options: Sequence[str], ran
 
         if journal is None:
             return run(folder, lambda event: None, ranks)
+        if options:  # nobody has cleared an old request
+            folder.stop.unlink(missing_ok=True)
         if options and not folder.spec.is_file():
             spec = RunSpec.from_options({**read_options(options), "output": str(folder.path)})
             folder.spec.write_text(spec.to_yaml(), encoding="utf-8")

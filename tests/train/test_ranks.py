@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.distributed import HashStore
+from torch._C._distributed_c10d import HashStore
 
-from xiaozao.errors import DoesNotFit
+from xiaozao.errors import DoesNotFit, EnvironmentProblem
 from xiaozao.events import Ended
 from xiaozao.spec.run import RunSpec
 from xiaozao.texts.catalogue import LANGUAGES
 from xiaozao.train.ranks import ALONE, Place, Ranks, cut, join, joined, made_whole
 from xiaozao.worker import family
 from xiaozao.worker.family import GONE, TornDown, agreed, among, gone, is_lost
+from xiaozao.worker.jobs import check_devices
 from xiaozao.worker.resolve import on_devices
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
@@ -124,6 +125,15 @@ def test_the_first_rank_hears_that_torchrun_ends_it() -> None:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_more_processes_than_gpus_are_refused() -> None:
+    check_devices(torch.device("cpu"), Place(0, 64, 0, 64))
+    with pytest.raises(EnvironmentProblem) as caught:
+        check_devices(torch.device("cuda"), Place(0, 64, 0, 64))
+    for language in LANGUAGES:
+        assert "devices=64" in caught.value.what(language)
+        assert "zao doctor" in caught.value.fix(language)
 
 
 def test_a_resumed_run_takes_the_processes_that_there_are() -> None:

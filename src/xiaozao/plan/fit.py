@@ -56,7 +56,8 @@ def plan_command(spec: RunSpec, model_folder: Path) -> MemoryPlan:
         precision = "bf16" if hardware.fast_bf16 else "fp32"
         if device == "cuda":
             precision = "bf16" if hardware.gpus[0].bf16 else "fp16"
-    budget = spec.train.budget or free_memory(device, hardware)
+    sharing = spec.train.devices if device == "cpu" else 1  # a GPU is one process's own
+    budget = spec.train.budget or free_memory(device, hardware) // sharing
     method = spec.method.model_copy(update={"precision": precision})
     train = spec.train.model_copy(update={"budget": budget})
     runtime = RUNTIME_CUDA if device == "cuda" else RUNTIME_CPU

@@ -82,9 +82,9 @@ class Apollo(_LowRank):
 
     def direction(self, slot: Slot, grad: Tensor) -> Tensor:
         low = self.vector(slot.name, slot.count, grad)[None] @ grad
-        size = adam_direction(low, slot.state, slot.count).norm() / (low.norm() + EPSILON) * APOLLO_SCALE
+        size: Tensor = adam_direction(low, slot.state, slot.count).norm() / (low.norm() + EPSILON) * APOLLO_SCALE
         before, now = slot.state["norm"], grad.norm() * size
-        held = torch.where((before > 0) & (now > GROWTH * before), GROWTH * before / now, torch.ones_like(now))
+        held: Tensor = torch.where((before > 0) & (now > GROWTH * before), GROWTH * before / now, torch.ones_like(now))
         slot.state["norm"].copy_(now * held)
         return grad * (size * held)
 

@@ -76,7 +76,7 @@ def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
     sharded = shard(get_model(ready, emit), ranks)
     decoder = sharded.decoder
     exam, proof = ready.exam, Proof(folder, language_from(), ranks.is_first)
-    if exam and not proof.has("base"):
+    if exam and not ranks.first(proof.has("base")):
         proof.keep("base", sharded.together(lambda: exam.sit("base", decoder, emit)))
     loop, optimizer = get_loop(ready, sharded, emit, ranks)
     progress = loop.keeper.load(loop.keeper.path(start), decoder, optimizer) if start else TrainProgress()

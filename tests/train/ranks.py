@@ -178,7 +178,7 @@ def start(work: str, folder: Path, world: int = 2) -> list[subprocess.Popen[byte
 def results(processes: Sequence[subprocess.Popen[bytes]], work: str, folder: Path) -> list[Any]:
     """What each rank found, once all have ended; a rank that failed shows its log."""
     for number, process in enumerate(processes):
-        code = process.wait(120)
+        code = process.wait(600)
         assert code == 0, (folder / f"{work}.{number}.log").read_text()
     return [json.loads((folder / f"{work}.{n}.json").read_text()) for n in range(len(processes))]
 
@@ -186,7 +186,7 @@ def results(processes: Sequence[subprocess.Popen[bytes]], work: str, folder: Pat
 def main(work: str, folder: Path) -> None:
     """Be one rank."""
     torch.set_num_threads(1)
-    faulthandler.dump_traceback_later(60)  # into the log, if the ranks wait for each other
+    faulthandler.dump_traceback_later(300)  # into the log, if the ranks wait for each other
     ranks = join(os.environ)
     ranks.in_turn(lambda: None)
     ranks = ranks.connect(CPU)

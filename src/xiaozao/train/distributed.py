@@ -91,7 +91,8 @@ def shard(decoder: Decoder, ranks: Ranks) -> Sharded:
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
-            module.set_reduce_scatter_unused_params(True)  # an expert that no token of this rank chose
+            if hasattr(module, "set_reduce_scatter_unused_params"):  # torch 2.13: an expert that no token here chose
+                module.set_reduce_scatter_unused_params(True)
     return Sharded(decoder, whole)
 
 
@@ -100,7 +101,7 @@ def whole_adapters(decoder: Decoder, ranks: Ranks) -> Iterator[bool]:
     """What learns is whole on the first rank while inside, to be written; yields whether this is that rank."""
     sharded = decoder.trainable()
     for name, tensor in ranks.gather(sharded).items() if ranks.mesh else ():
-        _set(decoder.model, name, nn.Parameter(tensor))
+        _set(decoder.model, name, nn.Parameter(tensor.to(decoder.device)))
     try:
         yield ranks.is_first
     finally:

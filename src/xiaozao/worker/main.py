@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     refuse_kernels()
-    if os.environ.get("RANK", "0") != "0":
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK") != "0":
         return _together(folder, None, ()).exit_code
     folder.path.mkdir(parents=True, exist_ok=True)
     try:

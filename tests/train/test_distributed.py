@@ -39,7 +39,6 @@ def test_two_ranks_learn_what_one_process_learns(case: Case, runs: Any) -> None:
     _, alone, (first, second) = runs
     one, two = alone[case.name], first[case.name]
     assert len(one["losses"]) == 4 * case.epochs
-    assert one["losses"][-1] < one["losses"][0]
     assert near(one["losses"], two["losses"])
     assert near(one["validations"], two["validations"])
     if not case.fused:  # there each micro-batch of another size is a rank's own

@@ -86,6 +86,25 @@ def test_a_run_that_is_not_there_cannot_be_resumed(capsys: pytest.CaptureFixture
     assert "zao runs ls" in capsys.readouterr().err
 
 
+def test_a_resumed_run_takes_no_option_but_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = _folder(tmp_path / "done", *DONE)
+    assert run(["train", "--resume", str(folder.path), "rank=4"]) == 2
+    assert "no other options but devices" in capsys.readouterr().err
+    assert run(["train", "--resume", str(folder.path), "devices=none"]) == 2
+    assert "devices" in capsys.readouterr().err
+    assert run(["train", "--resume", str(folder.path), "devices=2"]) == 0
+
+
+def test_under_torchrun_it_says_what_to_run_instead(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert run(["train", "model=m", "data=d"]) == 2
+    said = capsys.readouterr().err
+    assert "4 processes" in said
+    assert "torchrun ... -m xiaozao.worker.main" in said
+
+
 def test_a_finished_run_is_shown_and_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = _folder(tmp_path / "done", *DONE)
     before = folder.events.read_bytes()

@@ -124,6 +124,28 @@ def test_the_micro_batch_is_the_largest_that_fits(budget: int, expected: int) ->
     assert found.fits == (expected > 1)
 
 
+def test_devices_divide_what_is_held_but_not_what_is_loaded_or_computed_with() -> None:
+    shape = ModelShape.from_config(SEVEN_B)
+    full = dataclasses.replace(LOAD, method="full")
+    one, two, eight = (plan(shape, dataclasses.replace(full, devices=count), 1) for count in (1, 2, 8))
+    for moment, alone in zip(two.moments, one.moments, strict=True):
+        assert moment.parts["optimizer"] == alone.parts["optimizer"] / 2
+        assert moment.parts["activations"] == alone.parts["activations"]
+        if moment.name == "load":
+            assert moment.parts["weights"] == alone.parts["weights"]
+        else:
+            assert alone.parts["weights"] / 2 < moment.parts["weights"] < alone.parts["weights"]
+            assert moment.parts["gradients"] == alone.parts["gradients"] / 2
+    assert eight.peak_bytes < two.peak_bytes < one.peak_bytes
+
+
+def test_each_device_has_its_share_of_a_window() -> None:
+    train = TrainSpec(batch=16, devices=4, budget=10**12)
+    found = fit(SEVEN_B, MethodSpec(precision="bf16"), train, lambda size: size, "cpu", 0)
+    assert found.micro_batch == 4
+    assert next(one for one in found.moments if one.name == "loss").parts["gradients"] == 0
+
+
 def test_a_given_micro_batch_is_kept() -> None:
     train = TrainSpec(batch=16, micro_batch=16, budget=1)
     assert fit(SEVEN_B, MethodSpec(precision="fp32"), train, lambda size: size, "cpu", 0).micro_batch == 16

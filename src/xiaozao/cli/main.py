@@ -70,6 +70,12 @@ def _train() -> click.Command:
     return command
 
 
+def _launch() -> click.Command:
+    from xiaozao.cli.launch import command
+
+    return command
+
+
 def _runs() -> click.Command:
     from xiaozao.cli.runs import command
 
@@ -95,6 +101,7 @@ VERBS: dict[str, Callable[[], click.Command]] = {
     "data": _data,
     "plan": _plan,
     "train": _train,
+    "launch": _launch,
     "runs": _runs,
     "chat": _chat,
     "export": _export,

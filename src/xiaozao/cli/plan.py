@@ -27,6 +27,8 @@ def plan_of(spec: RunSpec, output: Output) -> MemoryPlan:
 
 def show_plan(plan: MemoryPlan, spec: RunSpec, output: Output) -> int:
     """Print it; returns the exit code, which says whether it fits."""
+    if spec.train.devices > 1:
+        output.note("plan.per_device", devices=spec.train.devices)
     output.result(memory_view(of_plan(plan), output.language, output.unicode), document(plan, spec))
     return 0 if plan.fits else EXIT_DOES_NOT_FIT
 

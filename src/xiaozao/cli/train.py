@@ -7,9 +7,12 @@ the worker finishes its step, saves, and ends; a second one kills it. `--resume`
 and continues one that is not.
 """
 
+import contextlib
+import os
 import re
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -31,7 +34,7 @@ from xiaozao.store.files import RunFolder, create_run
 from xiaozao.store.journal import read_records
 from xiaozao.store.lock import holder
 from xiaozao.store.runs import find_run, register, summarise
-from xiaozao.worker.launch import launch
+from xiaozao.worker.launch import MODULE, launch
 
 START_SECONDS = 60.0
 LEAVE_SECONDS = 5.0
@@ -43,7 +46,10 @@ PROGRESS_BAR = re.compile(r"\d+%\|.*\|")
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker as seen from here: our child, or one that another command started."""
+    """A worker as seen from here: our child, or one that another command started.
+
+    Of a run on several devices the child is the process that started the workers.
+    """
 
     folder: RunFolder
     child: subprocess.Popen[bytes] | None = None
@@ -52,12 +58,11 @@ class Worker:
         return self.child.poll() is None if self.child else holder(self.folder) is not None
 
     def kill(self) -> None:
-        """End it at once; what it saved before stays. Only ever the process that holds this run."""
-        pid = holder(self.folder)
-        if self.child:
-            self.child.kill()
-        elif pid is not None:
-            psutil.Process(pid).kill()
+        """End it at once; what it saved before stays. Only ever the processes of this run."""
+        pid = self.child.pid if self.child else holder(self.folder)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if pid is not None:
+                kill_ranks(psutil.Process(pid))
 
     def code(self) -> int | None:
         """Its exit code, waiting a little for one that has said its last word; None if it is not known."""
@@ -69,15 +74,40 @@ class Worker:
             return None
 
 
+def kill_ranks(process: psutil.Process) -> None:
+    """End a worker, or the process that started several and then those. Trackers end by themselves."""
+    workers = [one for one in process.children() if MODULE in _words(one)]
+    for one in (process, *workers):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def devices_of(changed: Mapping[str, object]) -> int | None:
+    """The number of devices to go on with, None for as many as before. Raises UsageError for another value."""
+    if "devices" not in changed:
+        return None
+    return RunSpec.from_options({"model": "-", "data": "-", "batch": 4096, **changed}).train.devices
+
+
 def _run(
     arguments: tuple[str, ...], resume: str | None, detach: bool, dry_run: bool, print_config: bool,
     **flags: str | None,
 ) -> int:  # fmt: skip
     output = current_output()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("under_torchrun", world=os.environ["WORLD_SIZE"])
     if resume is not None:
-        if arguments or any(flags.values()):
+        changed = gather(arguments, flags)
+        if changed.keys() - {"devices"}:
             raise UsageError("resume_alone", name=resume)
-        return _resume(find_run(resume), detach, output)
+        return _resume(find_run(resume), detach, output, devices_of(changed))
     spec = RunSpec.from_options(gather(arguments, flags))
     if print_config:
         output.result(spec.to_yaml().rstrip(), {"options": spec.options()}, spec.to_yaml().rstrip())
@@ -91,7 +121,7 @@ def _run(
     return _start(folder, detach, output)
 
 
-def _resume(folder: RunFolder, detach: bool, output: Output) -> int:
+def _resume(folder: RunFolder, detach: bool, output: Output, devices: int | None) -> int:
     register(folder.path)
     name = short_name(folder)
     if holder(folder) is not None:
@@ -100,16 +130,16 @@ def _resume(folder: RunFolder, detach: bool, output: Output) -> int:
     if summarise(folder).state == "succeeded":
         output.note("train.already", name=name)
         return _already(folder, output)
-    return _start(folder, detach, output)
+    return _start(folder, detach, output, devices)
 
 
-def _start(folder: RunFolder, detach: bool, output: Output) -> int:
+def _start(folder: RunFolder, detach: bool, output: Output, devices: int | None = None) -> int:
     folder.stop.unlink(missing_ok=True)  # a request that an earlier session left behind
     after = last_sequence(folder.events)
     if detach:
-        return _detached(Worker(folder, launch(folder)), after, output)
+        return _detached(Worker(folder, launch(folder, devices)), after, output)
     output.note("train.folder", path=folder.path)
-    return _foreground(Worker(folder, launch(folder)), after, output)
+    return _foreground(Worker(folder, launch(folder, devices)), after, output)
 
 
 def _detached(worker: Worker, after: int, output: Output) -> int:

@@ -33,14 +33,14 @@ def fit(
     """
     assert train.budget is not None and method.precision != "auto"
     shape = ModelShape.from_config(config)
-    sizes = [train.micro_batch] if train.micro_batch else _halvings(train.batch)
+    sizes = [train.micro_batch] if train.micro_batch else _halvings(-(-train.batch // train.devices))
     for size in sizes:
         load = Load(
             method=method.method, rank=method.rank, targets=method.targets,
             compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing,
-            micro_batch=size, tokens=tokens(size), accumulates=size < train.batch, runtime=runtime,
+            micro_batch=size, tokens=tokens(size), accumulates=size * train.devices < train.batch, runtime=runtime,
             cpu=device == "cpu", answered=answered, adapter=method.adapter, also=method.also,
-            last_blocks=method.last_blocks, base=base,
+            last_blocks=method.last_blocks, base=base, devices=train.devices,
         )  # fmt: skip
         found = plan(shape, load, train.budget)
         if found.tokens <= ENOUGH_TOKENS[device] and found.peak_bytes <= SAFE * train.budget:
@@ -57,7 +57,8 @@ def plan_command(spec: RunSpec, model_folder: Path) -> MemoryPlan:
         precision = "bf16" if hardware.fast_bf16 else "fp32"
         if device == "cuda":
             precision = "bf16" if hardware.gpus[0].bf16 else "fp16"
-    budget = spec.train.budget or free_memory(device, hardware)
+    sharing = spec.train.devices if device == "cpu" else 1  # a GPU is one process's own
+    budget = spec.train.budget or free_memory(device, hardware) // sharing
     method = spec.method.model_copy(update={"precision": precision})
     train = spec.train.model_copy(update={"budget": budget})
     runtime = RUNTIME_CUDA if device == "cuda" else RUNTIME_CPU

@@ -138,6 +138,7 @@ class Load:
     also: tuple[str, ...] = ()
     last_blocks: int | None = None
     base: str = "none"
+    devices: int = 1  # over which weights, gradients and states are divided; all numbers here are those of one
 
     def trainable(self, shape: ModelShape) -> int:
         """The parameters that learn."""
@@ -155,6 +156,20 @@ class Load:
         replaced = masters - adapter - untied
         starts = adapter if self.adapter == "pissa" else 0  # kept, for what is written and for the model's own answers
         return 4 * (masters + starts) + self.compute_bytes * (shape.parameters - replaced) - self.saved(shape)
+
+    def held(self, shape: ModelShape) -> int:
+        """Bytes of the weights on one device: its part, and what is whole while it computes.
+
+        Whole are the embedding, an untied head and two blocks (one in use, one on its way), with their gradients where
+        they learn. Loading comes first, and there every device still has all.
+        """
+        everything = self.weights(shape)
+        if self.devices == 1:
+            return everything
+        outside = shape.matrix * (1 if shape.tied else 2)
+        share = (2 * shape.block + outside) / shape.parameters
+        gradients = 4 * (shape.block + outside) if self.method == "full" else 0
+        return round(everything * min(1.0, 1 / self.devices + share)) + gradients
 
     def saved(self, shape: ModelShape) -> int:
         """Bytes that the linear layers of a quantised base take less than in the compute dtype."""
@@ -175,12 +190,13 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
     """The moments of the run. Gradients live while others are computed when micro-batches accumulate."""
     full = load.method == "full"
     trainable = load.trainable(shape)
+    learned = -(-trainable // load.devices)  # what this device holds of it
     added = 0 if full else shape.adapter(load.rank, load.targets, load.adapter)
     steady = {
         "runtime": load.runtime + (COMPILED_CPU if load.cpu else 0),
-        "weights": load.weights(shape),
-        "gradients": 4 * trainable if load.accumulates else 0,
-        "optimizer": 8 * trainable,
+        "weights": load.held(shape),
+        "gradients": 4 * learned if load.accumulates else 0,
+        "optimizer": 8 * learned,
         "activations": 0,
     }
     cast = trainable * load.compute_bytes if full and load.compute_bytes < 4 else 0  # autocast's copies
@@ -192,10 +208,19 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
     answers = round(cache * 1.5) + load.dequantised(shape)
     moments = (
         # Pages of the weights' file that loading touches are the system's to take back; one tensor is held twice.
-        Moment("load", {**steady, "gradients": 0, "optimizer": 0, "activations": shape.vocabulary * shape.hidden * 4}),
+        Moment(
+            "load",
+            {
+                **steady,
+                "weights": load.weights(shape),
+                "gradients": 0,
+                "optimizer": 0,
+                "activations": shape.vocabulary * shape.hidden * 4,
+            },
+        ),
         Moment("loss", {**steady, "activations": kept + chunk}),
-        Moment("backward", {**steady, "gradients": 4 * trainable, "activations": kept + one_block_back(shape, load)}),
-        Moment("optimizer step", {**steady, "gradients": 4 * trainable}),
+        Moment("backward", {**steady, "gradients": 4 * learned, "activations": kept + one_block_back(shape, load)}),
+        Moment("optimizer step", {**steady, "gradients": 4 * learned}),
         Moment("answers", {**steady, "gradients": 0, "optimizer": 0, "activations": answers}),
     )
     return MemoryPlan(moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable)

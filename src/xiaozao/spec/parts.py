@@ -112,6 +112,7 @@ class TrainSpec(Part):
     budget: Bytes | None = Field(None, ge=1, json_schema_extra=unit("bytes, or 8GB"))
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int | None = Field(None, ge=1)
+    devices: int = Field(1, ge=1, le=4096, json_schema_extra=unit("processes"))
     eval_every: int | None = Field(None, ge=1, json_schema_extra=unit("steps"))
     save_every: int | None = Field(None, ge=1, json_schema_extra=unit("steps"))
     keep: int = Field(2, ge=1, json_schema_extra=unit("checkpoints"))

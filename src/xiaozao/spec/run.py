@@ -134,8 +134,13 @@ def _update_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
     if train.switch_every is not None and train.optimizer not in FULL_ONLY:
         params = {"name": "switch_every", "value": train.switch_every, "optimizers": ", ".join(FULL_ONLY)}
         found.append(Problem("only_optimizer", params))
-    if train.fused_update and train.micro_batch is not None and train.micro_batch != train.batch:
-        found.append(Problem("fused_accumulates", {"micro_batch": train.micro_batch, "batch": train.batch}))
+    if train.fused_update and train.micro_batch is not None and train.micro_batch * train.devices < train.batch:
+        params = {"micro_batch": train.micro_batch, "batch": train.batch, "devices": train.devices}
+        found.append(Problem("fused_accumulates", params))
+    if train.devices > train.batch:
+        found.append(Problem("devices_batch", {"devices": train.devices, "batch": train.batch}))
+    if train.devices > 1 and train.optimizer == "badam":  # FSDP sums the gradients of all blocks, on turn or not
+        found.append(Problem("devices_optimizer", {"devices": train.devices, "optimizer": train.optimizer}))
     if train.fused_update and method.precision == "fp16":
         found.append(Problem("fused_fp16"))
     if method.weights == "bf16" and method.method == "lora":

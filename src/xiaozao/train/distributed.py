@@ -11,16 +11,18 @@ head outside of the model's forward. Optimizers move what a rank holds (optim_en
 Source: Zhao et al. 2023, "PyTorch FSDP"; frozen parameters of uint8 (models/quantize.py) are cut like any other.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from xiaozao.errors import UnsupportedModel
-from xiaozao.models.blocks import Decoder
+from xiaozao.models.blocks import Decoder, blocks_of
 from xiaozao.train.batches import PackedRow
 from xiaozao.train.losses import Loss
 from xiaozao.train.preferences import Preference
@@ -45,7 +47,7 @@ class Sharded:
     """A decoder over several ranks; of one rank every method is the identity."""
 
     decoder: Decoder
-    whole: FSDPModule | None
+    whole: _Whole | None
 
     def loss(self, loss: Loss) -> Loss:
         """The same loss, computed together with the other ranks."""
@@ -74,9 +76,9 @@ class Sharded:
     def _run(self, work: Callable[[], object]) -> object:
         if self.whole is None:
             return work()
-        assert isinstance(self.whole, nn.Module)
         found: object = self.whole(work)
         if not torch.is_grad_enabled():  # without a backward pass the root would stay whole, and miss what is loaded
+            assert isinstance(self.whole, FSDPModule)
             self.whole.reshard()
         return found
 
@@ -85,15 +87,52 @@ def shard(decoder: Decoder, ranks: Ranks) -> Sharded:
     """Cut a loaded decoder over the ranks. Raises UnsupportedModel where it has no single list of blocks."""
     if ranks.mesh is None:
         return Sharded(decoder, None)
-    lists = [one for one in decoder.model.base_model.children() if isinstance(one, nn.ModuleList)]
-    if len(lists) != 1:
-        raise UnsupportedModel("no_block_list", model=type(decoder.model).__name__, count=len(lists))
-    for block in lists[0]:
+    for parameter in decoder.model.parameters():  # GPT-2 holds its matrices turned, and what is cut lies row by row
+        parameter.data = parameter.data.contiguous()
+    for block in blocks_of(decoder.model):
         fully_shard(block, mesh=ranks.mesh, reshard_after_forward=True)
-    whole = fully_shard(_Whole(decoder.model), mesh=ranks.mesh, reshard_after_forward=False)
+    whole = _Whole(decoder.model)
+    fully_shard(whole, mesh=ranks.mesh, reshard_after_forward=False)
     for module in whole.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
-            module.set_reduce_scatter_unused_params(True)  # an expert that no token of this rank chose
+            if hasattr(module, "set_reduce_scatter_unused_params"):  # torch 2.13: an expert that no token here chose
+                module.set_reduce_scatter_unused_params(True)
     return Sharded(decoder, whole)
+
+
+@contextmanager
+def whole_adapters(decoder: Decoder, ranks: Ranks) -> Iterator[bool]:
+    """What learns is whole on the first rank while inside, to be written; yields whether this is that rank."""
+    sharded = decoder.trainable()
+    for name, tensor in ranks.gather(sharded).items() if ranks.mesh else ():
+        _set(decoder.model, name, nn.Parameter(tensor.to(decoder.device)))
+    try:
+        yield ranks.is_first
+    finally:
+        for name, parameter in sharded.items():
+            _set(decoder.model, name, parameter)
+
+
+def whole_model(decoder: Decoder, ranks: Ranks) -> PreTrainedModel | None:
+    """The model with whole weights, in host memory, on the first rank; None on the others. Without adapters."""
+    if ranks.mesh is None:
+        return decoder.model
+    weights = ranks.gather(dict(decoder.model.named_parameters()) | dict(decoder.model.named_buffers()))
+    if not ranks.is_first:
+        return None
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(copy.deepcopy(decoder.model.config))
+    model.load_state_dict(weights, strict=False, assign=True)  # a tied head is one with the embedding, below
+    model.tie_weights()
+    return model
+
+
+def _set(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
+    """Put a parameter in the place of the one of this name, in all modules that share it."""
+    old = model.get_parameter(name)
+    for module in model.modules():
+        for last, one in list(module.named_parameters(recurse=False)):
+            if one is old:
+                setattr(module, last, parameter)

@@ -71,7 +71,7 @@ class Loop:
         self.decoder.model.train(not isinstance(self.loss, Preference))
         if progress.step == 0:
             self._validate(progress)
-        update = (Fused if self.settings.fused else Whole)(optimizer, self.settings.clip)
+        update = (Fused if self.settings.fused else Whole)(optimizer, self.settings.clip, self.ranks)
         try:
             return self._run(optimizer, update, progress)
         finally:
@@ -107,7 +107,7 @@ class Loop:
         while True:
             scale = scaler.scale(progress)
             loss = self._window(rows, scale, progress.step)
-            norm = self.ranks.norm(update.norm(scale))
+            norm = update.norm(scale)
             if math.isfinite(norm):
                 break
             if not scaler.active:

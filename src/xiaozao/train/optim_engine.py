@@ -8,13 +8,15 @@ backward (train/update.py). Weights in bf16 are moved in fp32, a piece at a time
 (optim_noise.py).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from xiaozao.train.optim_noise import generator, round_into
+from xiaozao.train.ranks import cut, joined, made_whole
 
 CHUNK = 1 << 20  # elements moved at a time where a copy in fp32 is needed; a multiple of the 8-bit states' blocks
 State = dict[str, Tensor]
@@ -46,6 +48,7 @@ class Rule:
     """How a parameter moves. Weight decay is decoupled: value *= 1 - rate * decay."""
 
     elementwise = False  # whether elements move without looking at each other, so that a piece can move alone
+    sharded = False  # whether that holds for a rank's rows too, and the states have the parameter's own shape
 
     def start(self, name: str, value: Tensor) -> State:
         """The state before the first update; `value` says shape and device."""
@@ -79,35 +82,36 @@ class Optimizer:
         self.at += 1
 
     @torch.no_grad()
-    def update(self, names: Iterable[str], rate: float) -> None:
+    def update(self, names: Sequence[str], rate: float) -> None:
         """Update these parameters and drop their gradients."""
         direct: dict[float, list[Slot]] = {}
         for name in names:
             factor = self.options.factors.get(name, 1.0)
-            if self.parameters[name].dtype == torch.bfloat16:
-                self._update_rounded(name, rate * factor)
-                self.parameters[name].grad = None
+            if self._gathers(name):
+                self._update_whole(name, rate * factor)
+            elif self.parameters[name].dtype == torch.bfloat16:
+                self._update_rounded(self._slot(name), rate * factor)
             else:
                 direct.setdefault(factor, []).append(self._slot(name))
         for factor, slots in direct.items():
             self.rule.apply(slots, rate * factor, self.options.weight_decay)
-            for slot in slots:
-                self.parameters[slot.name].grad = None
+        for name in names:
+            self.parameters[name].grad = None
 
     def release(self) -> None:
         """Let the states go, once nothing more will be learned."""
         self.states.clear()
 
     def state(self) -> dict[str, Tensor]:
-        """The states by `<kind>.<parameter name>`."""
+        """The states by `<kind>.<parameter name>`, sharded as the parameters are."""
         return {
-            f"{kind}.{name}": value
+            f"{kind}.{name}": joined(value, self.parameters[name]) if self.rule.sharded else value
             for name, state in self.states.items()
             for kind, value in {"step": torch.tensor(float(self.counts[name])), **state}.items()
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put the states back, by name. Copied: a slice of a file's buffer is not aligned, which changes last bits."""
+        """Put whole states back, by name. Copied: a file's buffer is not aligned, which changes last bits."""
         self.states, self.counts = {}, {}
         for key, value in state.items():
             kind, _, name = key.partition(".")
@@ -115,21 +119,40 @@ class Optimizer:
             if kind == "step":
                 self.counts[name] = int(value)
             else:
-                own[kind] = value.to(self.parameters[name].device, copy=True)
+                part = cut(value, self.parameters[name]) if self.rule.sharded else value
+                own[kind] = part.to(self.parameters[name].device, copy=True)
 
     def _slot(self, name: str) -> Slot:
         """The parameter as a rule sees it; counts the update."""
         parameter = self.parameters[name]
         assert parameter.grad is not None
-        value, grad = local(parameter.detach()), local(parameter.grad)
+        take = made_whole if self._gathers(name) else local
+        value, grad = take(parameter.detach()), take(parameter.grad)
         if name not in self.states:
             self.states[name] = self.rule.start(name, value)
         self.counts[name] = self.counts.get(name, 0) + 1
         return Slot(name, value, grad.to(value.dtype), self.states[name], self.counts[name])
 
-    def _update_rounded(self, name: str, rate: float) -> None:
-        slot = self._slot(name)
-        decay, noise = self.options.weight_decay, generator(self.options.seed, self.at, name, slot.value.device)
+    def _gathers(self, name: str) -> bool:
+        """Whether a sharded parameter moves as a whole, on every rank alike, because the rule looks across its rows."""
+        return isinstance(self.parameters[name], DTensor) and not self.rule.sharded
+
+    def _update_whole(self, name: str, rate: float) -> None:
+        slot, parameter = self._slot(name), self.parameters[name]
+        if slot.value.dtype == torch.bfloat16:
+            self._update_rounded(slot, rate)
+        else:
+            self.rule.apply([slot], rate, self.options.weight_decay)
+        local(parameter).copy_(cut(slot.value, parameter))
+
+    def _update_rounded(self, slot: Slot, rate: float) -> None:
+        name, decay = slot.name, self.options.weight_decay
+        parameter = self.parameters[name]
+        # Ranks that move their own rows draw noise of their own; on one rank, and on whole parameters, all is as ever.
+        rows: object = parameter
+        if isinstance(rows, DTensor) and not self._gathers(name):
+            name = f"{name}/{rows.device_mesh.get_local_rank()}"
+        noise = generator(self.options.seed, self.at, name, slot.value.device)
         target, grad = slot.value.view(-1), slot.grad.reshape(-1)
         whole = None if self.rule.elementwise else slot.value.float()
         if whole is not None:

@@ -87,7 +87,7 @@ class Apollo(_LowRank):
         low = self.vector(slot.name, slot.count, grad)[None] @ grad
         size: Tensor = adam_direction(low, slot.state, slot.count).norm() / (low.norm() + EPSILON) * APOLLO_SCALE
         before, now = slot.state["norm"], grad.norm() * size
-        held = torch.where((before > 0) & (now > GROWTH * before), GROWTH * before / now, torch.ones_like(now))
+        held: Tensor = torch.where((before > 0) & (now > GROWTH * before), GROWTH * before / now, torch.ones_like(now))
         slot.state["norm"].copy_(now * held)
         return grad * (size * held)
 
@@ -95,7 +95,8 @@ class Apollo(_LowRank):
         """The random vector (m) of this update: N(0, 1 / rank)."""
         turn = (count - 1) // self.every
         noise = generator(self.seed, turn, name, grad.device)
-        return torch.randn(grad.shape[0], generator=noise, device=grad.device).to(grad.dtype)
+        drawn: Tensor = torch.randn(grad.shape[0], generator=noise, device=grad.device)
+        return drawn.to(grad.dtype)
 
 
 def adam_direction(grad: Tensor, state: State, count: int) -> Tensor:

@@ -18,7 +18,7 @@ SMALL = 4096  # elements; a smaller parameter keeps its states in fp32, as in bi
 class AdamW(Rule):
     """AdamW (Loshchilov & Hutter 2019), bias-corrected, through torch's fused kernel, which makes no copies."""
 
-    elementwise = True
+    elementwise = sharded = True
 
     def start(self, name: str, value: Tensor) -> State:
         dtype = torch.promote_types(value.dtype, torch.float32)

@@ -9,6 +9,7 @@ A rank that fails leaves word in the store that torchrun keeps, because the othe
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,6 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, Shard
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
@@ -60,7 +63,7 @@ class Ranks:
     """This process among its like. `mesh` is there once they are connected."""
 
     place: Place = field(default_factory=Place)
-    store: dist.Store | None = None
+    store: Store | None = None
     mesh: DeviceMesh | None = None
 
     @property
@@ -108,7 +111,7 @@ class Ranks:
             return dict(tensors)
         whole = {}
         for name, one in tensors.items():
-            full = one.detach().full_tensor() if isinstance(one, DTensor) else one.detach()
+            full = made_whole(one.detach())
             if self.is_first:
                 whole[name] = full.cpu()
         return whole
@@ -132,11 +135,21 @@ class Ranks:
             return self
         if device.type == "cuda":
             torch.cuda.set_device(self.place.local_rank)
-        group = dist.PrefixStore("xiaozao/group", self.store)
+        self._await_all()
+        group = PrefixStore("xiaozao/group", self.store)
         dist.init_process_group(
             BACKENDS[device.type], store=group, rank=self.rank, world_size=self.world, timeout=PATIENCE
         )
         return Ranks(self.place, self.store, init_device_mesh(device.type, (self.world,)))
+
+    def _await_all(self) -> None:
+        """Wait until every rank has had its turn, in short naps, so that a signal is heard; or until one has failed."""
+        assert self.store is not None
+        deadline = time.monotonic() + PREPARING.total_seconds()
+        while not self.store.check([_done(rank) for rank in range(self.world)]):
+            if self.failure() is not None or time.monotonic() > deadline:
+                raise RuntimeError("connection to another rank: it failed before it was ready")
+            time.sleep(0.1)
 
     def tell_failure(self, record: Mapping[str, Any]) -> None:
         """Leave word of why this rank ends. The first word stands, because the others fail of it."""
@@ -167,7 +180,7 @@ def join(environment: Mapping[str, str]) -> Ranks:
     place = Place.of(environment)
     if place.world == 1:
         return ALONE
-    store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
+    store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
     return Ranks(place, store)
 
 
@@ -175,6 +188,11 @@ def leave() -> None:
     """Close the connections, if there are any."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def made_whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be sharded as one that is not; every rank asks for it, and gets it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def cut(full: Tensor, like: Tensor) -> Tensor:

@@ -17,10 +17,10 @@ from xiaozao.errors import Problem, TrainingError
 from xiaozao.models import checkpoint
 from xiaozao.models.blocks import Decoder
 from xiaozao.train.optim_engine import Optimizer, local
-from xiaozao.train.ranks import ALONE, Ranks, cut, joined
+from xiaozao.train.ranks import ALONE, Ranks, cut
 
 # What may change with the number of devices: how a step is divided, not what it is the mean over.
-BY_DEVICES = ("devices", "micro_batch")
+BY_DEVICES = ("devices", "micro_batch", "threads")
 
 
 @dataclass
@@ -57,10 +57,9 @@ class Keeper:
 
         It is the same on any number of ranks: the first one gathers what the others hold, and writes.
         """
-        parameters, size = optimizer.parameters, 0
-        weights = self.ranks.gather({name: one.detach() for name, one in parameters.items()})
-        states = {key: joined(one, parameters[key.partition(".")[2]]) for key, one in optimizer.state().items()}
-        groups = {"weights": weights, "optimizer": self.ranks.gather(states)}
+        size = 0
+        weights = self.ranks.gather({name: one.detach() for name, one in optimizer.parameters.items()})
+        groups = {"weights": weights, "optimizer": self.ranks.gather(optimizer.state())}
         state = {"progress": dataclasses.asdict(progress), "identity": dict(self.identity)}
         if self.ranks.is_first:
             size = checkpoint.write_folder(self.path(progress.step), groups, {"state": state})
@@ -73,8 +72,7 @@ class Keeper:
         state = checkpoint.read_document(folder, "state")
         self._same(state["identity"])
         load_weights(decoder, checkpoint.read_tensors(folder, "weights"))
-        states, parameters = checkpoint.read_tensors(folder, "optimizer"), optimizer.parameters
-        optimizer.load({key: cut(one, parameters[key.partition(".")[2]]) for key, one in states.items()})
+        optimizer.load(checkpoint.read_tensors(folder, "optimizer"))
         return Progress(**state["progress"])
 
     def _same(self, saved: Mapping[str, str]) -> None:

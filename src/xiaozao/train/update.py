@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from xiaozao.errors import TrainingError
 from xiaozao.train.optim_engine import CHUNK, Optimizer, local
+from xiaozao.train.ranks import ALONE, Ranks
 
 
 class Update(Protocol):
@@ -27,7 +28,7 @@ class Update(Protocol):
         """Before the first forward pass of the window."""
 
     def norm(self, scale: float) -> float:
-        """After the last backward pass: the norm of the gradients, which are `scale` times too large, unclipped."""
+        """After the last backward pass: the norm of the gradients (over all ranks), which are `scale` too large."""
 
     def apply(self, norm: float, scale: float) -> None:
         """The norm is finite: what has not moved yet moves now."""
@@ -42,15 +43,15 @@ class Update(Protocol):
 class Whole:
     """Gradients are kept until the window is whole."""
 
-    def __init__(self, optimizer: Optimizer, limit: float) -> None:
-        self.optimizer, self.limit, self.rate = optimizer, limit, 0.0
+    def __init__(self, optimizer: Optimizer, limit: float, ranks: Ranks = ALONE) -> None:
+        self.optimizer, self.limit, self.ranks, self.rate = optimizer, limit, ranks, 0.0
 
     def begin(self, step: int, rate: float) -> None:
         self.optimizer.begin(step)
         self.rate = rate
 
     def norm(self, scale: float) -> float:
-        return float(gradient_norm(self.optimizer.parameters.values())) / scale
+        return self.ranks.norm(float(gradient_norm(self.optimizer.parameters.values()))) / scale
 
     def apply(self, norm: float, scale: float) -> None:
         clip(self.optimizer.parameters.values(), norm, self.limit, scale)
@@ -67,8 +68,8 @@ class Whole:
 class Fused:
     """Each parameter moves as soon as its gradient is there. Raises TrainingError where one is not finite."""
 
-    def __init__(self, optimizer: Optimizer, limit: float) -> None:
-        self.optimizer, self.limit, self.rate = optimizer, limit, 0.0
+    def __init__(self, optimizer: Optimizer, limit: float, ranks: Ranks = ALONE) -> None:
+        self.optimizer, self.limit, self.ranks, self.rate = optimizer, limit, ranks, 0.0
         self.step = 0
         self.squares: dict[str, float] = {}
         self.hooks = [
@@ -82,7 +83,7 @@ class Fused:
         self.squares.clear()
 
     def norm(self, scale: float) -> float:
-        return math.sqrt(sum(self.squares.values()))
+        return self.ranks.norm(math.sqrt(sum(self.squares.values())))
 
     def apply(self, norm: float, scale: float) -> None:
         pass
@@ -98,12 +99,13 @@ class Fused:
         if name in self.squares:  # half a gradient would have been taken for the whole
             raise TrainingError("fused_again", step=self.step + 1, name=name)
         assert parameter.grad is not None
-        norm = float(norm_of(parameter.grad))
+        part = float(norm_of(local(parameter.grad)))
+        norm = self.ranks.norm(part)  # gradients arrive in the same order on every rank
         if not math.isfinite(norm):
             raise TrainingError("fused_not_finite", step=self.step + 1, name=name, value=norm, moved=len(self.squares))
         if norm > self.limit:
-            parameter.grad.mul_(self.limit / norm)
-        self.squares[name] = norm * norm
+            local(parameter.grad).mul_(self.limit / norm)
+        self.squares[name] = part * part
         self.optimizer.update([name], self.rate)
 
 
@@ -116,8 +118,13 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
 def norm_of(grad: Tensor) -> Tensor:
     """The Euclidean norm in fp32, without a copy in fp32 of the whole."""
     if grad.dtype == torch.float32:
-        return grad.norm()
-    return torch.stack([one.float().norm() for one in grad.reshape(-1).split(CHUNK)]).norm()
+        return _norm(grad)
+    return _norm(torch.stack([_norm(one.float()) for one in grad.reshape(-1).split(CHUNK)]))
+
+
+def _norm(tensor: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(tensor)
+    return norm
 
 
 def clip(parameters: Iterable[nn.Parameter], norm: float, limit: float, scale: float = 1.0) -> None:

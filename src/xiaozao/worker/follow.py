@@ -148,7 +148,8 @@ def _write(folder: RunFolder, name: str, position: Position) -> None:
 
 def _step_back() -> None:
     """Training goes first: this process takes what is left of the processor."""
-    psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
+    lower = int(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10))  # the constant is there on Windows alone
+    psutil.Process().nice(lower)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from xiaozao.data.prepare import PreparedData, prepare
-from xiaozao.errors import DoesNotFit
+from xiaozao.errors import DoesNotFit, EnvironmentProblem
 from xiaozao.evaluate.curves import draw_curve, write_metrics
 from xiaozao.events import Ended, Event, Loaded, Noticed, Planned, Prepared, Progress, Started
 from xiaozao.models import checkpoint
@@ -36,16 +36,18 @@ from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import language_from
+from xiaozao.train.distributed import Sharded, shard, whole_adapters, whole_model
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.optim import OPTIMIZERS
 from xiaozao.train.optim import ready as import_optimizer
 from xiaozao.train.optim_engine import Optimizer, Options
+from xiaozao.train.ranks import ALONE, Place, Ranks
 from xiaozao.train.schedules import warmup_steps
 from xiaozao.train.state import Keeper, load_weights
 from xiaozao.train.state import Progress as TrainProgress
 from xiaozao.worker.proof import Exam, Proof
 from xiaozao.worker.reference import loss_of, with_reference
-from xiaozao.worker.resolve import memory_plan, order_of, resolve
+from xiaozao.worker.resolve import memory_plan, on_devices, order_of, resolve
 
 Emit = Callable[[Event], object]
 
@@ -62,37 +64,53 @@ class Ready:
     plan: MemoryPlan
 
 
-def run(folder: RunFolder, emit: Emit) -> Ended:
-    """Run or resume the run in `folder`. Raises XiaozaoError; what was saved before stays resumable."""
-    found = checkpoint.newest(folder.checkpoints)
-    emit(Started(folder.name, os.getpid(), checkpoint.step_of(found.folder) if found.folder else None))
-    for path, error in found.rejected:
-        emit(Noticed("checkpoint_rejected", {"folder": path.name, "reason": error.what()}))
-    ready = get_ready(folder, emit)
-    decoder = get_model(ready, emit)
-    exam, proof = ready.exam, Proof(folder, language_from())
-    if exam and not proof.has("base"):
-        proof.keep("base", exam.sit("base", decoder, emit))
-    loop, optimizer = get_loop(ready, decoder, emit)
-    progress = loop.keeper.load(found.folder, decoder, optimizer) if found.folder else TrainProgress()
+def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
+    """Run or resume the run in `folder`. Raises XiaozaoError; what was saved before stays resumable.
+
+    Of several ranks all go this way, each with its part of the model; the first alone writes, and is heard.
+    """
+    start = get_start(folder, emit) if ranks.is_first else 0
+    ready = ranks.in_turn(lambda: get_ready(folder, emit, ranks.place))
+    ranks = ranks.connect(device_of(ready.spec.model.device))
+    start = int(ranks.first(start))
+    sharded = shard(get_model(ready, emit), ranks)
+    decoder = sharded.decoder
+    exam, proof = ready.exam, Proof(folder, language_from(), ranks.is_first)
+    if exam and not ranks.first(proof.has("base")):
+        proof.keep("base", sharded.together(lambda: exam.sit("base", decoder, emit)))
+    loop, optimizer = get_loop(ready, sharded, emit, ranks)
+    progress = loop.keeper.load(loop.keeper.path(start), decoder, optimizer) if start else TrainProgress()
     progress, stopped = loop.run(optimizer, progress)
     if not stopped:
         optimizer.release()
         take_best(loop, progress)
-        save_result(ready, decoder)
-    draw(folder)
+        save_result(ready, decoder, ranks)
+    if ranks.is_first:
+        draw(folder)
     if exam and not stopped:
-        proof.keep("tuned", exam.sit("tuned", decoder, emit))
-        emit(
-            proof.write(ready.spec, ready.model.name, ready.plan, ready.data, ended("succeeded", ready, progress, loop))
-        )
+        proof.keep("tuned", sharded.together(lambda: exam.sit("tuned", decoder, emit)))
+        if ranks.is_first:
+            facts = ready.spec, ready.model.name, ready.plan, ready.data, ended("succeeded", ready, progress, loop)
+            emit(proof.write(*facts))
+    ranks.first(0.0)  # nobody leaves before all is written
     return ended("stopped" if stopped else "succeeded", ready, progress, loop)
 
 
-def get_ready(folder: RunFolder, emit: Emit) -> Ready:
+def get_start(folder: RunFolder, emit: Emit) -> int:
+    """The step of the newest whole checkpoint, 0 without one; tells that the run begins."""
+    found = checkpoint.newest(folder.checkpoints)
+    start = checkpoint.step_of(found.folder) if found.folder else 0
+    emit(Started(folder.name, os.getpid(), start or None))
+    for path, error in found.rejected:
+        emit(Noticed("checkpoint_rejected", {"folder": path.name, "reason": error.what()}))
+    return start
+
+
+def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Ready:
     """Find the model, prepare the data, decide what is open, plan. Raises DoesNotFit; nothing large is loaded yet."""
     resumed = folder.resolved.is_file()
     spec = RunSpec.from_options(read_file(folder.resolved if resumed else folder.spec))
+    spec = on_devices(spec, place, resumed)
     import_base(spec.model.base)  # before the data, so that a missing package is told now, and counts as runtime
     import_optimizer(spec.train.optimizer)
 
@@ -103,13 +121,15 @@ def get_ready(folder: RunFolder, emit: Emit) -> Ready:
     data = prepare(spec.data, model.path, spec.train.seed, cache(), report, spec.method.objective)
     emit(_prepared(data))
     device = device_of(spec.model.device)
+    check_devices(device, place)
     config = read_config(model.path)
     if config.stripped:
         emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
     exam = Exam.of(spec, model)
     answered = exam.tokens if exam else 0
     if not resumed:
-        spec = resolve(spec, data, config.values, device.type, look())
+        spec = resolve(spec, data, config.values, device.type, look(), place.local_world)
+    if place.rank == 0:
         folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
     torch.set_num_threads(spec.train.threads or 1)
     runtime = RUNTIME_CUDA if device.type == "cuda" else rss()
@@ -127,6 +147,12 @@ def get_ready(folder: RunFolder, emit: Emit) -> Ready:
             moment=plan.peak.name, micro_batch=plan.micro_batch, tokens=plan.tokens,
         )  # fmt: skip
     return Ready(folder, spec, model, data, exam, plan)
+
+
+def check_devices(device: torch.device, place: Place) -> None:
+    """Raises EnvironmentProblem where this machine has fewer GPUs than processes of the run."""
+    if device.type == "cuda" and place.local_world > torch.cuda.device_count():
+        raise EnvironmentProblem("few_gpus", devices=place.local_world, found=torch.cuda.device_count())
 
 
 def get_model(ready: Ready, emit: Emit) -> Decoder:
@@ -152,11 +178,13 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
     return decoder
 
 
-def get_loop(ready: Ready, decoder: Decoder, emit: Emit) -> tuple[Loop, Optimizer]:
+def get_loop(ready: Ready, sharded: Sharded, emit: Emit, ranks: Ranks = ALONE) -> tuple[Loop, Optimizer]:
     """The loop of a resolved run, and its optimizer."""
+    decoder, stop = sharded.decoder, ready.folder.stop
     train, method = ready.spec.train, ready.spec.method
-    keeper, loss = Keeper(ready.folder.checkpoints, identity(ready), train.keep), loss_of(method)
-    data = with_reference(ready.data, loss, decoder, ready.spec, ready.folder.reference, keeper.identity, emit)
+    keeper = Keeper(ready.folder.checkpoints, identity(ready), train.keep, ranks)
+    loss, known = sharded.loss(loss_of(method)), ready.folder.reference
+    data = with_reference(ready.data, loss, decoder, ready.spec, known, keeper.identity, emit, ranks)
     order = order_of(ready.spec, data)
     assert train.learning_rate and train.eval_every and train.save_every
     settings = Settings(
@@ -165,8 +193,8 @@ def get_loop(ready: Ready, decoder: Decoder, emit: Emit) -> tuple[Loop, Optimize
         patience=train.patience, compute=DTYPES[method.precision], fused=train.fused_update,
     )  # fmt: skip
     loop = Loop(
-        decoder, loss, order, data.validation, settings, keeper, emit, ready.folder.stop.exists,
-        peak_bytes(decoder.device),
+        decoder, loss, order, data.validation, settings, keeper, emit, lambda: bool(ranks.first(stop.exists())),
+        peak_bytes(decoder.device), ranks=ranks,
     )  # fmt: skip
     return loop, get_optimizer(ready.spec, decoder)
 
@@ -200,14 +228,18 @@ def take_best(loop: Loop, progress: TrainProgress) -> None:
     load_weights(loop.decoder, checkpoint.read_tensors(best, "weights"))
 
 
-def save_result(ready: Ready, decoder: Decoder) -> None:
+def save_result(ready: Ready, decoder: Decoder, ranks: Ranks = ALONE) -> None:
     """adapter/ in PEFT's format, or model/ as transformers reads it."""
     if ready.spec.method.method == "lora":
-        config, tensors = adapter_config(decoder.model, ready.model.name), adapter_tensors(decoder.model)
-        checkpoint.write_folder(ready.folder.adapter, {WEIGHTS: tensors}, {CONFIG: config})
+        with whole_adapters(decoder, ranks) as writes:
+            if writes:
+                config, tensors = adapter_config(decoder.model, ready.model.name), adapter_tensors(decoder.model)
+                checkpoint.write_folder(ready.folder.adapter, {WEIGHTS: tensors}, {CONFIG: config})
         return
-    with checkpoint.staged_folder(ready.folder.model) as staging:
-        write_model(decoder.model, staging, ready.model.path, DTYPES[ready.spec.method.precision])
+    model = whole_model(decoder, ranks)
+    if model is not None:
+        with checkpoint.staged_folder(ready.folder.model) as staging:
+            write_model(model, staging, ready.model.path, DTYPES[ready.spec.method.precision])
 
 
 def draw(folder: RunFolder) -> None:

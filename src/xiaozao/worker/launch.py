@@ -5,7 +5,10 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder
+
+MODULE = "xiaozao.worker.main"  # what a worker runs; of several, each of them
 
 # Allowed by name or by prefix. Not PYTHONPATH, PYTHONSTARTUP or LD_PRELOAD: what runs in the worker is what is
 # installed; and no credentials of services that the worker never talks to.
@@ -33,9 +36,11 @@ SETTINGS = (
 )
 
 
-def command(folder: RunFolder) -> list[str]:
+def command(folder: RunFolder, devices: int = 1) -> list[str]:
     """The command line. -P keeps the current directory off sys.path; the run's options go by file, not by argument."""
-    return [sys.executable, "-P", "-m", "xiaozao.worker.main", str(folder.path)]
+    if devices > 1:
+        return [sys.executable, "-P", "-m", "xiaozao.worker.agent", str(folder.path), str(devices)]
+    return [sys.executable, "-P", "-m", MODULE, str(folder.path)]
 
 
 def environment(own: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -44,9 +49,12 @@ def environment(own: Mapping[str, str] = os.environ) -> dict[str, str]:
     return kept | dict(SETTINGS)
 
 
-def launch(folder: RunFolder) -> subprocess.Popen[bytes]:
-    """Start the worker of a run."""
-    return start(command(folder), folder)
+def launch(folder: RunFolder, devices: int | None = None) -> subprocess.Popen[bytes]:
+    """Start the worker of a run, or as many as it has devices; `devices` may be others than before."""
+    if devices is None:
+        path = folder.resolved if folder.resolved.is_file() else folder.spec
+        devices = RunSpec.from_options(read_file(path)).train.devices
+    return start(command(folder, devices), folder)
 
 
 def start(words: Sequence[str], folder: RunFolder) -> subprocess.Popen[bytes]:

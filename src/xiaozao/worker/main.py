@@ -1,42 +1,84 @@
-"""The worker: one process, one run. `python -P -m xiaozao.worker.main RUN_FOLDER`.
+"""The worker: one process, one run. `python -P -m xiaozao.worker.main RUN_FOLDER [CONFIG.yaml | key=value ...]`.
+
+Options make the run where there is none in the folder yet; where there is one, it goes on. Started by torchrun, several
+of these are one run: the first holds the folder and writes, the others compute and are silent (worker/family.py).
 
 It ignores console signals (they reach parent and child alike, and Windows cannot catch SIGTERM): who started it writes
 a stop request into the run folder, and should_stop() reads it. It ends with an Ended event unless it is killed.
 """
 
+import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xiaozao.errors import EnvironmentProblem, OutOfMemory, XiaozaoError
+from xiaozao.errors import Busy, EnvironmentProblem, OutOfMemory, XiaozaoError
 from xiaozao.events import Ended
 from xiaozao.models.guard import refuse_kernels
+from xiaozao.spec.run import RunSpec, read_options
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import Journal
 from xiaozao.store.lock import acquire
 
+if TYPE_CHECKING:
+    from xiaozao.train.ranks import Ranks
+
 
 def main(arguments: list[str]) -> int:
-    """Run the folder named by the only argument; the exit code is the one of the Ended event."""
-    folder = RunFolder(Path(arguments[0]))
+    """Run the folder named by the first argument; the exit code is the one of the Ended event."""
+    folder = RunFolder(Path(arguments[0]).absolute())
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     refuse_kernels()
-    with acquire(folder), Journal(folder.events) as journal:
-        ended = _run(folder, journal)
-        journal.record(ended)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK") != "0":
+        return _together(folder, None, ()).exit_code
+    folder.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with acquire(folder), Journal(folder.events) as journal:
+            ended = _together(folder, journal, arguments[1:])
+            journal.record(ended)
+    except Busy as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
     return ended.exit_code
 
 
-def _run(folder: RunFolder, journal: Journal) -> Ended:
+def _together(folder: RunFolder, journal: Journal | None, options: Sequence[str]) -> Ended:
+    """The run, with all ranks that torchrun started; only the first has a journal."""
+    # Here and not above, because transformers must find `kernels` refused when it is imported.
+    from xiaozao.train.ranks import join, leave
+    from xiaozao.worker.family import agreed, among
+
+    ranks = join(os.environ)
+    with among(ranks):
+        ended = _run(folder, journal, options, ranks)
+        if ended.state == "failed":
+            sys.stderr.write(f"[{ended.code}] {ended.message}\n")
+            return agreed(ended, ranks)
+        leave()
+    return ended
+
+
+def _run(folder: RunFolder, journal: Journal | None, options: Sequence[str], ranks: "Ranks") -> Ended:
+    from xiaozao.worker.family import gone, is_lost
+
     try:
-        # Here and not above, because transformers must find `kernels` refused when it is imported.
         from xiaozao.worker.jobs import run
         from xiaozao.worker.tracking import tracked
 
-        return tracked(folder, journal.record, run)
+        if journal is None:
+            return run(folder, lambda event: None, ranks)
+        if options:  # nobody has cleared an old request
+            folder.stop.unlink(missing_ok=True)
+        if options and not folder.spec.is_file():
+            spec = RunSpec.from_options({**read_options(options), "output": str(folder.path)})
+            folder.spec.write_text(spec.to_yaml(), encoding="utf-8")
+        return tracked(folder, journal.record, partial(run, ranks=ranks))
     except XiaozaoError as error:
         return _failed(folder, error)
     except MemoryError:
@@ -46,6 +88,8 @@ def _run(folder: RunFolder, journal: Journal) -> Ended:
         return _failed(folder, EnvironmentProblem("os", detail=error))
     except RuntimeError as error:
         traceback.print_exc()
+        if is_lost(error, ranks):
+            return _failed(folder, gone(folder.log))
         memory = "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower()
         return _failed(folder, OutOfMemory("out_of_memory") if memory else _unexpected(folder, error))
     except Exception as error:  # the last net: whatever it is, the journal says that the run is over

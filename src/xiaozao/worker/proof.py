@@ -106,12 +106,15 @@ class Proof:
 
     run: RunFolder
     language: Language
+    writes: bool = True  # of several ranks the first does
 
     def has(self, who: str) -> bool:
         return self._path(who).is_file()
 
     def keep(self, who: str, side: Side) -> None:
         """Store the answers of `who`."""
+        if not self.writes:
+            return
         self.run.report.mkdir(exist_ok=True)
         document = {"answers": [asdict(one) for one in side.answers], "loss": side.loss}
         self._path(who).write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")

@@ -16,6 +16,7 @@ from xiaozao.spec.parts import MethodSpec
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import FULL_ONLY, RunSpec
 from xiaozao.train.batches import Order
+from xiaozao.train.ranks import Place
 
 # By kind of data. Preferences are learned in small steps: the papers' 5e-7 to 1e-6 for all parameters, ten to twenty
 # times that for adapters, as TRL advises and LLaMA-Factory's and alignment-handbook's recipes (5e-6 to 5e-5) have it.
@@ -29,8 +30,13 @@ VALIDATION_SHARE = 0.15  # of the run's time, at most
 VALIDATIONS = 10
 
 
-def resolve(spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware) -> RunSpec:
-    """The same run with every open option decided. Raises UsageError for offload without a GPU."""
+def resolve(
+    spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware, here: int = 1
+) -> RunSpec:
+    """The same run with every open option decided; `here` are the processes of it on this machine.
+
+    Raises UsageError for offload without a GPU.
+    """
     if spec.train.checkpointing == "offload" and device == "cpu":
         raise UsageError("offload_cpu")
     objective = spec.method.objective
@@ -38,21 +44,34 @@ def resolve(spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device
         device=device,
         precision=_precision(spec, device, hardware),
         attention=ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention,
-        threads=spec.train.threads or hardware.cores,
+        threads=spec.train.threads or max(1, hardware.cores // here),
         learning_rate=spec.train.learning_rate or LEARNING_RATES[KINDS[objective]][spec.method.method],
         beta=spec.method.beta or BETAS.get(objective),
         gamma=GAMMA if objective == "simpo" and spec.method.gamma is None else spec.method.gamma,
         alpha=_alpha(spec.method) if spec.method.method == "lora" else None,
-        budget=spec.train.budget or free_memory(device, hardware),
+        budget=spec.train.budget or free_memory(device, hardware) // (here if device == "cpu" else 1),
     )
     if spec.train.fused_update:  # a gradient that is gone at once cannot be added to
-        spec = spec.with_options(micro_batch=spec.train.batch)
+        spec = spec.with_options(micro_batch=-(-spec.train.batch // spec.train.devices))
     spec = spec.with_options(
         micro_batch=memory_plan(spec, data, config, runtime=0).micro_batch,
         switch_every=_switch_every(spec, data, config),
     )
     every = spec.train.eval_every or _eval_every(spec, data)
     return spec.with_options(eval_every=every, save_every=spec.train.save_every or every)
+
+
+def on_devices(spec: RunSpec, place: Place, resumed: bool) -> RunSpec:
+    """The run on the processes that there are, which may be others than were asked for, or than it began on."""
+    if spec.train.devices == place.world:
+        return spec
+    changes: dict[str, object] = {"devices": place.world}
+    if resumed:  # what was decided for the devices it began on
+        threads, before = spec.train.threads or 1, spec.train.devices
+        changes["threads"] = max(1, threads * before // place.world) if spec.model.device == "cpu" else threads
+    if resumed and spec.train.fused_update:
+        changes["micro_batch"] = -(-spec.train.batch // place.world)
+    return spec.with_options(**changes)
 
 
 def order_of(spec: RunSpec, data: PreparedData, micro_batch: int | None = None) -> Order:

@@ -1,0 +1,28 @@
+"""Slurm: a script for sbatch. One torchrun per machine, which meet at the first machine of the job.
+
+Source: https://pytorch.org/docs/stable/elastic/run.html and sbatch(1).
+"""
+
+from xiaozao.launch.job import PORT, Job, quoted
+
+
+def script(job: Job) -> str:
+    """The script. What a cluster names its own way (partition, account, hours) is left as comments to fill in."""
+    each = f"--gpus-per-node={job.devices}" if job.gpu else f"--cpus-per-task={job.devices}"
+    return f"""#!/usr/bin/env bash
+#SBATCH --job-name={job.label}
+#SBATCH --nodes={job.nodes}
+#SBATCH --ntasks-per-node=1
+#SBATCH {each}
+#SBATCH --output={job.label}-%j.log
+##SBATCH --partition=NAME
+##SBATCH --account=NAME
+##SBATCH --time=24:00:00
+set -euo pipefail
+
+# source /path/to/venv/bin/activate
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+srun torchrun --nnodes={job.nodes} --nproc-per-node={job.devices} --max-restarts=0 \\
+    --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$head:{PORT}" \\
+    {quoted(job.words)}
+"""

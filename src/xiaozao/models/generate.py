@@ -88,7 +88,8 @@ class _Cached:
                 use_cache=True,
             )  # fmt: skip
         if self.decoder.tail:  # more lies between its base and its head
-            return out.logits[:, -1].float()  # type: ignore[no-any-return]
+            logits: Tensor = out.logits[:, -1].float()
+            return logits
         return self.decoder.head.logits(out.last_hidden_state[:, -1])
 
     def take(self, keep: list[int], tokens: Tensor) -> None:

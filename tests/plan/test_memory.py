@@ -13,10 +13,15 @@ from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable
 from xiaozao.plan.fit import fit
-from xiaozao.plan.memory import Load, ModelShape, block_activations, mlp_activations, plan
+from xiaozao.plan.load import Load, ModelShape
+from xiaozao.plan.memory import block_activations, mlp_activations, plan
+from xiaozao.plan.states import gradient_bytes, state_bytes
 from xiaozao.spec.parts import MethodSpec, TrainSpec
+from xiaozao.spec.run import FULL_ONLY
 from xiaozao.train.batches import packed_row
 from xiaozao.train.losses import sft
+from xiaozao.train.optim import OPTIMIZERS
+from xiaozao.train.optim_engine import Options
 
 SEVEN_B: dict[str, Any] = {
     "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
@@ -105,6 +110,40 @@ def test_the_peak_is_the_largest_moment_and_full_training_holds_sixteen_bytes_a_
     full = plan(shape, dataclasses.replace(LOAD, method="full"), budget=10**9)
     step = next(moment for moment in full.moments if moment.name == "optimizer step")
     assert step.total == 16 * shape.parameters and not full.fits
+
+
+@pytest.mark.parametrize("adapter", [True, False], ids=["lora", "full"])
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("tied", [True, False])
+def test_states_and_gradients_are_those_that_the_optimizer_holds(optimizer: str, tied: bool, adapter: bool) -> None:
+    if adapter and optimizer in FULL_ONLY:
+        pytest.skip("only for all parameters")
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "tie_word_embeddings": tied}
+    decoder = toy_decoder(lora=128 if adapter else None, **sizes)
+    if not adapter:
+        decoder.model.requires_grad_(True)
+    ours = OPTIMIZERS[optimizer](decoder.trainable(), Options(rank=16, every=1))
+    states = gradients = 0
+    for step in range(4):
+        ours.begin(step)
+        learning = [one for one in decoder.model.parameters() if one.requires_grad]
+        for one in learning:
+            one.grad = torch.ones_like(one)
+        gradients = max(gradients, sum(one.nbytes for one in learning))
+        ours.step(1e-3)
+        states = max(states, sum(one.nbytes for key, one in ours.state().items() if not key.startswith("step.")))
+    shape = ModelShape.from_config({**SHAPE, **sizes})
+    load = dataclasses.replace(LOAD, method="lora" if adapter else "full", rank=128, optimizer=optimizer, projection=16)
+    assert state_bytes(shape, load) == pytest.approx(states, rel=0.02)
+    assert gradient_bytes(shape, load) == pytest.approx(gradients, rel=0.02)
+
+
+def test_bf16_weights_and_a_fused_update_take_what_they_say() -> None:
+    shape = ModelShape.from_config(SEVEN_B)
+    full = dataclasses.replace(LOAD, method="full", compute_bytes=2)
+    halves = dataclasses.replace(full, wide=2)
+    assert halves.weights(shape) * 2 == full.weights(shape) and gradient_bytes(shape, halves) == 2 * shape.parameters
+    assert gradient_bytes(shape, dataclasses.replace(full, fused=True)) < gradient_bytes(shape, full) / 20
 
 
 def test_checkpointing_and_fewer_tokens_take_less() -> None:

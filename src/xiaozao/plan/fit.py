@@ -6,7 +6,8 @@ from typing import Any
 
 from xiaozao.models.config import read_config
 from xiaozao.plan.hardware import Hardware, look
-from xiaozao.plan.memory import RUNTIME_CPU, RUNTIME_CUDA, Load, ModelShape, plan
+from xiaozao.plan.load import Load, ModelShape
+from xiaozao.plan.memory import RUNTIME_CPU, RUNTIME_CUDA, plan
 from xiaozao.spec.objectives import sequences
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan
@@ -40,7 +41,9 @@ def fit(
             compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing,
             micro_batch=size, tokens=tokens(size), accumulates=size * train.devices < train.batch, runtime=runtime,
             cpu=device == "cpu", answered=answered, adapter=method.adapter, also=method.also,
-            last_blocks=method.last_blocks, base=base, devices=train.devices,
+            last_blocks=method.last_blocks, base=base, devices=train.devices, optimizer=train.optimizer,
+            projection=train.projection_rank, fused=train.fused_update,
+            wide=2 if method.weights == "bf16" else 4,
         )  # fmt: skip
         found = plan(shape, load, train.budget)
         if found.tokens <= ENOUGH_TOKENS[device] and found.peak_bytes <= SAFE * train.budget:

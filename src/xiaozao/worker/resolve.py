@@ -10,7 +10,7 @@ from xiaozao.errors import UsageError
 from xiaozao.models.load import ATTENTION
 from xiaozao.plan.fit import fit, free_memory
 from xiaozao.plan.hardware import Hardware
-from xiaozao.plan.memory import ModelShape
+from xiaozao.plan.load import ModelShape
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
 from xiaozao.spec.parts import MethodSpec
 from xiaozao.spec.plan import MemoryPlan

@@ -5,6 +5,7 @@ Reads a task (rig/task.py), hands its tokens over through `tokenized_path`, and 
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,27 @@ def options_of(task: dict[str, Any], tokens: str) -> dict[str, Any]:
     return options
 
 
+def in_precision(model: Path, precision: str, beside: Path) -> Path:
+    """The model folder, saying of itself that it is fp32 where that is asked for: LLaMA-Factory loads what it says.
+
+    Else it would compute in bf16 on a processor that has no products in bf16.
+    """
+    if precision != "fp32":
+        return model
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    for file in model.iterdir():
+        (beside / file.name).symlink_to(file)
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (beside / "config.json").unlink()
+    (beside / "config.json").write_text(json.dumps({**config, "dtype": "float32"}), encoding="utf-8")
+    return beside
+
+
 def main() -> None:
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    beside = Path(task["output"]).with_suffix(".model")
+    task["model"] = str(in_precision(Path(task["model"]), task["precision"], beside))
     torch.set_num_threads(task["threads"])
     folder, data = write_tokens(task)
     watch = Watch()

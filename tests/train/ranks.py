@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -165,14 +165,16 @@ def start(work: str, folder: Path, world: int = 2) -> list[subprocess.Popen[byte
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     names = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.train.ranks", work, str(folder)],
-            env={**os.environ, **{key: str(value) for key, value in {**names, "RANK": n, "LOCAL_RANK": n}.items()}},
-            cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL, stderr=(folder / f"{work}.{n}.log").open("wb"),
-        )
-        for n in range(world)
-    ]  # fmt: skip
+    return [_rank(work, folder, number, names) for number in range(world)]
+
+
+def _rank(work: str, folder: Path, number: int, names: Mapping[str, object]) -> subprocess.Popen[bytes]:
+    own = {key: str(value) for key, value in {**names, "RANK": number, "LOCAL_RANK": number}.items()}
+    with (folder / f"{work}.{number}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.train.ranks", work, str(folder)], env={**os.environ, **own},
+            cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL, stderr=log,
+        )  # fmt: skip
 
 
 def results(processes: Sequence[subprocess.Popen[bytes]], work: str, folder: Path) -> list[Any]:

@@ -26,6 +26,14 @@ def test_transformers_reads_the_merged_model_and_computes_the_same(tmp_path: Pat
     assert str(tmp_path) not in (tmp_path / "out" / "config.json").read_text()
 
 
+def test_what_was_trained_on_fewer_bits_is_also_held_against_that(tmp_path: Path) -> None:
+    tuned(tmp_path)
+    dense = merge_adapter(tmp_path / "model", tmp_path / "adapter", tmp_path / "a", torch.float32)
+    stored = merge_adapter(tmp_path / "model", tmp_path / "adapter", tmp_path / "b", torch.float32, "int8")
+    assert dense.trained_gap == dense.gap < 1e-4
+    assert stored.gap < 1e-4 < stored.trained_gap < 0.1
+
+
 def test_a_full_folder_is_not_overwritten(tmp_path: Path) -> None:
     tuned(tmp_path)
     (tmp_path / "out").mkdir()

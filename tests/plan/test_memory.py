@@ -15,7 +15,7 @@ from xiaozao.models.trainable import make_trainable
 from xiaozao.plan.fit import fit
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import block_activations, mlp_activations, plan
-from xiaozao.plan.states import gradient_bytes, state_bytes
+from xiaozao.plan.states import gradient_bytes, held_states, state_bytes, whole_update
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.run import FULL_ONLY
 from xiaozao.train.batches import packed_row
@@ -118,7 +118,7 @@ def test_the_peak_is_the_largest_moment_and_full_training_holds_sixteen_bytes_a_
 def test_states_and_gradients_are_those_that_the_optimizer_holds(optimizer: str, tied: bool, adapter: bool) -> None:
     if adapter and optimizer in FULL_ONLY:
         pytest.skip("only for all parameters")
-    sizes = {"hidden_size": 128, "intermediate_size": 256, "tie_word_embeddings": tied}
+    sizes: dict[str, Any] = {"hidden_size": 128, "intermediate_size": 256, "tie_word_embeddings": tied}
     decoder = toy_decoder(lora=128 if adapter else None, **sizes)
     if not adapter:
         decoder.model.requires_grad_(True)
@@ -136,6 +136,23 @@ def test_states_and_gradients_are_those_that_the_optimizer_holds(optimizer: str,
     load = dataclasses.replace(LOAD, method="lora" if adapter else "full", rank=128, optimizer=optimizer, projection=16)
     assert state_bytes(shape, load) == pytest.approx(states, rel=0.02)
     assert gradient_bytes(shape, load) == pytest.approx(gradients, rel=0.02)
+
+
+def test_states_that_no_device_shares_are_counted_whole() -> None:
+    shape = ModelShape.from_config(SEVEN_B)
+    alone = dataclasses.replace(LOAD, method="full", optimizer="adamw8bit")
+    eight = dataclasses.replace(alone, devices=8)
+    assert held_states(shape, eight) == held_states(shape, alone) == state_bytes(shape, alone)
+    assert whole_update(shape, eight) == 2 * 4 * shape.matrix and whole_update(shape, alone) == 0
+    adamw = dataclasses.replace(eight, optimizer="adamw")
+    assert held_states(shape, adamw) == shape.parameters and whole_update(shape, adamw) == 0
+
+
+def test_a_fused_update_is_planned_with_the_micro_batch_it_will_have() -> None:
+    train = TrainSpec(batch=16, budget=1, fused_update=True)
+    assert (
+        fit(SEVEN_B, MethodSpec(method="full", precision="bf16"), train, lambda size: size, "cpu", 0).micro_batch == 16
+    )
 
 
 def test_bf16_weights_and_a_fused_update_take_what_they_say() -> None:

@@ -167,6 +167,7 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("target_pattern", {"targets": "re:(q_proj"}, ["re:(q_proj"]),
     ("micro_batch", {"micro_batch": 9, "batch": 8}, ["9", "8"]),
     ("devices_batch", {"devices": 5, "batch": 4}, ["devices=5", "batch=4"]),
+    ("devices_micro_batch", {"devices": 2, "micro_batch": 9, "batch": 16}, ["9", "2", "16", "8"]),
     ("devices_optimizer", {"devices": 2, "optimizer": "badam", "method": "full"}, ["badam", "devices=2", "adafactor"]),
     ("fused_accumulates", {"devices": 2, "fused_update": True, "batch": 9, "micro_batch": 4}, ["4", "9", "2"]),
     ("bad_value", {"devices": 0}, ["devices", "0", ">= 1"]),

@@ -144,5 +144,9 @@ def test_a_resumed_run_takes_the_processes_that_there_are() -> None:
     alone = on_devices(spec, Place(), True)
     assert (alone.train.devices, alone.train.threads, alone.train.micro_batch) == (1, 2, 2)
     assert on_devices(spec, Place(0, 4), False).train.devices == 4
+    whole = spec.with_options(devices=1, micro_batch=8, threads=2, budget=100)
+    shared = on_devices(whole, Place(0, 2), True, own_budget=False)
+    assert (shared.train.micro_batch, shared.train.threads, shared.train.budget) == (4, 1, 50)
+    assert on_devices(whole, Place(0, 2), True).train.budget == 100  # the user's own, for each process
     fused = spec.with_options(fused_update=True, micro_batch=4)
     assert on_devices(fused, Place(), True).train.micro_batch == 8

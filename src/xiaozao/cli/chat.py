@@ -34,7 +34,8 @@ def command(run: str, ask: str | None, base: bool, system: str | None, max_token
         source = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report).path
         report("load", 0, 0)
         tuned = folder.model if folder.model.is_dir() and not base else source
-        decoder = load(tuned, precision, device_of(spec.model.device))
+        stored = "none" if tuned == folder.model else spec.model.base  # as it was trained, so that it answers the same
+        decoder = load(tuned, precision, device_of(spec.model.device), base=stored)
     if folder.adapter.is_dir() and not base:
         attach(decoder, folder.adapter)
     prompt = system if system is not None else spec.data.system

@@ -39,9 +39,14 @@ def command(run: str, to: str, folder: str | None, precision: str) -> None:
     with output.stages() as report:
         base = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
         report("merge", 0, 0)
-        merged = merge_adapter(base.path, source.adapter, target, DTYPES[precision])
-    document = {"folder": str(merged.folder), "bytes": merged.bytes, "logits_gap": merged.gap}
+        merged = merge_adapter(base.path, source.adapter, target, DTYPES[precision], spec.model.base)
+    document = {
+        "folder": str(merged.folder), "bytes": merged.bytes, "logits_gap": merged.gap,
+        "logits_gap_as_trained": merged.trained_gap,
+    }  # fmt: skip
     human = output.say(
         "cli.export.done", folder=merged.folder, size=f"{merged.bytes / 1e9:.2f}", gap=f"{merged.gap:.1g}"
     )
+    if spec.model.base != "none":
+        human += "\n" + output.say("cli.export.stored", base=spec.model.base, gap=f"{merged.trained_gap:.1g}")
     output.result(human, document, quiet=str(merged.folder))

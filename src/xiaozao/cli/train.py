@@ -34,6 +34,7 @@ from xiaozao.store.files import RunFolder, create_run
 from xiaozao.store.journal import read_records
 from xiaozao.store.lock import holder
 from xiaozao.store.runs import find_run, register, summarise
+from xiaozao.track.trackers import require
 from xiaozao.worker.launch import MODULE, launch
 
 START_SECONDS = 60.0
@@ -113,6 +114,7 @@ def _run(
         output.result(spec.to_yaml().rstrip(), {"options": spec.options()}, spec.to_yaml().rstrip())
         return 0
     spec = RunSpec.from_options(anchored(spec.options()))
+    require(spec.train.track)
     if dry_run:
         return show_plan(plan_of(spec, output), spec, output)
     folder = create_run(spec.train.output, PurePath(spec.model.model.removeprefix("pypi:")).name)

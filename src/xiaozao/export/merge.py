@@ -21,24 +21,32 @@ PROBE = 24  # tokens
 
 @dataclass(frozen=True)
 class Merged:
-    """What was written: where, its bytes, and how far its logits lie from the adapted model's (relative)."""
+    """What was written: where, its bytes, and how far its logits lie from the adapted model's (relative).
+
+    trained_gap: how far from the model as it was trained, where its base was stored in fewer bits; else as gap.
+    """
 
     folder: Path
     bytes: int
     gap: float
+    trained_gap: float
 
 
-def merge_adapter(base: Path, adapter: Path, target: Path, dtype: torch.dtype = torch.bfloat16) -> Merged:
+def merge_adapter(
+    base: Path, adapter: Path, target: Path, dtype: torch.dtype = torch.bfloat16, stored: str = "none"
+) -> Merged:
     """Write the model in `base` with the adapter merged in, and read it back to compare logits.
 
-    The sum W + s B A is computed in fp32. Raises UsageError where `target` is not empty, ArtefactError where the
-    written model does not answer as the adapted one; nothing is left at `target` then.
+    The sum W + s B A is computed in fp32, on the full weights also where training saw them `stored` as int8 or nf4:
+    merged into fewer bits, an adapter can be lost in rounding. Raises UsageError where `target` is not empty,
+    ArtefactError where the written model does not answer as the adapted one; nothing is left at `target` then.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError("export_in_use", path=target)
     if target.exists():
         target.rmdir()
     cpu = torch.device("cpu")
+    seen = _as_trained(base, adapter, dtype, stored) if stored != "none" else None
     decoder = load(base, torch.float32 if dtype == torch.float32 else dtype, cpu)
     attach(decoder, adapter)
     expected = probe(decoder)
@@ -47,11 +55,20 @@ def merge_adapter(base: Path, adapter: Path, target: Path, dtype: torch.dtype = 
     with checkpoint.staged_folder(target) as staging:
         write_model(decoder.model, staging, base, dtype)
         del decoder
-        gap = distance(probe(load(staging, dtype, cpu)), expected)
+        written = probe(load(staging, dtype, cpu))
+        gap = distance(written, expected)
+        trained_gap = gap if seen is None else distance(written, seen)
         if not gap < BOUNDS[dtype]:
             raise ArtefactError("export_differs", path=target, gap=f"{gap:.3g}", bound=BOUNDS[dtype])
-        _describe(staging, gap, dtype)
-    return Merged(target, sum(one.stat().st_size for one in target.iterdir()), gap)
+        _describe(staging, gap, trained_gap, dtype)
+    return Merged(target, sum(one.stat().st_size for one in target.iterdir()), gap, trained_gap)
+
+
+def _as_trained(base: Path, adapter: Path, dtype: torch.dtype, stored: str) -> torch.Tensor:
+    """The logits of the adapter on the base that it learned on."""
+    decoder = load(base, dtype, torch.device("cpu"), base=stored)
+    attach(decoder, adapter)
+    return probe(decoder)
 
 
 def probe(decoder: Decoder) -> torch.Tensor:
@@ -63,6 +80,7 @@ def probe(decoder: Decoder) -> torch.Tensor:
         return decoder.head.logits(run(decoder, [ids]))
 
 
-def _describe(folder: Path, gap: float, dtype: torch.dtype) -> None:
-    facts = {"merged": True, "dtype": str(dtype).removeprefix("torch."), "logits_gap": gap}
+def _describe(folder: Path, gap: float, trained_gap: float, dtype: torch.dtype) -> None:
+    facts: dict[str, object] = {"merged": True, "dtype": str(dtype).removeprefix("torch.")}
+    facts |= {"logits_gap": gap, "logits_gap_as_trained": trained_gap}
     (folder / "xiaozao.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

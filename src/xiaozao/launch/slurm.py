@@ -8,7 +8,8 @@ from xiaozao.launch.job import PORT, Job, quoted
 
 def script(job: Job) -> str:
     """The script. What a cluster names its own way (partition, account, hours) is left as comments to fill in."""
-    each = f"--gpus-per-node={job.devices}" if job.gpu else f"--cpus-per-task={job.devices}"
+    cpus = "##SBATCH --cpus-per-task=NUMBER"
+    each = f"--gpus-per-node={job.devices}\n{cpus}" if job.gpu else f"--cpus-per-task={job.devices}"
     return f"""#!/usr/bin/env bash
 #SBATCH --job-name={job.label}
 #SBATCH --nodes={job.nodes}
@@ -21,6 +22,8 @@ def script(job: Job) -> str:
 set -euo pipefail
 
 # source /path/to/venv/bin/activate
+# srun does not take over sbatch's --cpus-per-task by itself.
+export SRUN_CPUS_PER_TASK="${{SLURM_CPUS_PER_TASK:-1}}"
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 srun torchrun --nnodes={job.nodes} --nproc-per-node={job.devices} --max-restarts=0 \\
     --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$head:{PORT}" \\

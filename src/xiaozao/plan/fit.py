@@ -34,7 +34,8 @@ def fit(
     """
     assert train.budget is not None and method.precision != "auto"
     shape = ModelShape.from_config(config)
-    sizes = [train.micro_batch] if train.micro_batch else _halvings(-(-train.batch // train.devices))
+    share = -(-train.batch // train.devices)
+    sizes = [train.micro_batch] if train.micro_batch else [share] if train.fused_update else _halvings(share)
     for size in sizes:
         load = Load(
             method=method.method, rank=method.rank, targets=method.targets,

@@ -13,7 +13,7 @@ V vocabulary, L blocks, s bytes of the compute dtype. What one block keeps for b
 """
 
 from xiaozao.plan.load import Load, ModelShape
-from xiaozao.plan.states import gradient_bytes, state_bytes
+from xiaozao.plan.states import gradient_bytes, held_states, whole_update
 from xiaozao.spec.plan import MemoryPlan, Moment
 
 RUNTIME_CPU = 430_000_000  # a Python process with torch and transformers imported, measured with torch 2.13
@@ -36,7 +36,7 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
         "runtime": load.runtime + (COMPILED_CPU if load.cpu else 0),
         "weights": load.held(shape),
         "gradients": gradients if load.accumulates else 0,
-        "optimizer": state_bytes(shape, load) // load.devices,
+        "optimizer": held_states(shape, load),
         "activations": 0,
     }
     cast = trainable * load.compute_bytes if full and load.compute_bytes < load.wide else 0  # autocast's copies
@@ -60,7 +60,7 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
         ),
         Moment("loss", {**steady, "activations": kept + chunk}),
         Moment("backward", {**steady, "gradients": gradients, "activations": kept + one_block_back(shape, load)}),
-        Moment("optimizer step", {**steady, "gradients": gradients}),
+        Moment("optimizer step", {**steady, "gradients": gradients, "activations": whole_update(shape, load)}),
         Moment("answers", {**steady, "gradients": 0, "optimizer": 0, "activations": answers}),
     )
     return MemoryPlan(moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable)

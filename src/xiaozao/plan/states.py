@@ -21,6 +21,21 @@ def state_bytes(shape: ModelShape, load: Load) -> int:
     return round(STATES[load.optimizer](shape, load))
 
 
+def held_states(shape: ModelShape, load: Load) -> int:
+    """The states on one device. Only AdamW moves rows alone; the others keep whole states on every device."""
+    everything = state_bytes(shape, load)
+    return everything // load.devices if load.optimizer == "adamw" else everything
+
+
+def whole_update(shape: ModelShape, load: Load) -> int:
+    """A parameter and its gradient that are made whole to be moved, where the optimizer looks across rows."""
+    if load.devices == 1 or load.optimizer == "adamw":
+        return 0
+    if load.method == "lora":
+        return 2 * load.wide * load.rank * max(max(io) for io in shape.linears.values())
+    return 2 * load.wide * max(shape.matrix, *(ins * outs for ins, outs in shape.linears.values()))
+
+
 def gradient_bytes(shape: ModelShape, load: Load) -> int:
     """The gradients at the end of backward, over all devices."""
     if load.fused:

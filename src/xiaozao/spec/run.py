@@ -93,7 +93,7 @@ def read_file(path: Path) -> dict[str, Any]:
 def conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
     """Combinations that cannot be, or that would silently ignore what the user wrote."""
     found = _method_conflicts(spec, given) + _update_conflicts(spec, given) + _objective_conflicts(spec, given)
-    if spec.train.micro_batch and spec.train.micro_batch > spec.train.batch:
+    if spec.train.micro_batch and spec.train.micro_batch > spec.train.batch and spec.train.devices == 1:
         found.append(Problem("micro_batch", {"micro_batch": spec.train.micro_batch, "batch": spec.train.batch}))
     if spec.train.patience and spec.data.validation == "none":
         found.append(Problem("patience_without_validation", {"patience": spec.train.patience}))
@@ -139,6 +139,9 @@ def _update_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
         found.append(Problem("fused_accumulates", params))
     if train.devices > train.batch:
         found.append(Problem("devices_batch", {"devices": train.devices, "batch": train.batch}))
+    elif train.devices > 1 and train.micro_batch is not None and train.micro_batch > -(-train.batch // train.devices):
+        params = {"micro_batch": train.micro_batch, "devices": train.devices, "batch": train.batch}
+        found.append(Problem("devices_micro_batch", {**params, "most": -(-train.batch // train.devices)}))
     if train.devices > 1 and train.optimizer == "badam":  # FSDP sums the gradients of all blocks, on turn or not
         found.append(Problem("devices_optimizer", {"devices": train.devices, "optimizer": train.optimizer}))
     if train.fused_update and method.precision == "fp16":

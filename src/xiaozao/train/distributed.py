@@ -126,6 +126,7 @@ def whole_model(decoder: Decoder, ranks: Ranks) -> PreTrainedModel | None:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(copy.deepcopy(decoder.model.config))
     model.load_state_dict(weights, strict=False, assign=True)  # a tied head is one with the embedding, below
     model.tie_weights()
+    model.generation_config = decoder.model.generation_config  # the folder's, which may say more than the config
     return model
 
 

@@ -110,7 +110,8 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     """Find the model, prepare the data, decide what is open, plan. Raises DoesNotFit; nothing large is loaded yet."""
     resumed = folder.resolved.is_file()
     spec = RunSpec.from_options(read_file(folder.resolved if resumed else folder.spec))
-    spec = on_devices(spec, place, resumed)
+    asked = read_file(folder.spec) if folder.spec.is_file() else {}
+    spec = on_devices(spec, place, resumed, own_budget=asked.get("budget") is not None)
     import_base(spec.model.base)  # before the data, so that a missing package is told now, and counts as runtime
     import_optimizer(spec.train.optimizer)
 
@@ -129,7 +130,7 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     answered = exam.tokens if exam else 0
     if not resumed:
         spec = resolve(spec, data, config.values, device.type, look(), place.local_world)
-    if place.rank == 0:
+    if not resumed and place.rank == 0:  # decided once: from it a run goes on with any number of devices
         folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
     torch.set_num_threads(spec.train.threads or 1)
     runtime = RUNTIME_CUDA if device.type == "cuda" else rss()

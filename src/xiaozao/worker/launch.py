@@ -20,7 +20,7 @@ ALLOWED = (
 )  # fmt: skip
 ALLOWED_PREFIXES = (
     "LC_", "HF_", "ZAO_", "MODELSCOPE_", "MS_", "SSL_CERT", "PIP_", "XDG_", "CUDA_", "NVIDIA_", "PYTORCH_", "TORCH_",
-    "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "WANDB_", "MLFLOW_", "SWANLAB_", "TRACKIO_",
+    "NCCL_", "GLOO_", "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "WANDB_", "MLFLOW_", "SWANLAB_", "TRACKIO_",
 )  # fmt: skip
 
 # What every worker runs with, whatever the user's environment says.

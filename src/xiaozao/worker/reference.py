@@ -23,6 +23,7 @@ from xiaozao.train.loop import computing
 from xiaozao.train.losses import LOSSES, Loss
 from xiaozao.train.preferences import Preference, Strength
 from xiaozao.train.ranks import ALONE, Ranks
+from xiaozao.train.state import BY_DEVICES
 
 NAME = "reference"
 
@@ -60,11 +61,12 @@ def with_reference(
     if not isinstance(loss, Preference) or not loss.referenced or switches_off(spec.method):
         return data
     parts = {"train": data.train, **({"validation": data.validation} if data.validation else {})}
-    found = _read(folder, identity, parts)
+    same = {name: value for name, value in identity.items() if name not in BY_DEVICES}
+    found = _read(folder, same, parts)
     if ranks.sum(float(found is None))[0]:  # all or none: computing is done together
         found = _compute(parts, loss, decoder, spec, emit, ranks)
         if ranks.is_first:
-            checkpoint.write_folder(folder, {NAME: found}, {NAME: dict(identity)})
+            checkpoint.write_folder(folder, {NAME: found}, {NAME: same})
     assert found is not None
     ready = {name: replace(one, reference=found[name].numpy()) for name, one in parts.items()}
     return replace(data, train=ready["train"], validation=ready.get("validation"))

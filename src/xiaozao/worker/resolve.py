@@ -61,16 +61,22 @@ def resolve(
     return spec.with_options(eval_every=every, save_every=spec.train.save_every or every)
 
 
-def on_devices(spec: RunSpec, place: Place, resumed: bool) -> RunSpec:
-    """The run on the processes that there are, which may be others than were asked for, or than it began on."""
-    if spec.train.devices == place.world:
+def on_devices(spec: RunSpec, place: Place, resumed: bool, own_budget: bool = True) -> RunSpec:
+    """The run on the processes that there are, which may be others than were asked for, or than it began on.
+
+    own_budget: the user named it, for one process; else it is this machine's free memory, which processes share.
+    """
+    train, before = spec.train, spec.train.devices
+    if before == place.world:
         return spec
     changes: dict[str, object] = {"devices": place.world}
     if resumed:  # what was decided for the devices it began on
-        threads, before = spec.train.threads or 1, spec.train.devices
-        changes["threads"] = max(1, threads * before // place.world) if spec.model.device == "cpu" else threads
-    if resumed and spec.train.fused_update:
-        changes["micro_batch"] = -(-spec.train.batch // place.world)
+        share, size = -(-train.batch // place.world), train.micro_batch or 1
+        changes["micro_batch"] = share if train.fused_update else min(size, share)
+        if spec.model.device == "cpu":
+            changes["threads"] = max(1, (train.threads or 1) * before // place.world)
+            if train.budget is not None and not own_budget:
+                changes["budget"] = train.budget * before // place.world
     return spec.with_options(**changes)
 
 

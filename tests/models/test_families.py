@@ -25,14 +25,12 @@ from xiaozao.models.families import check
 from xiaozao.models.generate import can_be_cached
 from xiaozao.models.linear import adapt, matching
 
-# fmt: off
 PACKED = (
     "cohere2", "deepseek_v3", "ernie4_5", "gemma2", "gemma3_text", "gemma4_text", "glm4", "gpt2", "gpt_neox",
     "gpt_oss", "granite", "hunyuan_v1_dense", "llama", "mistral", "mixtral", "olmo2", "phi", "phi3", "qwen2", "qwen3",
     "qwen3_moe", "seed_oss", "smollm3", "starcoder2",
-)
+)  # fmt: skip
 PADDED = ("falcon", "falcon_h1", "lfm2", "qwen3_5_text")
-# fmt: on
 OUTSIDE = ("gemma4_text",)  # layers that take an adapter lie outside the blocks too
 STATIONS = ("samples", "loss", "gradients", "merged", "adapter gradients", "blocks", "recomputed", "answers")
 

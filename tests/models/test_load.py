@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tests.toy import SHAPE, toy_folder, toy_model
@@ -20,7 +20,7 @@ from xiaozao.errors import UnsupportedModel
 from xiaozao.models.blocks import Decoder, run
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.linear import FrozenLinear
-from xiaozao.models.load import load, load_model
+from xiaozao.models.load import converts, load, load_model
 from xiaozao.models.quantize import BASES
 
 CPU = torch.device("cpu")
@@ -48,6 +48,23 @@ def frozen(model: nn.Module) -> dict[str, FrozenLinear]:
 def logits(decoder: Decoder) -> Tensor:
     with torch.no_grad():
         return decoder.head.logits(run(decoder, [IDS[:15], IDS[15:]]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_of_another_type_are_read_one_by_one_and_are_what_transformers_reads(
+    tmp_path: Path, family: str
+) -> None:
+    folder = family_folder(tmp_path, family, **FAMILIES[family])
+    short = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    short.generation_config.eos_token_id = [2, 7]
+    short.save_pretrained(folder)
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert converts(folder, torch.float32) and not converts(folder, torch.bfloat16)
+    mine = load_model(folder, torch.float32, CPU)
+    assert mine.generation_config.eos_token_id == [2, 7]
+    expected = dict(theirs.named_parameters())
+    assert {name: one.dtype for name, one in mine.named_parameters()} == dict.fromkeys(expected, torch.float32)
+    assert all(torch.equal(one, expected[name]) for name, one in mine.named_parameters())
 
 
 @pytest.mark.parametrize("kind", BASES)

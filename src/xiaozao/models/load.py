@@ -5,18 +5,21 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.models.blocks import Decoder, view
-from xiaozao.models.config import check_folder, read_config
+from xiaozao.models.config import check_folder, read_config, weight_files
 from xiaozao.models.families import check
 from xiaozao.models.heap import give_back
 from xiaozao.models.quantize import ready
 from xiaozao.models.quantizer import WhileLoadingConfig, stored
 
 ATTENTION = {"cpu": "batched", "cuda": "sdpa"}  # the fastest on each
+STORED_AS = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.float64: "F64"}
+GENERATION = "generation_config.json"
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -60,8 +63,8 @@ def load_model(folder: Path, weights: torch.dtype, device: torch.device, base: s
     try:
         config = AutoConfig.for_model(kind, **values)
         with torch.device(device):
-            if base != "none":
-                return _load_quantised(folder, config, weights, base)
+            if base != "none" or (device.type == "cpu" and converts(folder, weights)):
+                return _load_one_by_one(folder, config, weights, base)
             model = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, dtype=weights, local_files_only=True, trust_remote_code=False,
                 use_safetensors=True, attn_implementation="eager",
@@ -71,15 +74,25 @@ def load_model(folder: Path, weights: torch.dtype, device: torch.device, base: s
     return model
 
 
-def _load_quantised(folder: Path, config: PreTrainedConfig, weights: torch.dtype, base: str) -> PreTrainedModel:
-    """As from_pretrained, but each tensor is read when its turn comes and quantised before the next."""
+def converts(folder: Path, weights: torch.dtype) -> bool:
+    """Whether the files hold another type: then mapping them would keep all of it in the resident set for nothing."""
+    with safe_open(weight_files(folder)[0], framework="pt") as file:
+        kinds = {file.get_slice(name).get_dtype() for name in file.keys()}
+    return kinds != {STORED_AS[weights]}
+
+
+def _load_one_by_one(folder: Path, config: PreTrainedConfig, weights: torch.dtype, base: str) -> PreTrainedModel:
+    """As from_pretrained, but each tensor is read when its turn comes, and converted before the next."""
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(config)  # the class that fits the config, and the part it takes
     with ExitStack() as stack:
         model: PreTrainedModel = type(skeleton).from_pretrained(
             None, config=skeleton.config, state_dict=stored(folder, stack), dtype=weights,
-            attn_implementation="eager", quantization_config=WhileLoadingConfig(base),
+            attn_implementation="eager",
+            quantization_config=None if base == "none" else WhileLoadingConfig(base),
         )  # fmt: skip
+    if (folder / GENERATION).is_file() and model.can_generate():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     give_back()
     return model
 

@@ -18,6 +18,7 @@ from xiaozao.store.journal import Journal
 from xiaozao.store.lock import acquire
 from xiaozao.store.runs import list_runs
 from xiaozao.texts.catalogue import LANGUAGES
+from xiaozao.track import trackers
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +71,18 @@ def test_a_missing_file_is_an_error_before_a_run_is_made(
     assert "[NOT_FOUND]" in said
     assert name in said
     assert "typo.jsonl" in said
+    assert not (home() / "runs").exists()
+
+
+def test_a_tracker_without_its_package_is_told_before_a_run_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "_installed", lambda module: False)
+    data = tmp_path / "d.jsonl"
+    data.write_text("{}\n", encoding="utf-8")
+    assert run(["train", "model=m", f"data={data}", "track=wandb,mlflow"]) == 9
+    said = capsys.readouterr().err
+    assert "xiaozao[wandb]" in said and "xiaozao[mlflow]" in said
     assert not (home() / "runs").exists()
 
 

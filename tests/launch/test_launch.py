@@ -39,6 +39,7 @@ def test_the_slurm_script_asks_for_machines_and_meets_at_the_first(tmp_path: Pat
     text = script(JOB)
     for line in ("--job-name=my-run-1", "--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=8"):
         assert f"#SBATCH {line}\n" in text
+    assert text.index("export SRUN_CPUS_PER_TASK=") < text.index("srun torchrun")  # else a task gets one core
     words = torchrun(text)
     for word in ("--nnodes=2", "--nproc-per-node=8", "--rdzv-backend=c10d", "--max-restarts=0",
                  "--rdzv-endpoint=$head:29500", "--rdzv-id=$SLURM_JOB_ID"):  # fmt: skip

@@ -16,7 +16,7 @@ WANTED = {
     "SystemRoot": "C:\\Windows", "PIP_INDEX_URL": "u", "HTTPS_PROXY": "q",
     "no_proxy": "n", "SSL_CERT_FILE": "s", "REQUESTS_CA_BUNDLE": "r",
     "MODELSCOPE_CACHE": "m", "CUDA_VISIBLE_DEVICES": "0", "OMP_NUM_THREADS": "2", "XDG_CACHE_HOME": "x", "TMPDIR": "d",
-    "https_proxy": "q", "LANG": "zh_CN.UTF-8",
+    "https_proxy": "q", "LANG": "zh_CN.UTF-8", "NCCL_P2P_DISABLE": "1", "GLOO_SOCKET_IFNAME": "lo",
 }  # fmt: skip
 
 

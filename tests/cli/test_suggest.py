@@ -61,6 +61,13 @@ def test_the_table_names_what_decides(capsys: pytest.CaptureFixture[str]) -> Non
     assert "more: --all" in capsys.readouterr().out
 
 
+def test_a_language_that_is_only_named_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*ASK, "--language", "de"]) == 0
+    assert "whose card names the language de" in capsys.readouterr().out
+    assert run(ASK) == 0
+    assert "makers' own language is zh" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("budget", "device"), [("8GB", "cpu"), ("24GB", "cpu")])
 def test_the_verdict_is_that_of_zao_plan(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, budget: str, device: str

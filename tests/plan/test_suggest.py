@@ -108,6 +108,19 @@ def test_more_memory_never_recommends_a_smaller_model_up_to_what_the_job_needs()
         assert sizes[-1] == size_class(JOBS[job].enough)
 
 
+@pytest.mark.parametrize("budget", [4, 8, 12, 24])
+def test_none_of_the_language_that_fits_is_of_a_larger_size(budget: int) -> None:
+    for job, language in (("support", "zh"), ("write", "en"), ("reason", "zh"), ("classify", "en")):
+        found = [
+            one for one in suggest(need(job=job, language=language, budget=budget * GB), catalogue()) if one.usable
+        ]
+        first, *others = [one for one in found if one.verdict.state != "tight" and language in one.entry.own]
+        assert found[0] is first
+        most = max(size_class(one.entry.parameters) for one in others)
+        enough = size_class(JOBS[job].enough)
+        assert size_class(first.entry.parameters) >= min(most, enough)
+
+
 def test_a_model_of_the_makers_own_language_comes_before_a_larger_one_that_only_names_it() -> None:
     ours, larger = entry("Qwen/Qwen3-4B-Instruct-2507"), entry("ibm-granite/granite-3.3-8b-instruct")
     assert best(suggest(need(budget=24 * GB), [larger, ours])) == ours.name

@@ -28,9 +28,8 @@ def _run(job: str, language: str | None, budget: str | None, device: str, length
     need = needed(job, language or output.language, budget, device, length)
     found = suggest(need, catalogue())
     if not found:
-        known = sorted(
-            {code for entry in catalogue() if entry.thinking in JOBS[job].thinking for code in entry.languages}
-        )
+        suited = [entry for entry in catalogue() if entry.thinking in JOBS[job].thinking]
+        known = sorted({code for entry in suited for code in entry.languages})
         raise NotFound("suggest_language", language=need.language, known=" ".join(known))
     best = next((one for one in found if one.usable), None)
     shown = found if all_ else found[:SHOWN]
@@ -57,13 +56,8 @@ def needed(job: str, language: str, budget: str | None, device: str, length: int
 def document(best: Suggestion | None, found: list[Suggestion], need: Need) -> dict[str, Any]:
     """The answer for a program."""
     rows = [row(one, need) for one in found]
-    rest = asdict(need)
-    return {
-        "budget_bytes": rest.pop("budget"),
-        **rest,
-        "recommended": best.entry.name if best else None,
-        "models": rows,
-    }
+    asked = {"budget_bytes" if name == "budget" else name: value for name, value in asdict(need).items()}
+    return {**asked, "recommended": best.entry.name if best else None, "models": rows}
 
 
 def row(one: Suggestion, need: Need) -> dict[str, Any]:
@@ -93,7 +87,7 @@ def _answer(best: Suggestion | None, found: list[Suggestion], need: Need, output
     why = output.say(
         "suggest.why",
         size=output.say("suggest.largest" if small else "suggest.enough", job=job, budget=budget),
-        language=need.language,
+        own=output.say("suggest.own" if need.language in entry.own else "suggest.named", language=need.language),
         thinking=output.say(f"suggest.thinks.{entry.thinking}"),
         business=output.say(f"suggest.business.{entry.business}"),
     )

@@ -36,6 +36,7 @@ format: $(READY) ## let ruff mend what it can
 
 docs: $(READY) ## write the pages of docs/ that are made from the code
 	$(BIN)/python scripts/make_docs.py
+	$(BIN)/python -m bench.article
 
 bench: bench-kills bench-families bench-methods bench-peers ## the measurements of bench/, full size, hours
 

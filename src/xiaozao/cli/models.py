@@ -1,4 +1,4 @@
-"""`zao models`: which models are here, fetching one, its path, removing it."""
+"""`zao models`: which models are here, which would suit, fetching one, its path, removing it."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.suggest import SUGGEST
 from xiaozao.cli.verb import Verb, VerbGroup
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.models.cached import CachedModel, cached_models, remove_model
@@ -101,3 +102,4 @@ command.add_command(
 )  # fmt: skip
 command.add_command(Verb("path", callback=_path, params=[MODEL]))
 command.add_command(Verb("rm", callback=_rm, params=[MODEL, DRY_RUN]))
+command.add_command(SUGGEST)

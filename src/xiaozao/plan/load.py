@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from xiaozao.spec.patterns import matches
@@ -77,11 +78,9 @@ class ModelShape:
         """The parameters of the embedding, and of the head."""
         return self.vocabulary * self.hidden
 
-    def adapted(self, targets: tuple[str, ...]) -> list[tuple[int, int]]:
+    def adapted(self, targets: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
         """(in, out) of every adapted layer; all of them where the names are those of another family."""
-        layers = [(f"model.layers.{one}.{name}", io) for one in range(self.blocks) for name, io in self.linears.items()]
-        chosen = [io for name, io in layers if any(matches(name, target) for target in targets)]
-        return chosen or [io for _, io in layers]
+        return _adapted(self, targets)
 
     def adapter(self, rank: int, targets: tuple[str, ...], kind: str = "lora") -> int:
         """The parameters of an adapter; DoRA has one more per output."""
@@ -96,6 +95,13 @@ class ModelShape:
     def last(self, count: int) -> int:
         """The parameters of the last blocks, the final norm and a head that is not the embedding too."""
         return min(count, self.blocks) * self.block + self.hidden + (0 if self.tied else self.matrix)
+
+
+@cache  # a plan asks some eight times, and every time hundreds of names are matched
+def _adapted(shape: ModelShape, targets: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    layers = [(f"model.layers.{one}.{name}", io) for one in range(shape.blocks) for name, io in shape.linears.items()]
+    chosen = tuple(io for name, io in layers if any(matches(name, target) for target in targets))
+    return chosen or tuple(io for _, io in layers)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,171 @@
+"""`zao models suggest`: which model for a job, a language and a budget, with the plan's verdict. No network."""
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xiaozao.cli.bars import gigabytes
+from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.verb import Verb
+from xiaozao.errors import NotFound, UsageError
+from xiaozao.plan.catalogue import Entry, catalogue
+from xiaozao.plan.fit import free_memory
+from xiaozao.plan.hardware import look
+from xiaozao.plan.suggest import JOBS, Device, Need, Precision, Suggestion, size_class, suggest
+from xiaozao.spec.parts import parse_bytes
+
+EXIT_DOES_NOT_FIT = 4
+SHOWN = 10
+LENGTH = 2048  # the default of the option length
+
+
+def _run(job: str, language: str | None, budget: str | None, device: str, length: int, all_: bool) -> int:
+    output = current_output()
+    need = needed(job, language or output.language, budget, device, length)
+    found = suggest(need, catalogue())
+    if not found:
+        suited = [entry for entry in catalogue() if entry.thinking in JOBS[job].thinking]
+        known = sorted({code for entry in suited for code in entry.languages})
+        raise NotFound("suggest_language", language=need.language, known=" ".join(known))
+    best = next((one for one in found if one.usable), None)
+    shown = found if all_ else found[:SHOWN]
+    human = Group(*_answer(best, found, need, output), Text(), _table(shown, output), *_notes(found, shown, output))
+    output.result(human, document(best, found, need), best.entry.name if best else "")
+    return 0 if best else EXIT_DOES_NOT_FIT
+
+
+def needed(job: str, language: str, budget: str | None, device: str, length: int) -> Need:
+    """The question in full: what was not said is read off this machine. Raises UsageError."""
+    hardware = look()
+    on: Device = "cuda" if device == "cuda" or (device == "auto" and hardware.gpus) else "cpu"
+    if on == "cuda" and not hardware.gpus and budget is None:
+        raise UsageError("suggest_no_gpu")
+    size = parse_bytes(budget) if budget else free_memory(on, hardware)
+    if not isinstance(size, int) or size <= 0:
+        raise UsageError("suggest_budget", value=budget)
+    precision: Precision = "bf16" if hardware.fast_bf16 else "fp32"
+    if on == "cuda":
+        precision = "bf16" if not hardware.gpus or hardware.gpus[0].bf16 else "fp16"
+    return Need(job, language.lower().replace("_", "-").partition("-")[0], size, on, precision, length)
+
+
+def document(best: Suggestion | None, found: list[Suggestion], need: Need) -> dict[str, Any]:
+    """The answer for a program."""
+    rows = [row(one, need) for one in found]
+    asked = {"budget_bytes" if name == "budget" else name: value for name, value in asdict(need).items()}
+    return {**asked, "recommended": best.entry.name if best else None, "models": rows}
+
+
+def row(one: Suggestion, need: Need) -> dict[str, Any]:
+    """One model for a program: all of the catalogue, and the verdict with the options that lead to it."""
+    entry, verdict = one.entry, one.verdict
+    return {
+        **asdict(entry),
+        "verdict": verdict.state,
+        "peak_bytes": verdict.plan.peak_bytes,
+        "hours": one.hours,
+        "options": {"base": verdict.base, "checkpointing": verdict.checkpointing, "length": need.length},
+    }
+
+
+def _answer(best: Suggestion | None, found: list[Suggestion], need: Need, output: Output) -> list[RenderableType]:
+    """The recommended one, why, and the next command; or the smallest that would do."""
+    budget = gigabytes(need.budget)
+    if best is None:
+        would = min(found, key=lambda one: one.verdict.plan.peak_bytes)
+        key = "suggest.research" if would.verdict.state != "too_big" else "suggest.nothing"
+        needs = gigabytes(would.verdict.plan.peak_bytes)
+        text = output.say(key, budget=budget, model=would.entry.name, needs=needs, options=_options(would))
+        return [Text(text)]
+    entry = best.entry
+    job = output.say(f"suggest.job.{need.job}")
+    small = size_class(entry.parameters) < size_class(JOBS[need.job].enough)
+    why = output.say(
+        "suggest.why",
+        size=output.say("suggest.largest" if small else "suggest.enough", job=job, budget=budget),
+        own=output.say("suggest.own" if need.language in entry.own else "suggest.named", language=need.language),
+        thinking=output.say(f"suggest.thinks.{entry.thinking}"),
+        business=output.say(f"suggest.business.{entry.business}"),
+    )
+    lines = [Text(output.say("suggest.best", model=entry.name), style="bold"), Text(why)]
+    if entry.parameters < JOBS[need.job].least:
+        lines.append(Text(output.say("suggest.small", job=job, least=_size(JOBS[need.job].least))))
+    key = "suggest.next" if need.device == "cpu" or look().gpus else "suggest.next_there"
+    return [*lines, Text(output.say(key, command=_command(best, need)))]
+
+
+def _table(found: list[Suggestion], output: Output) -> Table:
+    timed = any(one.hours is not None for one in found)
+    table = Table(box=None, pad_edge=False)
+    for key in ("model", "size", "languages", "license", "business", "thinking", "memory", "verdict"):
+        right = key in ("size", "memory")
+        table.add_column(output.say(f"suggest.{key}"), justify="right" if right else "left", overflow="fold")
+    if timed:
+        table.add_column(output.say("suggest.hours"), justify="right")
+    for one in found:
+        entry = one.entry
+        table.add_row(
+            entry.name, _size(entry.parameters), _languages(entry), entry.license,
+            output.say(f"suggest.business.{entry.business}"), output.say(f"suggest.thinking.{entry.thinking}"),
+            gigabytes(one.verdict.plan.peak_bytes), _verdict(one, output),
+            *([] if not timed else ["" if one.hours is None else f"{one.hours:.1f}"]),
+        )  # fmt: skip
+    return table
+
+
+def _notes(found: list[Suggestion], shown: list[Suggestion], output: Output) -> list[RenderableType]:
+    lines = [output.say("suggest.measured")]
+    if len(shown) < len(found):
+        lines.append(output.say("suggest.more", count=len(found) - len(shown)))
+    if any(one.verdict.base == "nf4" for one in shown):
+        lines.append(output.say("suggest.needs_bitsandbytes"))
+    return [Text(), *map(Text, lines)]
+
+
+def _verdict(one: Suggestion, output: Output) -> str:
+    said = output.say(f"suggest.state.{one.verdict.state}")
+    return f"{said} ({_options(one)})" if _options(one) else said
+
+
+def _options(one: Suggestion) -> str:
+    """`base=nf4 checkpointing=block`: what departs from the defaults."""
+    named = {"base": one.verdict.base, "checkpointing": one.verdict.checkpointing}
+    return " ".join(f"{name}={value}" for name, value in named.items() if value != "none")
+
+
+def _command(best: Suggestion, need: Need) -> str:
+    words = ["zao plan", best.entry.name, _options(best), f"length={need.length}" if need.length != LENGTH else ""]
+    return " ".join(word for word in [*words, f"budget={need.budget / 1e9:g}GB", f"device={need.device}"] if word)
+
+
+def _languages(entry: Entry) -> str:
+    first = entry.languages[:3]
+    more = entry.language_count - len(first)
+    return " ".join(first) + (f" +{more}" if more > 0 else "")
+
+
+def _size(parameters: float) -> str:
+    return f"{parameters / 1e9:.2g} B" if parameters < 10e9 else f"{parameters / 1e9:.0f} B"
+
+
+SUGGEST = Verb(
+    "suggest",
+    callback=_run,
+    params=[
+        click.Option(["--job"], type=click.Choice(list(JOBS)), required=True, help="cli.models.suggest.job"),
+        click.Option(["--language"], help="cli.models.suggest.language"),
+        click.Option(["--budget"], help="option.budget"),
+        click.Option(
+            ["--device"], type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True,
+            help="cli.models.suggest.device",
+        ),
+        click.Option(
+            ["--length"], type=click.IntRange(8), default=LENGTH, show_default=True, help="cli.models.suggest.length"
+        ),
+        click.Option(["--all", "all_"], is_flag=True, help="cli.models.suggest.all"),
+    ],
+)  # fmt: skip

@@ -34,13 +34,14 @@ class Loading:
     rank: int  # 0 without an adapter
     targets: tuple[str, ...]
     buffers: int  # copies of the rotary embedding's frequencies
+    trains: bool = True
 
 
 def load(tape: Tape, loading: Loading) -> Model:
     """The model's tensors, its adapter's included."""
     model = _plain(tape, loading) if loading.base == "none" else _quantised(tape, loading)
     model.buffers = [tape.empty(loading.shape.head_size // 2, 4, WEIGHTS) for _ in range(loading.buffers)]
-    if loading.base != "none":
+    if loading.base != "none" and loading.trains:
         _widen(tape, model)
     if loading.rank:
         _adapt(tape, model, loading)

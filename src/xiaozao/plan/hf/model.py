@@ -139,17 +139,12 @@ class Forward:
         return self.tape.empty(self.setting.heads.length * self.setting.heads.size, item)
 
     def _mask(self, item: int) -> Tensor | None:
-        """A causal mask, of bytes; eager attention's is of the compute type."""
+        """A causal mask of bytes, which eager attention turns into the type of the states."""
         setting, heads = self.setting, self.setting.heads
         if setting.attention != "eager" and not setting.mask:
             return None
-        numel = heads.length * heads.length
-        if setting.attention != "eager":
-            return self.tape.empty(numel * (heads.batch if setting.mask else 1), 1)
-        seen = self.tape.empty(numel * heads.batch, 1)
-        mask = self.tape.empty(numel * heads.batch, item)
-        del seen
-        return mask
+        seen = self.tape.empty(heads.batch * heads.length * heads.length, 1)
+        return self.tape.empty(seen.numel, item) if setting.attention == "eager" else seen
 
     def layer(self, layer: Layer, hidden: Tensor, turns: Turns, mask: Tensor | None) -> Tensor:
         """LlamaDecoderLayer.forward."""

@@ -153,8 +153,10 @@ OPTIMIZERS: dict[str, Callable[[Tape, list[Tensor], list[Tensor]], None]] = {
 
 def _loading(run: HfRun) -> Loading:
     rank = run.rank if run.task == "lora" else 0
-    return Loading(run.shape, run.stored, run.base, run.task == "full", run.bias, run.qk_norm, rank, run.targets,
-                   buffers=1 if run.transformers < 5 else 2)  # fmt: skip
+    return Loading(
+        run.shape, run.stored, run.base, run.task == "full", run.bias, run.qk_norm, rank, run.targets,
+        buffers=1 if run.transformers < 5 else 2, trains=run.trains,
+    )  # fmt: skip
 
 
 def _setting(run: HfRun) -> Setting:

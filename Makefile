@@ -7,7 +7,7 @@ ARGS ?=
 # Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test fast real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families clean
+.PHONY: help demo test fast real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families bench-plan-gpu clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -56,6 +56,9 @@ bench-methods: $(READY) ## every method and precision, 100 steps each: docs/meth
 
 bench-families: $(READY) ## every decoder that transformers knows, built small: docs/families.md
 	$(BIN)/python -m bench.families $(ARGS)
+
+bench-plan-gpu: $(READY) ## the plan of the Hugging Face stack against measured GPU runs ($$ZAO_TRUTH): docs/plan-gpu.md
+	$(BIN)/python -m bench.plan_gpu $(ARGS)
 
 clean: ## remove the environment and what tools leave behind; runs and models stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

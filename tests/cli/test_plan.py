@@ -80,3 +80,48 @@ def test_a_plan_without_a_model_or_with_two_is_2(words: list[str], capsys: pytes
 def test_a_model_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", str(tmp_path / "no model"), "source=local"]) in (3, 8)
     assert "no model" in capsys.readouterr().err
+
+
+def test_the_same_run_in_the_hugging_face_stack(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", model, "--engine", "hf", "rank=8", "length=64", "micro_batch=2", "budget=8GB", "device=cuda"]
+    assert run([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["engine"] == "hf"
+    assert document["allocated_bytes"] <= document["reserved_bytes"] < document["process_bytes"]
+    assert document["process_interval"][0] < document["process_bytes"] < document["process_interval"][1]
+    assert document["peak_bytes"] == document["process_bytes"] == sum(document["parts"].values())
+    assert [moment["name"] for moment in document["moments"]] == ["load", "loss", "backward", "optimizer step"]
+    assert run(words) == 0
+    said = capsys.readouterr()
+    assert "Hugging Face" in said.err + said.out
+    assert run([*words, "budget=100MB"]) == 4
+
+
+def test_the_micro_batch_of_that_stack_is_halved_until_it_fits(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", model, "--engine=hf", "length=512", "batch=64", "device=cuda", "--json"]
+    assert run([*words, "budget=1GB"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["micro_batch"] < 64
+    assert document["peak_bytes"] <= document["budget_bytes"]
+
+
+def test_what_that_stack_is_not_described_with_is_said_all_at_once(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = [
+        "adapter=dora",
+        "checkpointing=selective",
+        "optimizer=adafactor",
+        "objective=dpo",
+        "also=head",
+        "device=cpu",
+    ]
+    assert run(["plan", model, "--engine", "hf", "budget=8GB", *wrong]) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in wrong)
+    other = tmp_path / "gpt2"
+    toy_folder(other)
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}), encoding="utf-8")
+    assert run(["plan", str(other), "--engine", "hf", "budget=8GB", "device=cuda"]) == 9
+    assert "gpt2" in capsys.readouterr().err

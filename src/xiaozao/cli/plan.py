@@ -5,12 +5,14 @@ from typing import Any
 
 import click
 
-from xiaozao.cli.bars import memory_view, of_plan
+from xiaozao.cli.bars import gigabytes, memory_view, of_plan
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.options import anchored_model, gather, spec_flags
 from xiaozao.cli.verb import Verb
 from xiaozao.models.sources import resolve
 from xiaozao.plan.fit import plan_command
+from xiaozao.plan.hf.plan import document as hf_document
+from xiaozao.plan.hf.plan import plan_hf
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache
@@ -23,6 +25,20 @@ def plan_of(spec: RunSpec, output: Output) -> MemoryPlan:
     with output.stages() as report:
         model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
     return plan_command(spec, model.path)
+
+
+def show_hf(spec: RunSpec, output: Output) -> int:
+    """Plan the run in the Hugging Face stack and print it; returns the exit code."""
+    with output.stages() as report:
+        model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
+    found = plan_hf(spec, model.path)
+    least, _, most = found.process
+    output.note("plan.hf", allocated=gigabytes(found.replay.allocated), reserved=gigabytes(found.replay.reserved))
+    if not found.context_known:
+        output.note("plan.hf_context", context=gigabytes(found.context), least=gigabytes(least), most=gigabytes(most))
+    everything = {**document(found.plan, spec), **hf_document(found)}
+    output.result(memory_view(of_plan(found.plan), output.language, output.unicode), everything)
+    return 0 if found.plan.fits else EXIT_DOES_NOT_FIT
 
 
 def show_plan(plan: MemoryPlan, spec: RunSpec, output: Output) -> int:
@@ -58,16 +74,23 @@ def _model_first(arguments: tuple[str, ...]) -> list[str]:
     return named
 
 
-def _run(arguments: tuple[str, ...], **flags: str | None) -> int:
+def _run(arguments: tuple[str, ...], engine: str, **flags: str | None) -> int:
     output = current_output()
     options = gather(_model_first(arguments), flags)
     # A plan needs no data; the spec does.
     spec = RunSpec.from_options({"data": "none", **options, **anchored_model(options)})
+    if engine == "hf":
+        return show_hf(spec, output)
     return show_plan(plan_of(spec, output), spec, output)
 
+
+# Which program would do the run is asked of a plan alone; it is no option of a run.
+ENGINE = click.Option(
+    ["--engine"], type=click.Choice(["xiaozao", "hf"]), default="xiaozao", show_default=True, help="cli.plan.engine"
+)
 
 command = Verb(
     "plan",
     callback=_run,
-    params=[click.Argument(["arguments"], nargs=-1, metavar="MODEL | CONFIG.yaml | key=value"), *spec_flags()],
+    params=[click.Argument(["arguments"], nargs=-1, metavar="MODEL | CONFIG.yaml | key=value"), ENGINE, *spec_flags()],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xiaozao.plan.catalogue import Entry, catalogue
-from xiaozao.plan.fit import fit
+from xiaozao.plan.fit import Setup, every_sample, fit
 from xiaozao.plan.load import STORED, ModelShape
 from xiaozao.plan.memory import RUNTIME_CUDA
 from xiaozao.spec.plan import MemoryPlan, Moment
@@ -86,9 +86,8 @@ def planned(model: Entry, options: Mapping[str, object]) -> MemoryPlan:
         {"model": model.name, "data": "none", "precision": "bf16", "length": LENGTH, "batch": BATCH, "micro_batch": 1,
          "budget": CARD, **options}
     )  # fmt: skip
-    return fit(
-        model.config, spec.method, spec.train, lambda size: size * LENGTH, "cuda", RUNTIME_CUDA, base=spec.model.base
-    )
+    sizes = every_sample((LENGTH,))
+    return fit(model.config, Setup(spec.method, spec.train, "cuda", RUNTIME_CUDA, spec.model.base), sizes)
 
 
 def training(plan: MemoryPlan) -> Moment:

@@ -16,6 +16,7 @@ from xiaozao.plan.hf.plan import plan_hf
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache
+from xiaozao.worker.profiles import profiles
 
 EXIT_DOES_NOT_FIT = 4
 
@@ -24,7 +25,7 @@ def plan_of(spec: RunSpec, output: Output) -> MemoryPlan:
     """The plan of a run. Fetches the model if it is not here yet, showing how far it is."""
     with output.stages() as report:
         model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
-    return plan_command(spec, model.path)
+    return plan_command(spec, model.path, profiles())
 
 
 def show_hf(spec: RunSpec, output: Output) -> int:
@@ -56,6 +57,10 @@ def document(plan: MemoryPlan, spec: RunSpec) -> dict[str, Any]:
         **asdict(memory),
         "verdict": memory.verdict,
         "fits": plan.fits,
+        "traced": plan.traced,
+        "live_bytes": plan.live_bytes,
+        "low_bytes": plan.low_bytes,
+        "high_bytes": plan.high_bytes,
         "parameters": plan.parameters,
         "trainable": plan.trainable,
         "moments": [{"name": one.name, "parts": one.parts, "total": one.total} for one in plan.moments],

@@ -117,8 +117,12 @@ class PackedAttention:
         for number, bucket in enumerate(self.layout.buckets):
             asked = self._asked(query, key, number, attention_mask, options)
             q, k, v = (one.index_select(0, bucket.flatten()).unflatten(0, bucket.shape).transpose(1, 2) for one in rows)
-            outputs.append(attend(q, k, v, asked, self.kind).transpose(1, 2).flatten(0, 1))
+            outputs.append(self.compute(q, k, v, asked).transpose(1, 2).flatten(0, 1))
         return torch.cat(outputs).index_select(0, self.layout.order)[None], None
+
+    def compute(self, q: Tensor, k: Tensor, v: Tensor, asked: Asked) -> Tensor:
+        """The samples of one bucket; shapes as in `attend`."""
+        return attend(q, k, v, asked, self.kind)
 
     def _asked(
         self, query: Tensor, key: Tensor, number: int, mask: "Tensor | Sight | None", options: dict[str, Any]
@@ -150,7 +154,10 @@ class PackedAttention:
             self._cuts = [(mask, cuts), *self._cuts[:1]]
         return cuts
 
-    def _see(self, *_: Any, mask_function: Callable[..., Tensor], device: torch.device, **__: Any) -> Sight:
+    def _see(self, *_: Any, mask_function: Callable[..., Tensor], device: torch.device, **__: Any) -> Sight | None:
+        return self.see(mask_function, device)
+
+    def see(self, mask_function: Callable[..., Tensor], device: torch.device) -> Sight | None:
         """transformers would build a T x T mask from `mask_function(batch, head, query, key)`; each sample asks it.
 
         Where the model tells its positions, the function knows the samples of the row and takes the row's places;

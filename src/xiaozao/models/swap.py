@@ -21,14 +21,24 @@ MLP = ("gate_proj", "up_proj", "down_proj")
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}  # relative; a wrong formula is far beyond
 
 
-def fuse(decoder: Decoder) -> dict[str, int]:
-    """Take over the norms and gated MLPs of a model; returns how many of each."""
+Proof = Callable[[nn.Module, Callable[[Tensor], Tensor], Tensor], bool]
+
+
+def fuse(decoder: Decoder, proven: "Proof | None" = None) -> dict[str, int]:
+    """Take over the norms and gated MLPs of a model; returns how many of each.
+
+    proven: says whether a module and its fused form give the same; by default both are tried.
+    """
+    same = proven or _same
     modules = list(decoder.model.modules())
     dtype = decoder.model.dtype
-    return {"norm": sum(map(_take_norm, modules)), "mlp": sum(_take_mlp(module, dtype) for module in modules)}
+    return {
+        "norm": sum(_take_norm(module, same) for module in modules),
+        "mlp": sum(_take_mlp(module, dtype, same) for module in modules),
+    }
 
 
-def _take_norm(module: nn.Module) -> bool:
+def _take_norm(module: nn.Module, same: Proof) -> bool:
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if not isinstance(eps, float) or not _takes_states_alone(module):
         return False
@@ -37,7 +47,7 @@ def _take_norm(module: nn.Module) -> bool:
         return False
     for offset in (0.0, 1.0):  # Llama's and Gemma's
         fused = partial(_norm, module, eps, offset)
-        if _same(module, fused, _drawn(len(weight), weight.device, weight.dtype)):
+        if same(module, fused, _drawn(len(weight), weight.device, weight.dtype)):
             module.forward = fused
             return True
     return False
@@ -49,7 +59,7 @@ def _norm(module: nn.Module, eps: float, offset: float, x: Tensor) -> Tensor:
     return rms_norm(x, weight, eps, offset)
 
 
-def _take_mlp(module: nn.Module, dtype: torch.dtype) -> bool:
+def _take_mlp(module: nn.Module, dtype: torch.dtype, same: Proof) -> bool:
     layers = [getattr(module, name, None) for name in MLP]
     if None in layers or not _takes_states_alone(module):
         return False
@@ -58,7 +68,7 @@ def _take_mlp(module: nn.Module, dtype: torch.dtype) -> bool:
         return False  # another kind of MLP, or base weights that learn: the fused function has no gradient for those
     fused = partial(mlp, module)
     device = next(module.parameters()).device
-    if not _same(module, fused, _drawn(linears[0].in_features, device, dtype)):
+    if not same(module, fused, _drawn(linears[0].in_features, device, dtype)):
         return False
     module.forward = fused
     return True

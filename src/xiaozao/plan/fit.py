@@ -1,58 +1,138 @@
 """A budget and what the user left open -> a plan with the micro-batch that suits both."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xiaozao.models.config import read_config
 from xiaozao.plan.hardware import Hardware, look
 from xiaozao.plan.load import Load, ModelShape
-from xiaozao.plan.memory import RUNTIME_CPU, RUNTIME_CUDA, plan
+from xiaozao.plan.memory import RUNTIME_CPU, RUNTIME_CUDA, answer_bytes, plan
+from xiaozao.plan.profiles import Profiles
+from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.objectives import sequences
 from xiaozao.spec.parts import MethodSpec, TrainSpec
-from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.plan import MemoryPlan, Row
+from xiaozao.spec.profile import Profile, Question
 from xiaozao.spec.run import RunSpec
 
+ATTENTION = {"cpu": "batched", "cuda": "sdpa"}  # as models/load.py has it
 COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 ENOUGH_TOKENS = {"cpu": 1024, "cuda": 8192}  # in a micro-batch; more is hardly faster and only takes memory
 SAFE = 0.85  # of the budget: above it a plan is tight
+SMALL = 10_000_000  # parameters; a smaller model is not worth the seconds of a trace
+
+Rows = Callable[[int], Sequence[Row]]  # a micro-batch -> the largest rows that it makes
 
 
-def fit(
-    config: Mapping[str, Any],
-    method: MethodSpec,
-    train: TrainSpec,
-    tokens: Callable[[int], int],
-    device: str,
-    runtime: int,
-    answered: int = 0,
-    base: str = "none",
-) -> MemoryPlan:
-    """The plan with the given micro-batch, or with the largest of batch, batch/2, batch/4 ... that fits and suffices.
+@dataclass(frozen=True)
+class Sizes:
+    """The data as a plan sees it: the largest rows, by micro-batch, of training and of validation."""
 
-    `tokens(micro_batch)` is the size of the largest micro-batch; precision and budget must be decided.
+    rows: Rows
+    validation: Rows
+
+
+def every_sample(lengths: tuple[int, ...]) -> Sizes:
+    """Of data that is not known: all samples alike, each token a target."""
+
+    def rows(micro_batch: int) -> list[Row]:
+        return [Row(lengths * micro_batch, sum(lengths) * micro_batch)]
+
+    return Sizes(rows, rows)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run as a plan sees it, beside model and data; precision and budget must be decided.
+
+    answered: tokens of all questions with their answers. traced: where profiles come from; without it, and for a model
+    that cannot be traced, the numbers are those of a decoder of this size.
     """
+
+    method: MethodSpec
+    train: TrainSpec
+    device: str
+    runtime: int  # bytes
+    base: str = "none"
+    answered: int = 0
+    traced: "Traced | None" = None
+
+
+def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes) -> MemoryPlan:
+    """The plan with the given micro-batch, or the largest of batch, batch/2, batch/4 ... that fits and suffices."""
+    method, train, device, traced = setup.method, setup.train, setup.device, setup.traced
     assert train.budget is not None and method.precision != "auto"
     shape = ModelShape.from_config(config)
+    profile = traced.profile(config, setup) if traced and shape.parameters >= SMALL else None
     share = -(-train.batch // train.devices)
-    sizes = [train.micro_batch] if train.micro_batch else [share] if train.fused_update else _halvings(share)
-    for size in sizes:
+    choices = [train.micro_batch] if train.micro_batch else [share] if train.fused_update else _halvings(share)
+    for size in choices:
+        rows = sizes.rows(size)
         load = Load(
             method=method.method, rank=method.rank, targets=method.targets,
             compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing,
-            micro_batch=size, tokens=tokens(size), accumulates=size * train.devices < train.batch, runtime=runtime,
-            cpu=device == "cpu", answered=answered, adapter=method.adapter, also=method.also,
-            last_blocks=method.last_blocks, base=base, devices=train.devices, optimizer=train.optimizer,
+            micro_batch=size, tokens=max(row.tokens for row in rows),
+            accumulates=size * train.devices < train.batch, runtime=setup.runtime, cpu=device == "cpu",
+            answered=setup.answered, adapter=method.adapter, also=method.also,
+            last_blocks=method.last_blocks, base=setup.base, devices=train.devices, optimizer=train.optimizer,
             projection=train.projection_rank, fused=train.fused_update,
             wide=2 if method.weights == "bf16" else 4,
         )  # fmt: skip
-        found = plan(shape, load, train.budget)
+        if profile is not None and traced is not None:
+            found = _traced(profile, shape, load, traced, rows, sizes.validation(size), train.budget)
+        else:
+            found = plan(shape, load, train.budget)
         if found.tokens <= ENOUGH_TOKENS[device] and found.peak_bytes <= SAFE * train.budget:
             return found
     return found
 
 
-def plan_command(spec: RunSpec, model_folder: Path) -> MemoryPlan:
+@dataclass(frozen=True)
+class Traced:
+    """Where profiles come from, and the attention that is planned for."""
+
+    profiles: Profiles
+    attention: str
+
+    def profile(self, config: Mapping[str, Any], setup: Setup) -> Profile | None:
+        """Of one device; None on several, which divide what one would hold, and for a model that cannot be traced."""
+        method, train = setup.method, setup.train
+        if train.devices > 1:
+            return None
+        return self.profiles.get(
+            Question(
+                config=dict(config),
+                method=method,
+                precision=method.precision,
+                base=setup.base,
+                attention=self.attention,
+                checkpointing=train.checkpointing,
+                optimizer=train.optimizer,
+                projection_rank=train.projection_rank,
+                fused_update=train.fused_update,
+            )  # fmt: skip
+        )
+
+
+def _traced(
+    profile: Profile, shape: ModelShape, load: Load, traced: Traced, rows: Sequence[Row], validation: Sequence[Row],
+    budget: int,
+) -> MemoryPlan:  # fmt: skip
+    """With a heap that keeps what it may need again, which is faster; else with one that gives it back."""
+    for returns in (False, True):
+        setting = Setting(
+            attention=traced.attention, micro_batch=load.micro_batch, accumulates=load.accumulates,
+            runtime=load.runtime, cpu=load.cpu, returns=returns, answers=answer_bytes(shape, load), budget=budget,
+        )  # fmt: skip
+        found = plan_traced(profile, rows, validation, setting)
+        if found.high_bytes <= SAFE * budget or not load.cpu:
+            break
+    return found
+
+
+def plan_command(spec: RunSpec, model_folder: Path, profiles: Profiles | None = None) -> MemoryPlan:
     """The plan of a run whose data is not known: every sample as long as `length` allows."""
     hardware = look()
     device = "cuda" if spec.model.device != "cpu" and hardware.gpus else "cpu"
@@ -67,8 +147,10 @@ def plan_command(spec: RunSpec, model_folder: Path) -> MemoryPlan:
     train = spec.train.model_copy(update={"budget": budget})
     runtime = RUNTIME_CUDA if device == "cuda" else RUNTIME_CPU
     config = read_config(model_folder).values
-    longest = sequences(method.objective) * spec.data.length  # of one sample
-    return fit(config, method, train, lambda size: size * longest, device, runtime, base=spec.model.base)
+    sizes = every_sample((spec.data.length,) * sequences(method.objective))
+    attention = ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention
+    traced = Traced(profiles, attention) if profiles else None
+    return fit(config, Setup(method, train, device, runtime, spec.model.base, traced=traced), sizes)
 
 
 def free_memory(device: str, hardware: Hardware) -> int:

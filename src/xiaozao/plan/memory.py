@@ -44,8 +44,7 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
         cast += shape.matrix * (8 + load.compute_bytes)
     kept = round(kept_activations(shape, load) * (1 + HEAP_SLACK if load.cpu else 1)) + cast
     chunk = min(CHUNK, load.tokens) * shape.vocabulary * CHUNK_BYTES
-    cache = load.answered * 2 * shape.key * shape.blocks * load.compute_bytes
-    answers = round(cache * 1.5) + load.dequantised(shape)
+    answers = answer_bytes(shape, load)
     moments = (
         # Pages of the weights' file that loading touches are the system's to take back; one tensor is held twice.
         Moment(
@@ -64,6 +63,12 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
         Moment("answers", {**steady, "gradients": 0, "optimizer": 0, "activations": answers}),
     )
     return MemoryPlan(moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable)
+
+
+def answer_bytes(shape: ModelShape, load: Load) -> int:
+    """Keys and values of all questions that are answered together, which are copied as they grow."""
+    cache = load.answered * 2 * shape.key * shape.blocks * load.compute_bytes
+    return round(cache * 1.5) + load.dequantised(shape)
 
 
 def kept_activations(shape: ModelShape, load: Load) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from xiaozao.plan.catalogue import Entry, Thinking
-from xiaozao.plan.fit import SAFE, fit
+from xiaozao.plan.fit import SAFE, Setup, every_sample, fit
 from xiaozao.plan.memory import RUNTIME_CPU, RUNTIME_CUDA
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan
@@ -109,7 +109,7 @@ def verdict(config: dict[str, Any], need: Need) -> Verdict:
     for base, checkpointing in WAYS:
         train = TrainSpec(budget=need.budget, checkpointing=checkpointing)
         method = MethodSpec(precision=need.precision)
-        plan = fit(config, method, train, lambda size: size * need.length, need.device, runtime, base=base)
+        plan = fit(config, Setup(method, train, need.device, runtime, base), every_sample((need.length,)))
         if plan.peak_bytes <= SAFE * need.budget:
             return Verdict("nf4" if base == "nf4" else "fits", base, checkpointing, plan)
         tried.append(Verdict("tight" if plan.fits else "too_big", base, checkpointing, plan))

@@ -6,10 +6,22 @@ PARTS = ("weights", "gradients", "optimizer", "activations", "runtime")
 
 
 @dataclass(frozen=True)
+class Row:
+    """A micro-batch as its sizes: the tokens of each sequence, and how many of all of them are targets."""
+
+    lengths: tuple[int, ...]
+    targets: int
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths)
+
+
+@dataclass(frozen=True)
 class Moment:
     """The memory held at one moment of the run, by part."""
 
-    name: str  # "load", "loss", "backward", "optimizer step", "validation", "answers"
+    name: str  # "load", "forward", "loss", "backward", "end of backward", "optimizer step", "validation", "answers"
     parts: dict[str, int]
 
     @property
@@ -27,6 +39,11 @@ class MemoryPlan:
     tokens: int  # in the largest micro-batch
     parameters: int
     trainable: int
+    live_bytes: int = 0  # in use at the peak, without runtime and what the heap keeps; 0 where it is not known
+    low_bytes: int = 0  # the interval that is stood behind
+    high_bytes: int = 0
+    returns: bool = False  # whether the heap has to give large blocks back at once (models/heap.py)
+    traced: bool = False  # whether the model was traced; else the numbers are those of a decoder of its size
 
     @property
     def peak(self) -> Moment:

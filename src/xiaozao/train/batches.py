@@ -8,6 +8,7 @@ counts    [    2        |    2     ]        target tokens of each sequence: wher
 A sample is one sequence, or the two of a preference pair, chosen before rejected; a row never parts them.
 """
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from xiaozao.data.pack import epoch_order, pack
 from xiaozao.data.prepare import Samples
+from xiaozao.spec.plan import Row
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,29 @@ class Order:
         order = epoch_order(len(self.samples), self.seed, epoch)
         return pack([int(one) for one in order], self.batch, self.micro_batch)
 
-    def largest(self) -> int:
-        """The most tokens that any micro-batch of the run holds; of a pair both sequences."""
-        lengths = self.samples.lengths
-        return max(
-            int(sum(lengths[one] for one in micro))
-            for epoch in range(self.epochs)
-            for window in self._windows(epoch)
-            for micro in window
+    def worst(self) -> list[Row]:
+        """The sizes of the micro-batches of the run that ask for most memory."""
+        return worst_rows(
+            self.samples, [micro for epoch in range(self.epochs) for window in self._windows(epoch) for micro in window]
         )
+
+
+def in_turn(samples: int, micro_batch: int) -> list[range]:
+    """Micro-batches in the order of the samples, as validation takes them."""
+    return [range(at, min(at + micro_batch, samples)) for at in range(0, samples, micro_batch)]
+
+
+def worst_rows(samples: Samples, micros: Sequence[Sequence[int]]) -> list[Row]:
+    """The sizes of the micro-batches with the most tokens, with the most targets, and with the most pairs of tokens
+    that see each other."""
+    lengths = np.diff(samples.offsets)
+    targets = np.add.reduceat(samples.targets, samples.offsets[:-1], dtype=np.int64)
+    sizes = []
+    for micro in micros:
+        numbers = [number for one in micro for number in samples.sequences(int(one))]
+        sizes.append(
+            (numbers, int(lengths[numbers].sum()), int(targets[numbers].sum()), int((lengths[numbers] ** 2).sum()))
+        )
+    chosen = [max(sizes, key=operator.itemgetter(by)) for by in (1, 2, 3)]
+    rows = [Row(tuple(int(lengths[number]) for number in numbers), labels) for numbers, _, labels, _ in chosen]
+    return list(dict.fromkeys(rows))

@@ -39,14 +39,13 @@ class _HeadLoss(torch.autograd.Function):
             narrow = F.linear(rows.to(short.dtype), short, short_bias)
             losses, grad = _cross_entropy(head, narrow, labels[place], buffer, any(wants[:3]))
             total += losses.sum()
-            if grad is None:
-                continue
-            if grad_weight is not None:
+            if grad is not None and grad_weight is not None:
                 grad_weight += grad.t() @ rows.to(wide)
-            if grad_bias is not None:
+            if grad is not None and grad_bias is not None:
                 grad_bias += grad.sum(0)
-            if grad_states is not None:
+            if grad is not None and grad_states is not None:
                 grad_states[place] = narrow.copy_(grad) @ short
+            del narrow, grad  # or they would still be there while the next chunk's are made
         ctx.grads = grad_states, grad_weight, grad_bias
         ctx.dtypes = weight.dtype, None if bias is None else bias.dtype
         return total
@@ -78,6 +77,7 @@ class _TokenLosses(torch.autograd.Function):
             losses[place], grad = _cross_entropy(head, narrow, labels[place], buffer, grad_states is not None)
             if grad is not None and grad_states is not None:
                 grad_states[place] = narrow.copy_(grad) @ short
+            del narrow, grad
         ctx.head, ctx.grad_states = head, grad_states
         ctx.compute = short.dtype  # autocast's, which backward does not see
         if not frozen:
@@ -104,6 +104,7 @@ class _TokenLosses(torch.autograd.Function):
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
             grad_states[place] = narrow.copy_(grad) @ short
+            del narrow, grad
         own_bias = None if grad_bias is None else grad_bias.to(bias.dtype)
         return grad_states, grad_weight.to(weight.dtype), own_bias, None, None
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from xiaozao.data.prepare import Samples
 from xiaozao.models.blocks import Decoder, evaluating
 from xiaozao.models.heap import give_back
-from xiaozao.train.batches import PackedRow, packed_row
+from xiaozao.train.batches import PackedRow, in_turn, packed_row
 from xiaozao.train.head import head_loss
 from xiaozao.train.preferences import Preference, Strength, dpo, kto, orpo, simpo
 from xiaozao.train.ranks import ALONE, Ranks
@@ -57,7 +57,7 @@ class Mean:
 
 def mean_loss(decoder: Decoder, loss: Loss, samples: Samples, micro_batch: int, ranks: Ranks = ALONE) -> Mean:
     """The loss over all of `samples`. Training is not touched by it."""
-    micros = [range(at, min(at + micro_batch, len(samples))) for at in range(0, len(samples), micro_batch)]
+    micros = in_turn(len(samples), micro_batch)
     preference = loss if isinstance(loss, Preference) else None
     total = units = targets = right = margin = 0.0
     with evaluating(decoder), torch.no_grad():

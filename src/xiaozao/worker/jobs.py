@@ -20,6 +20,7 @@ from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tens
 from xiaozao.models.bases import parameter_count
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.config import read_config
+from xiaozao.models.heap import give_back, keep_nothing
 from xiaozao.models.load import DTYPES, device_of, load, weights_hash
 from xiaozao.models.quantize import ready as import_base
 from xiaozao.models.recompute import recompute
@@ -133,13 +134,25 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     if not resumed and place.rank == 0:  # decided once: from it a run goes on with any number of devices
         folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
     torch.set_num_threads(spec.train.threads or 1)
+    give_back()  # what preparing the data took is no part of the run
     runtime = RUNTIME_CUDA if device.type == "cuda" else rss()
     reset_peak()
     plan = memory_plan(spec, data, config.values, runtime, answered)
+    if plan.returns:
+        keep_nothing()
     steps = order_of(spec, data).steps
     emit(
         Planned(
-            plan.micro_batch, plan.tokens, plan.peak.parts, plan.peak.name, plan.peak_bytes, plan.budget_bytes, steps
+            plan.micro_batch,
+            plan.tokens,
+            plan.peak.parts,
+            plan.peak.name,
+            plan.peak_bytes,
+            plan.budget_bytes,
+            steps,
+            plan.live_bytes,
+            plan.low_bytes,
+            plan.high_bytes,
         )
     )
     if not plan.fits:

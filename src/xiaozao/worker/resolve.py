@@ -8,15 +8,16 @@ import torch
 from xiaozao.data.prepare import PreparedData
 from xiaozao.errors import UsageError
 from xiaozao.models.load import ATTENTION
-from xiaozao.plan.fit import fit, free_memory
+from xiaozao.plan.fit import Setup, Sizes, Traced, fit, free_memory
 from xiaozao.plan.hardware import Hardware
 from xiaozao.plan.load import ModelShape
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
 from xiaozao.spec.parts import MethodSpec
-from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.plan import MemoryPlan, Row
 from xiaozao.spec.run import FULL_ONLY, RunSpec
-from xiaozao.train.batches import Order
+from xiaozao.train.batches import Order, in_turn, worst_rows
 from xiaozao.train.ranks import Place
+from xiaozao.worker.profiles import profiles
 
 # By kind of data. Preferences are learned in small steps: the papers' 5e-7 to 1e-6 for all parameters, ten to twenty
 # times that for adapters, as TRL advises and LLaMA-Factory's and alignment-handbook's recipes (5e-6 to 5e-5) have it.
@@ -92,10 +93,17 @@ def memory_plan(
 ) -> MemoryPlan:
     """The plan of a run on its real data: the largest micro-batch that will come."""
 
-    def largest(micro_batch: int) -> int:
-        return order_of(spec, data, micro_batch).largest()
+    def rows(micro_batch: int) -> list[Row]:
+        return order_of(spec, data, micro_batch).worst()
 
-    return fit(config, spec.method, spec.train, largest, spec.model.device, runtime, answered, spec.model.base)
+    def validation(micro_batch: int) -> list[Row]:
+        return worst_rows(data.validation, in_turn(len(data.validation), micro_batch)) if data.validation else []
+
+    setup = Setup(
+        spec.method, spec.train, spec.model.device, runtime, spec.model.base, answered,
+        Traced(profiles(), spec.model.attention),
+    )  # fmt: skip
+    return fit(config, setup, Sizes(rows, validation))
 
 
 def _precision(spec: RunSpec, device: str, hardware: Hardware) -> str:

@@ -1,0 +1,89 @@
+"""What one traced step of a model allocates, as numbers: written by train/trace.py, read by plan/. No torch.
+
+A model is traced with few blocks at a few sizes, and what each moment holds is written as a sum of coefficients times
+these variables, so that any number of blocks and any micro-batch follow by arithmetic:
+
+    one, tokens T, padded tokens P of attention's buckets, targets N, and attention's own transient bytes, forward and
+    backward (plan/attention.py)
+"""
+
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from xiaozao.spec.parts import MethodSpec
+
+VERSION = 1  # of what is written; a profile of another version is traced again
+VARIABLES = ("one", "tokens", "padded", "targets", "forward", "backward")
+Line = tuple[float, ...]  # a coefficient, in bytes, for each of VARIABLES
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a profile depends on: the model's config and what of a run changes how memory is used."""
+
+    config: dict[str, object]
+    method: MethodSpec
+    precision: str  # the compute dtype
+    base: str
+    attention: str
+    checkpointing: str
+    optimizer: str
+    projection_rank: int
+    fused_update: bool
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Bytes or parameters of a model: outside its blocks, and in each block."""
+
+    outside: float
+    block: float
+
+    def of(self, blocks: int) -> int:
+        return round(self.outside + self.block * blocks)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a step: lines of which at each size one is the highest, and what every further block adds to them.
+
+    gradients: what of it is gradients, likewise. Bytes beside weights and the optimizer's states.
+    """
+
+    name: str  # "forward", "loss", "backward", "end of backward", "optimizer step", "validation"
+    lines: tuple[Line, ...]
+    further: Line
+    gradients: Amount
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The attention of a block: query heads, key heads, their width and that of the values, and a window."""
+
+    heads: int
+    kv_heads: int
+    width: int
+    value_width: int
+    window: int | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A model and a method, traced; bytes unless said otherwise."""
+
+    version: int
+    blocks: int  # of the model
+    traced: int  # blocks that the lines are of
+    parameters: Amount  # how many
+    trainable: Amount  # how many
+    weights: Amount
+    states: Amount  # of the optimizer
+    largest: int  # weight
+    bytes: int  # of a number in the compute dtype
+    attention: tuple[Heads, ...]  # the different ones
+    fresh: tuple[Stretch, ...]  # of a step's first micro-batch
+    accumulating: tuple[Stretch, ...]  # of a later one, on top of all gradients; and of what follows the last
+
+
+QUESTION, PROFILE = TypeAdapter(Question), TypeAdapter(Profile)

@@ -1,0 +1,74 @@
+"""Which bytes are alive while code runs under fake tensors: every operation is seen, none is computed.
+
+A storage counts from the operation that makes it until the last tensor on it is gone, as an allocator would see it.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Seen = tuple[int, str]  # bytes alive, and whose transient bytes come on top: "forward", "backward", or "" for nobody's
+
+
+class Ledger(TorchDispatchMode):
+    """The bytes alive at each allocation, in order, under the name of what runs at the time."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = 0
+        self.heard: dict[str, list[Seen]] = {}
+        self._name = ""
+        self._known: set[int] = set()
+
+    def enter(self, name: str) -> None:
+        """From here on the work is called so; what is alive now is its first entry."""
+        self._name = name
+        self._hear("")
+
+    def start_over(self) -> None:
+        """Forget what was heard; what is alive stays known."""
+        self.heard = {}
+
+    def count(self, tensors: Iterable[Tensor]) -> None:
+        """Tensors that were made outside."""
+        for tensor in tensors:
+            self._add(tensor)
+
+    def transient(self, kind: str) -> None:
+        """Here code runs whose own bytes are not known: they come on top of what is alive now."""
+        self._hear(kind)
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self._add(leaf)
+        return out
+
+    def _add(self, tensor: Tensor) -> None:
+        storage: torch.UntypedStorage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.now += size
+        self._hear("")
+        weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+    def _hear(self, kind: str) -> None:
+        self.heard.setdefault(self._name, []).append((self.now, kind))

@@ -1,0 +1,125 @@
+"""A model as it would be trained, made of shapes alone: no weight is read, and none takes memory.
+
+To be built and run under fake tensors (train/trace.py). What the real way proves with numbers is taken as proven.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers.pytorch_utils import Conv1D
+
+from xiaozao.models.attention import Asked, PackedAttention, Sight
+from xiaozao.models.autograd import call
+from xiaozao.models.blocks import Decoder, blocks_of, view
+from xiaozao.models.linear import FrozenLinear, is_plain, is_router, put
+from xiaozao.models.load import DTYPES
+from xiaozao.models.quantize import BASES
+from xiaozao.models.recompute import recompute
+from xiaozao.models.swap import fuse
+from xiaozao.models.trainable import make_trainable
+from xiaozao.spec.profile import Heads, Question
+from xiaozao.train.ledger import Ledger
+
+LISTS = ("layer_types", "mlp_layer_types", "layers_block_type")  # one entry for each block
+
+
+class TracedAttention(PackedAttention):
+    """Attention that keeps what the real one keeps, and leaves its own transient bytes to plan/attention.py."""
+
+    def __init__(self, kind: str, ledger: Ledger) -> None:
+        super().__init__(kind)
+        self.ledger = ledger
+        self.met: set[Heads] = set()
+
+    def compute(self, q: Tensor, k: Tensor, v: Tensor, asked: Asked) -> Tensor:
+        self.met.add(Heads(q.shape[1], k.shape[1], q.shape[3], v.shape[3], asked.window))
+        kind = q.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else v.dtype
+        return call(_Attention, q.to(dtype), k.to(dtype), v.to(dtype), self)
+
+    def see(self, mask_function: Callable[..., Tensor], device: torch.device) -> Sight | None:
+        return None  # which takes numbers; the layers' own windows are enough here
+
+
+class _Attention(torch.autograd.Function):
+    """q (n, heads, S, d), k and v (n, kv heads, S, d or other) -> (n, heads, S, width of v)."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, attention: TracedAttention) -> Tensor:
+        out = q.new_empty(*q.shape[:3], v.shape[3])
+        attention.ledger.transient("forward")
+        kept = [q, k, v]
+        if attention.kind == "sdpa":  # as flash attention does: repeated keys and values, the output, a number a row
+            groups = q.shape[1] // k.shape[1]
+            if groups > 1:
+                kept = [q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)]
+            kept += [out, torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)]
+        ctx.save_for_backward(*kept)
+        ctx.shapes, ctx.ledger = (q.shape, k.shape, v.shape), attention.ledger
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        kept = ctx.saved_tensors
+        found = [grads[0].new_empty(shape) for shape in ctx.shapes]
+        ctx.ledger.transient("backward")
+        del kept
+        return *found, None
+
+
+def config_of(values: dict[str, object], blocks: int | None = None) -> PreTrainedConfig:
+    """The config of a model, or of one with its first `blocks` blocks alone."""
+    rest = {name: value for name, value in values.items() if name != "model_type"}
+    config = AutoConfig.for_model(str(values["model_type"]), **rest)
+    text = config.get_text_config(decoder=True)
+    if blocks is not None:
+        for name in LISTS:
+            if isinstance(getattr(text, name, None), list):
+                setattr(text, name, getattr(text, name)[:blocks])
+        text.num_hidden_layers = blocks
+    return config
+
+
+def are_alike(question: Question) -> bool:
+    """Whether all blocks have the same parameters, and the method treats them alike."""
+    if question.method.last_blocks is not None:
+        return False
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config_of(question.config))
+    shapes = [{name: one.shape for name, one in block.named_parameters()} for block in blocks_of(model)]
+    kinds = {tuple(type(one) for one in block.modules()) for block in blocks_of(model)}
+    chosen = [target for target in question.method.targets if any(part.isdigit() for part in target.split("."))]
+    return all(one == shapes[0] for one in shapes) and len(kinds) == 1 and not chosen
+
+
+def build(question: Question, config: PreTrainedConfig, ledger: Ledger) -> Decoder:
+    """The decoder as worker/jobs.py makes it, under fake tensors."""
+    method = question.method
+    frozen = method.method == "lora" or method.last_blocks is not None
+    dtype = DTYPES[question.precision if frozen else method.weights]
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
+    seen = view(model, question.attention)
+    attention = TracedAttention(question.attention, ledger)
+    model.set_attn_implementation(attention.name)
+    decoder = Decoder(model, seen.head, attention)
+    if question.base != "none":
+        _store(decoder, question.base)
+    make_trainable(decoder, method, 0)
+    fuse(decoder, proven=lambda *_: True)
+    recompute(decoder, question.checkpointing)
+    model.train(question.method.objective in ("sft", "pretrain"))
+    return decoder
+
+
+def _store(decoder: Decoder, base: str) -> None:
+    """The linear layers of the blocks in eight or four bits, as models/quantizer.py does while it reads them."""
+    model: nn.Module = decoder.model
+    for name, one in list(model.named_modules()):
+        if is_plain(one) and not is_router(name) and one is not decoder.head.linear:
+            assert not isinstance(one, FrozenLinear)
+            transposed = isinstance(one, Conv1D)
+            weight = one.weight.t() if transposed else one.weight
+            put(model, name, FrozenLinear(BASES[base](weight.detach()), one.bias, transposed))

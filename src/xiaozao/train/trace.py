@@ -1,0 +1,261 @@
+"""One optimizer step under fake tensors -> a Profile: what a model and a method allocate, at any size.
+
+The engine's own code runs: decoder, loss, backward, optimizer. Only the shapes are real, so a model of any size is
+traced on any machine, in seconds. Three blocks stand for all where all are alike; else every block is traced.
+
+    warm up            a window and an update, after which the optimizer has its states
+    four sizes         base; fewer tokens in the same padding; more padding; more targets
+      fresh            forward and backward with no gradients from before
+      accumulating     the same on top of all gradients, then the optimizer's step, then a validation
+
+The i-th allocation is the same one at every size, so its level is a plane through four points: its coefficients.
+"""
+
+import gc
+from collections.abc import Iterable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from transformers import PreTrainedConfig
+
+from xiaozao.errors import UnsupportedModel
+from xiaozao.models.attention import layout
+from xiaozao.models.bases import parameter_count
+from xiaozao.models.blocks import blocks_of
+from xiaozao.models.load import DTYPES
+from xiaozao.spec.objectives import KINDS
+from xiaozao.spec.profile import VERSION, Amount, Line, Profile, Question, Stretch
+from xiaozao.train.head import head_loss, token_losses
+from xiaozao.train.ledger import Ledger, Seen
+from xiaozao.train.loop import computing
+from xiaozao.train.optim import OPTIMIZERS, ready
+from xiaozao.train.optim_blocks import ByBlocks, block_of
+from xiaozao.train.optim_engine import Optimizer, Options
+from xiaozao.train.skeleton import TracedAttention, are_alike, build, config_of
+from xiaozao.train.update import gradient_norm
+
+FEW = 3  # blocks that stand for all: a first, a last, and one between
+# (lengths, targets). The second differs from the first in tokens alone, the third in padded tokens, the fourth in
+# targets. Each has two chunks of logits (train/head.py), of which the second is not full and grows with the targets: it
+# is left out, since the first is the larger.
+SIZES: tuple[tuple[tuple[int, ...], int], ...] = (
+    ((48, 48), 150), ((40, 40), 150), ((32, 32, 32), 150), ((48, 48), 200),
+)  # fmt: skip
+ON_TOP = {"": (0.0, 0.0), "forward": (1.0, 0.0), "backward": (0.0, 1.0)}
+FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError, AssertionError)
+Heard = dict[str, list[Seen]]
+
+
+def trace(question: Question) -> Profile:
+    """The profile of a model and a method. Raises UnsupportedModel for a model that cannot be traced."""
+    ready(question.optimizer)
+    gc.disable()  # when a collection frees what it frees would differ from one size to the next
+    try:
+        alike = are_alike(question)
+        blocks = int(config_of(question.config).get_text_config(decoder=True).num_hidden_layers)
+        traced = min(FEW, blocks) if alike else blocks
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            tracer = _Tracer(question, config_of(question.config, traced))
+            return tracer.profile(blocks, alike and traced == FEW)
+    except FAILURES as error:
+        detail = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise UnsupportedModel("trace", model=question.config.get("model_type"), detail=detail) from error
+    finally:
+        gc.enable()
+
+
+class _Tracer:
+    """A model under fake tensors, its optimizer, and the ledger of what they allocate."""
+
+    def __init__(self, question: Question, config: PreTrainedConfig) -> None:
+        self.question, self.ledger = question, Ledger()
+        self.decoder = build(question, config, self.ledger)
+        self.blocks = blocks_of(self.decoder.model)
+        self.optimizer = self._optimizer()
+        self.backward = False  # whether blocks are on their way back
+        for number, block in enumerate(self.blocks):
+            block.register_forward_pre_hook(partial(self._begins, number))
+            block.register_forward_hook(partial(self._ends, number))
+
+    def profile(self, blocks: int, alike: bool) -> Profile:
+        """Run the sizes and write down what was heard; `alike`: a block stands for those that are not here."""
+        model, traced = self.decoder.model, len(self.blocks)
+        with self.ledger:
+            tensors = [*model.parameters(), *model.buffers()]
+            self.ledger.count(tensors)
+            largest = max(one.nbytes for one in tensors)
+            self._begin()
+            self._micro(*SIZES[0])
+            self._update()
+            sizes = [self._window(lengths, targets) for lengths, targets in SIZES]
+
+        def amount(everything: float, block: float) -> Amount:
+            return Amount(everything - traced * block, block) if alike else Amount(everything, 0.0)
+
+        inside = {id(one) for one in (*self.blocks[-1].parameters(), *self.blocks[-1].buffers())}
+        learning = self.decoder.trainable()
+        own = [one for one in learning.values() if id(one) in inside]
+        states = {name: _bytes(state.values()) for name, state in self.optimizer.states.items()}
+        own_states = sum(size for name, size in states.items() if id(self.optimizer.parameters[name]) in inside)
+        self.gradients = amount(_bytes(learning.values()), _bytes(own))
+        attention = self.decoder.attention
+        assert isinstance(attention, TracedAttention)
+        return Profile(
+            version=VERSION, blocks=blocks, traced=traced if alike else blocks,
+            parameters=amount(parameter_count(model), parameter_count(self.blocks[-1])),
+            trainable=amount(sum(one.numel() for one in learning.values()), sum(one.numel() for one in own)),
+            weights=amount(_bytes(tensors), _bytes(one for one in tensors if id(one) in inside)),
+            states=amount(sum(states.values()), own_states), largest=largest,
+            bytes=DTYPES[self.question.precision].itemsize, attention=tuple(sorted(attention.met, key=repr)),
+            fresh=self._stretches([one for one, _ in sizes], False, alike),
+            accumulating=self._stretches([one for _, one in sizes], True, alike),
+        )  # fmt: skip
+
+    def _optimizer(self) -> Optimizer:
+        options = Options(rank=self.question.projection_rank, every=1 if self.question.optimizer == "badam" else 10**6)
+        optimizer = OPTIMIZERS[self.question.optimizer](self.decoder.trainable(), options)
+        if self.question.fused_update:
+            for name, parameter in optimizer.parameters.items():
+                parameter.register_post_accumulate_grad_hook(partial(self._arrived, name))
+        return optimizer
+
+    def _arrived(self, name: str, parameter: Tensor) -> None:
+        self.optimizer.update([name], 0.0)
+
+    def _begin(self) -> None:
+        """Say which step comes; where parameters take turns, that of the largest group, which keeps most."""
+        step = 0
+        if isinstance(self.optimizer, ByBlocks):
+            named = self.optimizer.parameters
+            first = next((block for name in named if (block := block_of(name))), "")
+
+            def size(group: list[str]) -> int:  # of the blocks the first: all others lie between it and the loss
+                names = [name for name in group if block_of(name) in (None, first)]
+                return sum(named[name].numel() for name in names)
+
+            largest = max(self.optimizer.blocks, key=size)
+            step = next(one for one in range(len(self.optimizer.blocks)) if self.optimizer.turn(one) == largest)
+        self.optimizer.begin(step)
+
+    def _window(self, lengths: tuple[int, ...], targets: int) -> tuple[Heard, Heard]:
+        """What is heard in a step's first micro-batch, and in a later one and after it; weights and states left out."""
+        self.ledger.enter("")
+        resting = self.ledger.now
+        found = []
+        for work in ("fresh", "accumulating"):
+            self.ledger.start_over()
+            self._micro(lengths, targets)
+            if work == "accumulating" or self.question.fused_update:
+                self.ledger.enter("optimizer step")
+                self._update()
+                self.ledger.enter("validation")
+                with torch.no_grad():
+                    self._loss(lengths, targets)
+                self.ledger.enter("")
+            heard = {name: [(now - resting, kind) for now, kind in all_] for name, all_ in self.ledger.heard.items()}
+            found.append(heard)
+        return found[0], found[1]
+
+    def _micro(self, lengths: tuple[int, ...], targets: int) -> None:
+        with computing(self.decoder, DTYPES[self.question.precision]):
+            loss = self._loss(lengths, targets)
+            (loss * (1.0 / targets)).backward()
+        self.ledger.enter("")
+
+    def _loss(self, lengths: tuple[int, ...], targets: int) -> Tensor:
+        tokens, attention = sum(lengths), self.decoder.attention
+        with unset_fake_temporarily():
+            attention.layout = layout(lengths)
+        ids, positions = (torch.zeros(tokens, dtype=torch.long) for _ in range(2))
+        sources, labels = (torch.zeros(targets, dtype=torch.long) for _ in range(2))
+        states = self.decoder.hidden(ids, positions).index_select(0, sources)
+        if KINDS[self.question.method.objective] in ("pairs", "verdicts"):
+            return token_losses(self.decoder.head, states, labels).sum()
+        return head_loss(self.decoder.head, states, labels)
+
+    def _update(self) -> None:
+        if not self.question.fused_update:
+            gradient_norm(self.optimizer.parameters.values())
+            self.optimizer.step(0.0)
+
+    def _begins(self, number: int, *_: object) -> None:
+        if torch.is_grad_enabled():
+            self.ledger.enter(f"forward {number}")
+
+    def _ends(self, number: int, module: nn.Module, inputs: object, output: object) -> None:
+        states = output[0] if isinstance(output, tuple) else output
+        if isinstance(states, Tensor) and states.requires_grad:
+            states.register_hook(lambda grad: self.ledger.enter(f"backward {number}"))
+            if number == len(self.blocks) - 1:
+                self.ledger.enter("loss")
+
+    def _stretches(self, sizes: list[Heard], accumulating: bool, alike: bool) -> tuple[Stretch, ...]:
+        """The moments of a micro-batch as lines; see Stretch."""
+        row = self.decoder.head.linear.out_features * DTYPES[self.question.precision].itemsize
+        lines = {name: [one for one in _lines([one[name] for one in sizes]) if one[3] < row] for name in sizes[0]}
+        starts = {name: all_[0] for name, all_ in lines.items()}
+        last, nothing = len(self.blocks) - 1, Amount(0.0, 0.0)
+        whole = self.gradients if not self.question.fused_update else nothing
+        none: Line = (0.0,) * len(starts["loss"])
+        kept = _less(starts["forward 2"], starts["forward 1"]) if alike else none
+        left = _less(starts["backward 0"], starts["backward 1"]) if alike else none
+        before = whole if accumulating else nothing
+        numbers = (last,) if alike else range(len(self.blocks))
+        backs = [name for name in (f"backward {one}" for one in numbers) if name in lines]
+        found = [
+            Stretch("forward", _highest(line for one in numbers for line in lines[f"forward {one}"]), kept, before),
+            Stretch("loss", _highest(lines["loss"]), kept, before),
+            Stretch("backward", _highest(line for one in backs for line in lines[one]), kept, before),
+        ]
+        if alike:
+            found.append(Stretch("end of backward", _highest(lines["backward 0"]), _more(kept, left), whole))
+        if "optimizer step" in lines:
+            found.append(Stretch("optimizer step", _highest(lines["optimizer step"]), _more(kept, left), whole))
+            found.append(Stretch("validation", _highest(lines["validation"]), none, nothing))
+        return tuple(found)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    """Of different storages."""
+    return sum({one.untyped_storage()._cdata: one.untyped_storage().nbytes() for one in tensors}.values())
+
+
+def _lines(sizes: list[list[Seen]]) -> list[Line]:
+    """The same allocations at the four sizes -> their coefficients. Raises RuntimeError where they are not the same."""
+    if len({tuple(kind for _, kind in one) for one in sizes}) > 1:
+        raise RuntimeError(f"the sizes make {sorted({len(one) for one in sizes})} allocations")
+    (tokens, padded, targets), few, split, more = (_numbers(*size) for size in SIZES)
+    lines: list[Line] = []
+    for (base, kind), (fewer, _), (wider, _), (longer, _) in zip(*sizes, strict=True):
+        per_token = (base - fewer) / (tokens - few[0])
+        per_padded = (wider - base) / (split[1] - padded)
+        per_target = (longer - base) / (more[2] - targets)
+        rest = base - per_token * tokens - per_padded * padded - per_target * targets
+        lines.append((rest, per_token, per_padded, per_target, *ON_TOP[kind]))
+    return lines
+
+
+def _numbers(lengths: tuple[int, ...], targets: int) -> tuple[int, int, int]:
+    """Tokens, padded tokens, targets."""
+    with unset_fake_temporarily():
+        padded = sum(one.numel() for one in layout(lengths).buckets)
+    return sum(lengths), padded, targets
+
+
+def _highest(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """Without those that another line is above at every size."""
+    different = list(dict.fromkeys(lines))
+    return tuple(
+        one for one in different
+        if not any(other is not one and all(a >= b for a, b in zip(other, one, strict=True)) for other in different)
+    )  # fmt: skip
+
+
+def _more(one: Line, other: Line) -> Line:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
+def _less(one: Line, other: Line) -> Line:
+    return tuple(a - b for a, b in zip(one, other, strict=True))

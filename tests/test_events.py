@@ -17,6 +17,8 @@ from xiaozao.events import (
     Planned,
     Prepared,
     Progress,
+    Rehearsed,
+    Split,
     Started,
     Step,
     from_record,
@@ -35,6 +37,9 @@ EVENTS: list[Event] = [
     Evaluated(10, 0.69, 300, True, 0.5, 0.25),
     Noticed("config_stripped", {"keys": "a, b"}),
     Progress("download", 1, 2),
+    Rehearsed(1200, 8, 10**9, 9 * 10**8, 2 * 10**9, 1.5),
+    Rehearsed(1200, 8, 10**9, 9 * 10**8, None, 1.5),
+    Split(12, 1200, 600, "training", 10**9, 2 * 10**9),
     Ended("failed", "USAGE", "text", "spec", {"count": 1}, [{"key": "micro_batch", "params": {"batch": 1}}], 2),
 ]
 

@@ -1,7 +1,7 @@
 """What a run says. The journal, `zao train --json` and every page show these events and nothing else.
 
-    Started -> Prepared -> Planned -> Loaded -> [Answered] -> Step* Evaluated* Saved* -> [Answered -> Reported] -> Ended
-                        Noticed and Progress may come anywhere
+    Started -> Prepared -> Planned -> Loaded -> [Answered] -> Rehearsed -> Step* Evaluated* Saved*
+            -> [Answered -> Reported] -> Ended          Split, Noticed and Progress may come anywhere
 
 A record is `{"v": 1, "seq": n, "time": seconds since 1970, "type": "step", ...the fields}`. Bytes are integers, shares
 are fractions of 1, numbers that are not finite are written as strings ("nan"), so that a record is always strict JSON.
@@ -65,6 +65,38 @@ class Planned:
     live_bytes: int = 0  # in use at the peak, without runtime and what the heap keeps; 0 where it is not known
     low_bytes: int = 0  # the interval that is stood behind; 0 where there is none
     high_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """The largest micro-batch of the run went through everything once, and nothing of it was kept.
+
+    peak_bytes is what was measured, planned_bytes what was predicted; limit_bytes what it has to stay below, null where
+    only the allocator knows. A Split follows where it was too much.
+    """
+
+    tokens: int
+    samples: int
+    peak_bytes: int
+    planned_bytes: int
+    limit_bytes: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """Memory ran out, or would have: from `step` on, micro-batches of more than `most` tokens are computed in parts.
+
+    `tokens` had the one that was too large. where: "rehearsal", "training" or "validation". The effective batch, the
+    order of samples and the optimizer are what they were; the step that it happened in is computed again.
+    """
+
+    step: int
+    tokens: int
+    most: int
+    where: str
+    peak_bytes: int
+    limit_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -170,12 +202,26 @@ class Ended:
 
 
 Event = (
-    Started | Prepared | Loaded | Planned | Step | Evaluated | Saved | Noticed | Progress | Answered | Reported | Ended
+    Started
+    | Prepared
+    | Loaded
+    | Planned
+    | Rehearsed
+    | Split
+    | Step
+    | Evaluated
+    | Saved
+    | Noticed
+    | Progress
+    | Answered
+    | Reported
+    | Ended
 )
 TYPES: dict[str, type[Event]] = {
     kind.__name__.lower(): kind
     for kind in (
-        Started, Prepared, Loaded, Planned, Step, Evaluated, Saved, Noticed, Progress, Answered, Reported, Ended,
+        Started, Prepared, Loaded, Planned, Rehearsed, Split, Step, Evaluated, Saved, Noticed, Progress, Answered,
+        Reported, Ended,
     )
 }  # fmt: skip
 

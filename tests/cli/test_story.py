@@ -18,8 +18,10 @@ from xiaozao.events import (
     Planned,
     Prepared,
     Progress,
+    Rehearsed,
     Reported,
     Saved,
+    Split,
     Started,
     Step,
 )
@@ -40,6 +42,15 @@ SENTENCES: list[tuple[Event, list[str]]] = [
     (Answered("base", 60, 2.0, 0.25, 0.1, 3.0), ["60", "25%", "10%"]),
     (Answered("tuned", 60, 2.0, 0.75, None, 3.0), ["60", "75%"]),
     (Noticed("config_stripped", {"keys": "auto_map"}), ["auto_map"]),
+    (
+        Rehearsed(1200, 8, 1_510_000_000, 1_600_000_000, 2 * 10**9, 1.0),
+        ["8", "1,200", "1.51 GB", "1.60 GB", "2.00 GB"],
+    ),
+    (Rehearsed(1200, 8, 1_510_000_000, 1_600_000_000, None, 1.0), ["1.51 GB", " - "]),
+    (Split(1, 1200, 600, "rehearsal", 1, None), ["1,200", "600"]),
+    (Split(12, 1200, 600, "training", 1, None), ["12", "1,200", "600"]),
+    (Split(12, 1200, 600, "validation", 1, None), ["1,200", "600"]),
+    (Noticed("disk_tight", {"needed": "5.00", "checkpoint": "1.00", "free": "5.50"}), ["5.00", "1.00", "5.50"]),
     (Noticed("from the future", {"a": 1}), ["from the future"]),
 ]
 

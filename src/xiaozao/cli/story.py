@@ -20,7 +20,9 @@ from xiaozao.events import (
     Planned,
     Prepared,
     Progress,
+    Rehearsed,
     Reported,
+    Split,
     Started,
     Step,
 )
@@ -59,6 +61,12 @@ class Story:
                 return [self._evaluated(event)]
             case Planned():
                 return [memory_view(of_event(event), self.language, self.unicode), ""]
+            case Rehearsed():
+                self.stage = None
+                return [self._rehearsed(event)]
+            case Split():
+                how = {"step": event.step, "tokens": f"{event.tokens:,}", "most": f"{event.most:,}"}
+                return [f"! {self._say(f'watch.split_{event.where}', **how)}"]
             case Noticed():
                 return [f"! {notice_text(event, self.language)}"]
             case Reported():
@@ -132,6 +140,13 @@ class Story:
         if event.dropped:
             text += " · " + self._say("watch.dropped", reasons=dropped_text(event.dropped, self.language))
         return text
+
+    def _rehearsed(self, event: Rehearsed) -> str:
+        limit = "-" if event.limit_bytes is None else f"{event.limit_bytes / 1e9:.2f}"
+        return self._say(
+            "watch.rehearsed", samples=event.samples, tokens=f"{event.tokens:,}", peak=f"{event.peak_bytes / 1e9:.2f}",
+            planned=f"{event.planned_bytes / 1e9:.2f}", limit=limit,
+        )  # fmt: skip
 
     def _evaluated(self, event: Evaluated) -> str:
         mark = f" {self._say('watch.best')}" if event.best else ""

@@ -113,7 +113,7 @@ def recover(target: Path, disk: Disk = DISK) -> None:
         disk.remove(aside)
         return
     if target.exists():
-        _discard(target, disk)
+        discard(target, disk)
     disk.rename(aside, target)
     disk.sync_folder(target.parent)
 
@@ -181,7 +181,7 @@ def rotate(checkpoints: Path, keep: int, protect: frozenset[Path], disk: Disk = 
             spare.append(folder)
     for folder in reversed(spare) if kept else ():
         with suppress(OSError):  # the save has succeeded; a scanner that holds an old file must not end the run
-            _discard(folder, disk)
+            discard(folder, disk)
 
 
 def _beside(target: Path, suffix: str) -> Path:
@@ -212,8 +212,11 @@ def _swap_in(staging: Path, target: Path, disk: Disk) -> None:
             disk.remove(aside)
 
 
-def _discard(folder: Path, disk: Disk) -> None:
-    """The new name must be certain before the first file goes, else a power cut leaves a checkpoint with holes."""
+def discard(folder: Path, disk: Disk = DISK) -> None:
+    """Remove a whole folder.
+
+    The new name must be certain before the first file goes, else a power cut leaves a checkpoint with holes.
+    """
     trash = _beside(folder, TRASH)
     disk.remove(trash)
     disk.rename(folder, trash)

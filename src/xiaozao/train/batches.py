@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xiaozao.data.pack import epoch_order, pack
@@ -90,25 +91,35 @@ class Order:
     def steps(self) -> int:
         return self.steps_per_epoch * self.epochs
 
-    def window(self, step: int) -> list[list[int]]:
-        """The micro-batches of optimizer step 0, 1, 2 ...: lists of sample numbers."""
+    def window(self, step: int, most: int | None = None) -> list[list[int]]:
+        """The micro-batches of optimizer step 0, 1, 2 ...: lists of sample numbers.
+
+        Those of more than `most` tokens are divided; what the step is the mean over stays the same.
+        """
         epoch, index = divmod(step, self.steps_per_epoch)
-        return self._windows(epoch)[index]
+        window = self._windows(epoch)[index]
+        return window if most is None else self._divided(window, self.samples.lengths, most)
+
+    def worst(self, most: int | None = None) -> list[list[int]]:
+        """The micro-batches of the run that ask for most memory: that with the most tokens, and that with the most
+        pairs of tokens which see each other, where it is another."""
+        lengths = self.samples.lengths
+        rows = [
+            row
+            for epoch in range(self.epochs)
+            for window in self._windows(epoch)
+            for row in (window if most is None else self._divided(window, lengths, most))
+        ]
+        longest = largest(rows, self.samples)
+        widest = max(rows, key=lambda row: int((lengths[row] ** 2).sum()))
+        return [longest] if sorted(longest) == sorted(widest) else [longest, widest]
+
+    def _divided(self, window: list[list[int]], lengths: NDArray[np.int64], most: int) -> list[list[int]]:
+        return [part for micro in window for part in divided(micro, lengths, most, self.micro_batch)]
 
     def _windows(self, epoch: int) -> list[list[list[int]]]:
         order = epoch_order(len(self.samples), self.seed, epoch)
         return pack([int(one) for one in order], self.batch, self.micro_batch)
-
-    def worst(self) -> list[Row]:
-        """The sizes of the micro-batches of the run that ask for most memory."""
-        return worst_rows(
-            self.samples, [micro for epoch in range(self.epochs) for window in self._windows(epoch) for micro in window]
-        )
-
-
-def in_turn(samples: int, micro_batch: int) -> list[range]:
-    """Micro-batches in the order of the samples, as validation takes them."""
-    return [range(at, min(at + micro_batch, samples)) for at in range(0, samples, micro_batch)]
 
 
 def worst_rows(samples: Samples, micros: Sequence[Sequence[int]]) -> list[Row]:
@@ -125,3 +136,19 @@ def worst_rows(samples: Samples, micros: Sequence[Sequence[int]]) -> list[Row]:
     chosen = [max(sizes, key=operator.itemgetter(by)) for by in (1, 2, 3)]
     rows = [Row(tuple(int(lengths[number]) for number in numbers), labels) for numbers, _, labels, _ in chosen]
     return list(dict.fromkeys(rows))
+
+
+def divided(micro: Sequence[int], lengths: NDArray[np.int64], most: int, size: int) -> list[list[int]]:
+    """A micro-batch of at most `size` samples, as those of half the size would be cut, until none has more than `most`
+    tokens. A sample is never parted."""
+    if len(micro) == 1 or int(sum(lengths[one] for one in micro)) <= most:
+        return [list(micro)]
+    half = -(-size // 2)
+    parts = (micro[at : at + half] for at in range(0, len(micro), half))
+    return [smaller for part in parts for smaller in divided(part, lengths, most, half)]
+
+
+def largest(micros: Sequence[Sequence[int]], samples: Samples) -> list[int]:
+    """The micro-batch with the most tokens."""
+    lengths = samples.lengths
+    return list(max(micros, key=lambda micro: int(sum(lengths[one] for one in micro))))

@@ -7,26 +7,31 @@
 The loss is the mean over the units of the step (target tokens; pairs or answers where preferences are learned), so any
 split into micro-batches gives the same gradient.
 Nothing but weights, the optimizer's states and Progress changes from step to step.
+
+Where memory runs out in a window, all its gradients are thrown away and it is computed again, with the micro-batches
+that were too large in parts (recover.py). The bound that decides which those are is in Progress, and in the journal.
 """
 
 import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from xiaozao.data.prepare import Samples
 from xiaozao.errors import TrainingError
-from xiaozao.events import Evaluated, Event, Noticed, Saved, Step
+from xiaozao.events import Evaluated, Event, Noticed, Saved, Split, Step
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.heap import give_back
-from xiaozao.train.batches import Order, PackedRow
-from xiaozao.train.losses import Loss, mean_loss
+from xiaozao.train.batches import Order, PackedRow, largest
+from xiaozao.train.losses import Loss, Mean, in_order, mean_over
 from xiaozao.train.optim_engine import Optimizer
 from xiaozao.train.preferences import Preference, packed_rows
 from xiaozao.train.ranks import ALONE, Ranks
+from xiaozao.train.recover import Gauge, Lack, Short, attempt, halved, lowest, watched
 from xiaozao.train.scaler import Scaler
 from xiaozao.train.schedules import learning_rate
 from xiaozao.train.state import Keeper, Progress
@@ -64,18 +69,28 @@ class Loop:
     peak_bytes: Callable[[], int]
     clock: Callable[[], float] = time.perf_counter
     ranks: Ranks = ALONE  # the processes that share this run; what is decided here they decide alike
+    gauge: Gauge | None = None  # None: only the allocator says when memory has run out
+    known: tuple[Split, ...] = ()  # of an earlier life of this run; they hold again when their step comes
 
     def run(self, optimizer: Optimizer, progress: Progress) -> tuple[Progress, bool]:
         """Train from `progress` to the end. Returns the progress and whether it was stopped on request."""
-        # Preferences are small differences of large numbers, which dropout would drown; so it is off for them.
+        with watched(self.decoder, self.gauge):
+            self.set_mode()
+            if progress.step == 0:
+                self._validate(progress)
+            update = self.update(optimizer)
+            try:
+                return self._run(optimizer, update, progress)
+            finally:
+                update.close()
+
+    def set_mode(self) -> None:
+        """Preferences are small differences of large numbers, which dropout would drown; so it is off for them."""
         self.decoder.model.train(not isinstance(self.loss, Preference))
-        if progress.step == 0:
-            self._validate(progress)
-        update = (Fused if self.settings.fused else Whole)(optimizer, self.settings.clip, self.ranks)
-        try:
-            return self._run(optimizer, update, progress)
-        finally:
-            update.close()
+
+    def update(self, optimizer: Optimizer) -> Update:
+        """How gradients become an update; to be closed."""
+        return (Fused if self.settings.fused else Whole)(optimizer, self.settings.clip, self.ranks)
 
     def _run(self, optimizer: Optimizer, update: Update, progress: Progress) -> tuple[Progress, bool]:
         started = self.clock() - progress.seconds
@@ -96,9 +111,6 @@ class Loop:
 
     def _step(self, update: Update, progress: Progress) -> "_Row":
         """One optimizer step. Nothing is updated when a loss or gradient is not finite, unless the update is fused."""
-        micros = self.order.window(progress.step)
-        with self._compute():
-            rows = packed_rows(self.loss, self.decoder, self.order.samples, micros, self.ranks)
         rate = learning_rate(
             progress.step, self.order.steps, self.settings.warmup, self.settings.learning_rate, self.settings.schedule
         )
@@ -106,46 +118,97 @@ class Loop:
         update.begin(progress.step, rate)
         while True:
             scale = scaler.scale(progress)
-            loss = self._window(rows, scale, progress.step)
+            done = self._window(update, progress, scale)
             norm = update.norm(scale)
             if math.isfinite(norm):
                 break
             if not scaler.active:
-                raise self._not_finite("gradient", norm, progress.step, [one for row in rows for one in row.samples])
+                raise self._not_finite("gradient", norm, progress.step, done.samples)
             update.drop()
             scaler.overflowed(progress)
             self.on_event(Noticed("fp16_overflow", {"step": progress.step + 1, "scale": progress.loss_scale}))
         update.apply(norm, scale)
         scaler.succeeded(progress)
         give_back()
-        tokens, targets = sum(len(row.ids) for row in rows), sum(len(row.labels) for row in rows)
         progress.step += 1
-        progress.tokens += tokens
-        progress.target_tokens += targets
-        progress.last_loss = loss
-        return _Row(tokens, targets, rate, norm)
+        progress.tokens += done.tokens
+        progress.target_tokens += done.targets
+        progress.last_loss = done.loss
+        return _Row(done.tokens, done.targets, rate, norm)
 
-    def _window(self, rows: list[PackedRow], scale: float, step: int) -> float:
+    def _window(self, update: Update, progress: Progress, scale: float) -> "_Window":
+        """The window's gradients. Where memory runs out they are thrown away and computed again in smaller parts.
+
+        Raises OutOfMemory where no part can be smaller.
+        """
+        progress.most = lowest(progress.most, self.known, progress.step + 1, ("rehearsal", "training"))
+        while True:
+            done = self._backward(self.order.window(progress.step, progress.most), scale, progress.step)
+            if not isinstance(done, Short):
+                return done
+            progress.most = self._smaller(done, progress.step + 1, "training", self.order.samples)
+            update.drop()
+
+    def _backward(self, micros: list[list[int]], scale: float, step: int) -> "_Window | Short":
         """Forward and backward of a window's micro-batches: gradients `scale` times those of the mean, and the mean."""
+        rows = attempt(partial(self.rows, micros))
+        if isinstance(rows, Short):  # it happened to one of them; which one, nobody knows
+            return replace(rows, samples=tuple(largest(micros, self.order.samples)))
         units, total = sum(row.units for row in rows), 0.0
         for piece in self.ranks.share(rows):
-            row = piece.item
-            torch.manual_seed(_mix(self.order.seed, step, piece.number))  # dropout, the same after a resume
-            with self._compute(), self.decoder.attention.segments(row.lengths):
-                loss = self.loss(self.decoder, row)
-                value = float(loss.detach())
-                if not math.isfinite(value):
-                    raise self._not_finite("loss", value, step, list(row.samples))
-                (loss * (piece.weight * scale / units)).backward()
+            weight = piece.weight * scale / units
+            value = attempt(partial(self.pass_over, piece.item, weight, step, piece.number))
+            if isinstance(value, Short):
+                return replace(value, samples=piece.item.samples)
             total += piece.weight * value
-        return self.ranks.sum(total)[0] / units
+        return _Window(
+            self.ranks.sum(total)[0] / units, [one for row in rows for one in row.samples],
+            sum(len(row.ids) for row in rows), sum(len(row.labels) for row in rows),
+        )  # fmt: skip
+
+    def rows(self, micros: list[list[int]]) -> list[PackedRow]:
+        """The tensors of a window's micro-batches."""
+        with self._compute():
+            return packed_rows(self.loss, self.decoder, self.order.samples, micros, self.ranks)
+
+    def pass_over(self, row: PackedRow, weight: float, step: int, number: int) -> float:
+        """Forward and backward of one micro-batch, which weighs so much; its loss, a sum over its units."""
+        torch.manual_seed(_mix(self.order.seed, step, number))  # dropout, the same after a resume
+        with self._compute(), self.decoder.attention.segments(row.lengths):
+            loss = self.loss(self.decoder, row)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise self._not_finite("loss", value, step, list(row.samples))
+            (loss * weight).backward()
+        return value
+
+    def _smaller(self, short: Short, step: int, where: str, samples: Samples) -> int:
+        """The most tokens that a micro-batch may have from now on; and it is told.
+
+        Raises OutOfMemory where it cannot be computed again in smaller parts.
+        """
+        lengths = samples.lengths
+        tokens = int(sum(lengths[one] for one in short.samples))
+        lack = Lack(step, tokens, int(samples.lines[short.samples[0]]), self.ranks.rank, self.peak_bytes(), self.limit)
+        if self.settings.fused and where == "training":  # weights have moved already
+            raise lack.error("out_of_memory_fused", short)
+        if self.ranks.world > 1:  # the others wait for this one in the middle of a block
+            raise lack.error("out_of_memory_ranks", short)
+        if len(short.samples) == 1:
+            raise lack.error("out_of_memory_sample", short)
+        most = halved(tokens, int(lengths.max()))
+        self.on_event(Split(step, tokens, most, where, lack.peak, self.limit))
+        return most
+
+    @property
+    def limit(self) -> int | None:
+        return None if self.gauge is None else self.gauge.limit
 
     def _validate(self, progress: Progress) -> bool:
         """The validation loss; whether it is the best so far. Training is not touched by it."""
         if self.validation is None:
             return False
-        with self._compute():
-            mean = mean_loss(self.decoder, self.loss, self.validation, self.order.micro_batch, self.ranks)
+        mean = self._mean(self.validation, progress)
         best = math.isfinite(mean.loss) and (progress.best_loss is None or mean.loss < progress.best_loss)
         if best and progress.step:  # before the first step there is nothing to keep
             progress.best_loss, progress.best_step, progress.without_gain = mean.loss, progress.step, 0
@@ -153,6 +216,22 @@ class Loop:
             progress.without_gain += 1
         self.on_event(Evaluated(progress.step, mean.loss, mean.targets, best, mean.accuracy, mean.margin))
         return best and progress.step > 0
+
+    def _mean(self, samples: Samples, progress: Progress) -> Mean:
+        """The mean over the validation set. Where memory runs out its own micro-batches are split, not training's."""
+        progress.most_validating = lowest(progress.most_validating, self.known, progress.step, ("validation",))
+        while True:
+            micros = in_order(samples, self.order.micro_batch, progress.most_validating)
+            mean = attempt(partial(self.validated, samples, micros))
+            if not isinstance(mean, Short):
+                return mean
+            short = replace(mean, samples=tuple(largest(micros, samples)))
+            progress.most_validating = self._smaller(short, progress.step, "validation", samples)
+
+    def validated(self, samples: Samples, micros: list[list[int]]) -> Mean:
+        """The loss over these micro-batches of a validation set."""
+        with self._compute():
+            return mean_over(self.decoder, self.loss, samples, micros, self.ranks)
 
     def _save(self, optimizer: Optimizer, progress: Progress) -> None:
         size = self.keeper.save(optimizer, progress)
@@ -180,6 +259,16 @@ class Loop:
             target_tokens=row.targets, seconds=recent[-1], tokens_per_second=row.tokens / recent[-1],
             peak_bytes=self.peak_bytes(), eta_seconds=remaining * statistics.median(recent),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A window after its backward passes: the mean loss, its samples, its tokens and those that were targets."""
+
+    loss: float
+    samples: list[int]
+    tokens: int
+    targets: int
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ sft, pretrain              the cross-entropy of the target tokens; units are tok
 dpo, orpo, simpo, kto      how likely whole answers are (train/preferences.py); units are pairs or answers
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from xiaozao.data.prepare import Samples
 from xiaozao.models.blocks import Decoder, evaluating
 from xiaozao.models.heap import give_back
-from xiaozao.train.batches import PackedRow, in_turn, packed_row
+from xiaozao.train.batches import PackedRow, divided, packed_row
 from xiaozao.train.head import head_loss
 from xiaozao.train.preferences import Preference, Strength, dpo, kto, orpo, simpo
 from xiaozao.train.ranks import ALONE, Ranks
@@ -55,9 +55,26 @@ class Mean:
     margin: float | None = None
 
 
-def mean_loss(decoder: Decoder, loss: Loss, samples: Samples, micro_batch: int, ranks: Ranks = ALONE) -> Mean:
-    """The loss over all of `samples`. Training is not touched by it."""
-    micros = in_turn(len(samples), micro_batch)
+def mean_loss(
+    decoder: Decoder, loss: Loss, samples: Samples, micro_batch: int, ranks: Ranks = ALONE, most: int | None = None
+) -> Mean:
+    """The loss over all of `samples`, in micro-batches of at most `most` tokens. Training is not touched by it."""
+    return mean_over(decoder, loss, samples, in_order(samples, micro_batch, most), ranks)
+
+
+def in_order(samples: Samples, micro_batch: int, most: int | None = None) -> list[list[int]]:
+    """All samples as they come, in micro-batches; those of more than `most` tokens are divided."""
+    count, lengths = len(samples), samples.lengths
+    micros = [list(range(at, min(at + micro_batch, count))) for at in range(0, count, micro_batch)]
+    if most is None:
+        return micros
+    return [part for micro in micros for part in divided(micro, lengths, most, micro_batch)]
+
+
+def mean_over(
+    decoder: Decoder, loss: Loss, samples: Samples, micros: Sequence[Sequence[int]], ranks: Ranks = ALONE
+) -> Mean:
+    """The loss over these micro-batches."""
     preference = loss if isinstance(loss, Preference) else None
     total = units = targets = right = margin = 0.0
     with evaluating(decoder), torch.no_grad():

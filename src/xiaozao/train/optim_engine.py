@@ -98,9 +98,18 @@ class Optimizer:
         for name in names:
             self.parameters[name].grad = None
 
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Make the states that the first update would make, of what learns now."""
+        for name, one in self.parameters.items():
+            if one.requires_grad and name not in self.states:
+                value = made_whole(one.detach()) if self._gathers(name) else local(one.detach())
+                self.states[name] = self.rule.start(name, value)
+
     def release(self) -> None:
-        """Let the states go, once nothing more will be learned."""
+        """Let the states go: nothing more will be learned, or all begins anew."""
         self.states.clear()
+        self.counts.clear()
 
     def state(self) -> dict[str, Tensor]:
         """The states by `<kind>.<parameter name>`, sharded as the parameters are."""

@@ -38,6 +38,8 @@ class Progress:
     loss_scale: float = 0.0  # of an fp16 run, once a step has succeeded
     good_steps: int = 0  # without an overflow in fp16
     overflows: int = 0  # in a row
+    most: int | None = None  # tokens of a micro-batch; larger ones are divided, since memory ran out
+    most_validating: int | None = None  # the same of validation
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Keeper:
             best = {self.path(progress.best_step)} if progress.best_step is not None else set()
             checkpoint.rotate(self.folder, self.keep, frozenset({self.path(progress.step), *best}))
         return int(self.ranks.first(size))
+
+    def forget(self, step: int) -> None:
+        """Remove the checkpoint of a step, if there is one."""
+        if self.ranks.is_first and self.path(step).exists():
+            checkpoint.discard(self.path(step))
 
     def load(self, folder: Path, decoder: Decoder, optimizer: Optimizer) -> Progress:
         """Put weights and moments back. Raises TrainingError that lists everything that has changed since."""

@@ -7,14 +7,25 @@ spec.yaml -> models.sources -> data.prepare -> resolve -> plan -> models.load ->
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from xiaozao.data.prepare import PreparedData, prepare
 from xiaozao.errors import DoesNotFit, EnvironmentProblem
 from xiaozao.evaluate.curves import draw_curve, write_metrics
-from xiaozao.events import Ended, Event, Loaded, Noticed, Planned, Prepared, Progress, Started
+from xiaozao.events import (
+    Ended,
+    Event,
+    Loaded,
+    Noticed,
+    Planned,
+    Prepared,
+    Progress,
+    Rehearsed,
+    Split,
+    Started,
+)
 from xiaozao.models import checkpoint
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
 from xiaozao.models.bases import parameter_count
@@ -43,9 +54,11 @@ from xiaozao.train.optim import OPTIMIZERS
 from xiaozao.train.optim import ready as import_optimizer
 from xiaozao.train.optim_engine import Optimizer, Options
 from xiaozao.train.ranks import ALONE, Place, Ranks
+from xiaozao.train.rehearsal import rehearse
 from xiaozao.train.schedules import warmup_steps
 from xiaozao.train.state import Keeper, load_weights
 from xiaozao.train.state import Progress as TrainProgress
+from xiaozao.worker.limits import check_disk, limited
 from xiaozao.worker.proof import Exam, Proof
 from xiaozao.worker.reference import loss_of, with_reference
 from xiaozao.worker.resolve import memory_plan, on_devices, order_of, resolve
@@ -63,6 +76,7 @@ class Ready:
     data: PreparedData
     exam: Exam | None
     plan: MemoryPlan
+    own_budget: bool  # the user named it; else it is what was free
 
 
 def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
@@ -80,8 +94,7 @@ def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
     if exam and not ranks.first(proof.has("base")):
         proof.keep("base", sharded.together(lambda: exam.sit("base", decoder, emit)))
     loop, optimizer = get_loop(ready, sharded, emit, ranks)
-    progress = loop.keeper.load(loop.keeper.path(start), decoder, optimizer) if start else TrainProgress()
-    progress, stopped = loop.run(optimizer, progress)
+    progress, stopped = train(ready, loop, optimizer, start)
     if not stopped:
         optimizer.release()
         take_best(loop, progress)
@@ -112,7 +125,8 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     resumed = folder.resolved.is_file()
     spec = RunSpec.from_options(read_file(folder.resolved if resumed else folder.spec))
     asked = read_file(folder.spec) if folder.spec.is_file() else {}
-    spec = on_devices(spec, place, resumed, own_budget=asked.get("budget") is not None)
+    own_budget = asked.get("budget") is not None
+    spec = on_devices(spec, place, resumed, own_budget)
     import_base(spec.model.base)  # before the data, so that a missing package is told now, and counts as runtime
     import_optimizer(spec.train.optimizer)
 
@@ -160,7 +174,24 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
             "does_not_fit", peak=f"{plan.peak_bytes / 1e9:.2f}", budget=f"{plan.budget_bytes / 1e9:.2f}",
             moment=plan.peak.name, micro_batch=plan.micro_batch, tokens=plan.tokens,
         )  # fmt: skip
-    return Ready(folder, spec, model, data, exam, plan)
+    if place.rank == 0:
+        check_disk(folder, plan, spec, steps, look(), emit)
+    return Ready(folder, spec, model, data, exam, plan, own_budget)
+
+
+def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[TrainProgress, bool]:
+    """Rehearse, unless that was done in an earlier life of the run, and train; within the memory there is for it."""
+    past = list(read_events(ready.folder.events))
+    known = tuple(event for event in past if isinstance(event, Split))
+    rehearsed = loop.ranks.first(any(isinstance(event, Rehearsed) for event in past))  # the others may read it later
+    device, place = loop.decoder.device, loop.ranks.place
+    budget = ready.spec.train.budget if ready.own_budget else None
+    with limited(device, budget, look(), ready.plan.peak_bytes, place.local_world) as gauge:
+        loop = replace(loop, gauge=gauge, known=known)
+        progress = loop.keeper.load(loop.keeper.path(start), loop.decoder, optimizer) if start else TrainProgress()
+        if not start and not rehearsed:
+            rehearse(loop, gauge, optimizer, progress)
+        return loop.run(optimizer, progress)
 
 
 def check_devices(device: torch.device, place: Place) -> None:

@@ -90,8 +90,9 @@ def _run(folder: RunFolder, journal: Journal | None, options: Sequence[str], ran
         traceback.print_exc()
         if is_lost(error, ranks):
             return _failed(folder, gone(folder.log))
-        memory = "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower()
-        return _failed(folder, OutOfMemory("out_of_memory") if memory else _unexpected(folder, error))
+        from xiaozao.train.recover import is_memory
+
+        return _failed(folder, OutOfMemory("out_of_memory") if is_memory(error) else _unexpected(folder, error))
     except Exception as error:  # the last net: whatever it is, the journal says that the run is over
         traceback.print_exc()
         return _failed(folder, _unexpected(folder, error))

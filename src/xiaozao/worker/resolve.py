@@ -15,7 +15,8 @@ from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
 from xiaozao.spec.parts import MethodSpec
 from xiaozao.spec.plan import MemoryPlan, Row
 from xiaozao.spec.run import FULL_ONLY, RunSpec
-from xiaozao.train.batches import Order, in_turn, worst_rows
+from xiaozao.train.batches import Order, worst_rows
+from xiaozao.train.losses import in_order
 from xiaozao.train.ranks import Place
 from xiaozao.worker.profiles import profiles
 
@@ -94,10 +95,10 @@ def memory_plan(
     """The plan of a run on its real data: the largest micro-batch that will come."""
 
     def rows(micro_batch: int) -> list[Row]:
-        return order_of(spec, data, micro_batch).worst()
+        return worst_rows(data.train, order_of(spec, data, micro_batch).worst())
 
     def validation(micro_batch: int) -> list[Row]:
-        return worst_rows(data.validation, in_turn(len(data.validation), micro_batch)) if data.validation else []
+        return worst_rows(data.validation, in_order(data.validation, micro_batch)) if data.validation else []
 
     setup = Setup(
         spec.method, spec.train, spec.model.device, runtime, spec.model.base, answered,

@@ -1,0 +1,178 @@
+"""When memory runs out: it is noticed, all that the attempt held is let go, and the work is cut smaller.
+
+    attempt    work -> its result, or Short; by then nothing of it lives, and generators stand where they stood
+    watched    the blocks look at a gauge, so that a budget is passed by one block at most, not by a whole pass
+    halved     how many tokens a micro-batch may have from now on
+
+Only what an allocator says counts. A RuntimeError that merely speaks of memory is somebody's own error, and trying
+again would hide it.
+"""
+
+import gc
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from xiaozao.errors import OutOfMemory, UnsupportedModel
+from xiaozao.events import Split
+from xiaozao.models.blocks import Decoder, blocks_of
+from xiaozao.models.heap import give_back
+
+T = TypeVar("T")
+# As torch 2 words it, c10/core/impl/alloc_cpu.cpp: on Linux and macOS, and on Windows.
+CPU_ALLOCATOR = "DefaultCPUAllocator: "
+CPU_SAYS = (CPU_ALLOCATOR + "can't allocate memory", CPU_ALLOCATOR + "not enough memory")
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """How a run's memory is read, in bytes. limit: what it must stay below, None where the allocator sees to that.
+
+    planned: the peak that was predicted.
+    """
+
+    peak: Callable[[], int]
+    held: Callable[[], int]
+    reset: Callable[[], object]  # lets the peak begin from now
+    limit: int | None = None
+    planned: int = 0
+
+
+class LimitPassed(MemoryError):
+    """Our own watch: more is held than may be."""
+
+    def __init__(self, held: int, limit: int) -> None:
+        super().__init__(f"{held} bytes are held, the limit is {limit}")
+
+
+@dataclass(frozen=True)
+class Short:
+    """Memory ran out; over these samples, as far as that is known. detail: the allocator's words."""
+
+    detail: str
+    samples: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Where a run stood when memory ran out: bytes, and what was computed, of which `line` is the first."""
+
+    step: int
+    tokens: int
+    line: int
+    rank: int
+    peak: int
+    limit: int | None
+
+    def error(self, key: str, short: Short) -> OutOfMemory:
+        """What ends the run, with the numbers."""
+        return OutOfMemory(
+            key, step=self.step, tokens=self.tokens, line=self.line, rank=self.rank, peak=gigabytes(self.peak),
+            limit=gigabytes(self.limit), detail=short.detail,
+        )  # fmt: skip
+
+
+def gigabytes(count: int | None) -> str:
+    """`1.52`; `-` for none."""
+    return "-" if count is None else f"{count / 1e9:.2f}"
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether an allocator failed: torch's on a device or on the CPU, Python's, the C++ library's, or our watch."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if type(error) is not RuntimeError:
+        return False
+    text = str(error)
+    return text == "std::bad_alloc" or (text.startswith("[enforce fail") and any(one in text for one in CPU_SAYS))
+
+
+def attempt(work: Callable[[], T]) -> T | Short:
+    """What `work` returns; Short where memory ran out in it. Every other error passes through."""
+    before = _generators()
+    try:
+        return work()
+    except (MemoryError, RuntimeError) as error:
+        if not is_memory(error):
+            raise
+        short = Short(str(error).partition("\n")[0][:200])
+        _let_go(error)
+    _put_back(before)
+    gc.collect()
+    give_back()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return short
+
+
+@contextmanager
+def watched(decoder: Decoder, gauge: Gauge | None) -> Iterator[None]:
+    """Let every block look at the gauge before it computes, and raise LimitPassed."""
+    limit = None if gauge is None else gauge.limit
+    if gauge is None or limit is None:
+        yield
+        return
+    held = gauge.held
+
+    def look(*_: object) -> None:
+        if held() > limit:
+            give_back()  # what is free, but still the heap's, does not count
+            if (now := held()) > limit:
+                raise LimitPassed(now, limit)
+
+    hooks = [module.register_forward_pre_hook(look) for module in _watchers(decoder)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def halved(tokens: int, longest: int) -> int:
+    """The most tokens of a micro-batch after one of `tokens` was too many.
+
+    Half of them; but not less than the longest sample has, since that cannot be parted and smaller ones need not be.
+    """
+    return min(tokens - 1, max(tokens // 2, longest))
+
+
+def lowest(most: int | None, known: Iterable[Split], step: int, where: tuple[str, ...]) -> int | None:
+    """The bound in force: what was decided in this life of the run, and in earlier ones at or before this step."""
+    decided = [one.most for one in known if one.step <= step and one.where in where]
+    return min([*decided, *([] if most is None else [most])], default=None)
+
+
+def _let_go(error: BaseException) -> None:
+    """Drop what the frames of an error and of those behind it still hold."""
+    behind: BaseException | None = error
+    while behind is not None:
+        traceback.clear_frames(behind.__traceback__)
+        behind.__traceback__, behind = None, behind.__context__
+    error.__context__ = error.__cause__ = None
+
+
+def _devices() -> list[int]:
+    return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+
+
+def _generators() -> tuple[Tensor, list[Tensor]]:
+    return torch.get_rng_state(), [torch.cuda.get_rng_state(device) for device in _devices()]
+
+
+def _put_back(states: tuple[Tensor, list[Tensor]]) -> None:
+    torch.set_rng_state(states[0])
+    for device, state in enumerate(states[1]):
+        torch.cuda.set_rng_state(state, device)
+
+
+def _watchers(decoder: Decoder) -> list[nn.Module]:
+    """The blocks; the model as a whole where it has no single list of them."""
+    try:
+        return list(blocks_of(decoder.model))
+    except UnsupportedModel:
+        return [decoder.model.base_model]

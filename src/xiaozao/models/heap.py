@@ -17,9 +17,20 @@ def give_back() -> None:
         _TRIM(0)
 
 
-def _find() -> "ctypes._NamedFuncPointer | None":
+def keep_nothing() -> None:
+    """Let blocks of 128 kB and more return to the system as soon as they are freed, for the rest of the process.
+
+    glibc keeps up to 32 MB of each size to use again, and what lies between keeps more from returning. Fresh pages cost
+    time, which does not show beside the products of a large model.
+    """
+    if _OPTION is not None:
+        _OPTION(MMAP_THRESHOLD, RETURNED)
+
+
+def _find(function: str) -> "ctypes._NamedFuncPointer | None":
     name = ctypes.util.find_library("c") if sys.platform == "linux" else None
-    return getattr(ctypes.CDLL(name), "malloc_trim", None) if name else None
+    return getattr(ctypes.CDLL(name), function, None) if name else None
 
 
-_TRIM = _find()
+MMAP_THRESHOLD, RETURNED = -3, 1 << 17  # M_MMAP_THRESHOLD of malloc.h; bytes
+_TRIM, _OPTION = _find("malloc_trim"), _find("mallopt")

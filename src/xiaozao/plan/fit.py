@@ -9,7 +9,7 @@ from xiaozao.plan.hardware import Hardware, look
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import RUNTIME_CPU, RUNTIME_CUDA, plan
 from xiaozao.spec.objectives import sequences
-from xiaozao.spec.parts import MethodSpec, TrainSpec
+from xiaozao.spec.parts import MethodSpec, ModelSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 
@@ -26,13 +26,14 @@ def fit(
     device: str,
     runtime: int,
     answered: int = 0,
-    base: str = "none",
+    model: ModelSpec | None = None,
 ) -> MemoryPlan:
     """The plan with the given micro-batch, or with the largest of batch, batch/2, batch/4 ... that fits and suffices.
 
     `tokens(micro_batch)` is the size of the largest micro-batch; precision and budget must be decided.
     """
     assert train.budget is not None and method.precision != "auto"
+    base, stream = (model.base, model.stream == "disk") if model else ("none", False)
     shape = ModelShape.from_config(config)
     share = -(-train.batch // train.devices)
     sizes = [train.micro_batch] if train.micro_batch else [share] if train.fused_update else _halvings(share)
@@ -44,7 +45,7 @@ def fit(
             cpu=device == "cpu", answered=answered, adapter=method.adapter, also=method.also,
             last_blocks=method.last_blocks, base=base, devices=train.devices, optimizer=train.optimizer,
             projection=train.projection_rank, fused=train.fused_update,
-            wide=2 if method.weights == "bf16" else 4,
+            wide=2 if method.weights == "bf16" else 4, stream=stream,
         )  # fmt: skip
         found = plan(shape, load, train.budget)
         if found.tokens <= ENOUGH_TOKENS[device] and found.peak_bytes <= SAFE * train.budget:
@@ -68,7 +69,9 @@ def plan_command(spec: RunSpec, model_folder: Path) -> MemoryPlan:
     runtime = RUNTIME_CUDA if device == "cuda" else RUNTIME_CPU
     config = read_config(model_folder).values
     longest = sequences(method.objective) * spec.data.length  # of one sample
-    return fit(config, method, train, lambda size: size * longest, device, runtime, base=spec.model.base)
+    if spec.model.stream == "disk" and train.checkpointing == "none":  # as worker/resolve.py decides it
+        train = train.model_copy(update={"checkpointing": "block"})
+    return fit(config, method, train, lambda size: size * longest, device, runtime, 0, spec.model)
 
 
 def free_memory(device: str, hardware: Hardware) -> int:

@@ -46,6 +46,7 @@ def resolve(
         attention=ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention,
         threads=spec.train.threads or max(1, hardware.cores // here),
         learning_rate=spec.train.learning_rate or LEARNING_RATES[KINDS[objective]][spec.method.method],
+        checkpointing=_checkpointing(spec),
         beta=spec.method.beta or BETAS.get(objective),
         gamma=GAMMA if objective == "simpo" and spec.method.gamma is None else spec.method.gamma,
         alpha=_alpha(spec.method) if spec.method.method == "lora" else None,
@@ -95,7 +96,7 @@ def memory_plan(
     def largest(micro_batch: int) -> int:
         return order_of(spec, data, micro_batch).largest()
 
-    return fit(config, spec.method, spec.train, largest, spec.model.device, runtime, answered, spec.model.base)
+    return fit(config, spec.method, spec.train, largest, spec.model.device, runtime, answered, spec.model)
 
 
 def _precision(spec: RunSpec, device: str, hardware: Hardware) -> str:
@@ -106,6 +107,13 @@ def _precision(spec: RunSpec, device: str, hardware: Hardware) -> str:
     if device == "cuda":  # cards before Ampere emulate bf16, slowly; in fp16 they are fast
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if hardware.fast_bf16 else "fp32"
+
+
+def _checkpointing(spec: RunSpec) -> str:
+    """Weights that stay on disk are for models larger than memory; what all their blocks would keep is larger still."""
+    if spec.model.stream == "disk" and spec.train.checkpointing == "none":
+        return "block"
+    return spec.train.checkpointing
 
 
 def _switch_every(spec: RunSpec, data: PreparedData, config: Mapping[str, Any]) -> int | None:

@@ -30,6 +30,7 @@ from bench.rig.run_zao import NEVER, Run, run_zao
 from bench.rig.task import RESULTS
 
 FILE, PAGE = RESULTS / "elephant.jsonl", Path(__file__).parents[1] / "docs" / "streaming.md"
+COST = RESULTS / "stream_cost.json"  # of bench/stream_cost.py
 PASSES = {"product": 3, "read": 2}  # over the blocks in a step: forward, again, back; of which the last two read once
 SAMPLE = 2 << 30  # bytes of the weights that are read to measure the disk
 PIECE = 8 << 20
@@ -47,7 +48,8 @@ def main() -> int:
         write_elephants(FILE, [*kept, found])
         if options.json:
             sys.stdout.write(json.dumps(asdict(found)) + "\n")
-    PAGE.write_text(elephant_page(read_elephants(FILE)), encoding="utf-8")
+    cost = json.loads(COST.read_text(encoding="utf-8")) if COST.is_file() else None
+    PAGE.write_text(elephant_page(read_elephants(FILE), cost), encoding="utf-8")
     return 0
 
 

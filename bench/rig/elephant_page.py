@@ -1,9 +1,11 @@
 """docs/streaming.md from results/elephant.jsonl: models larger than memory, and what a step of theirs costs."""
 
 import json
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 HEAD = """# Models larger than memory
 
@@ -89,8 +91,8 @@ def write_elephants(path: Path, rows: Iterable[Elephant]) -> None:
     path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in rows), encoding="utf-8")
 
 
-def elephant_page(rows: Sequence[Elephant]) -> str:
-    """The whole page."""
+def elephant_page(rows: Sequence[Elephant], cost: Mapping[str, Any] | None = None) -> str:
+    """The whole page. cost: what results/stream_cost.json holds."""
     if not rows:
         return HEAD + NO_ROWS
     lines = [
@@ -99,7 +101,19 @@ def elephant_page(rows: Sequence[Elephant]) -> str:
         "|---|---|---|---|---|---|---|---|",
         *(_row(one) for one in rows),
     ]
-    return HEAD + "\n".join(lines) + "\n"
+    return HEAD + "\n".join(lines) + "\n" + (_cost(cost) if cost else "")
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    """What streaming costs where the disk is no limit."""
+    median = {name: statistics.median(found) for name, found in cost["seconds"].items()}
+    rounds = len(cost["seconds"]["disk"])
+    return (
+        f"\nWhere the weights sit in the page cache, a step of {cost['tokens']:,} tokens of the 135M model took "
+        f"{median['disk']:.1f} s of processor time from disk and {median['memory']:.1f} s from memory, "
+        f"{cost['cost']:+.0%} (`python -m bench.stream_cost`, {rounds} steps of each in turns, blocks computed again "
+        f"both times; {cost['machine']}).\n"
+    )
 
 
 def _row(one: Elephant) -> str:

@@ -122,15 +122,8 @@ def _write(
             None, config=config, state_dict=stored(folder, stack), dtype=dtype, attn_implementation="eager",
             quantization_config=writing,
         )  # fmt: skip
-    resident = {
-        name: one for name, one in model.state_dict().items() if name.removesuffix(".weight") not in writing.entries
-    }
-    gone = {id(one) for name, one in model.state_dict(keep_vars=True).items() if one.numel() == 0}
-    kept = {
-        name: resident[name].clone()
-        for name, one in model.state_dict(keep_vars=True).items()
-        if name in resident and id(one) not in gone
-    }
+    # Of what was written an empty tensor is left, also under the name of a tied head.
+    kept = {name: one.clone() for name, one in model.state_dict().items() if one.numel()}
     write_index(writing.folder, writing.entries, kept)
 
 
@@ -154,16 +147,19 @@ class Writing(WhileLoading):
 
     quantization_config: WritingConfig
 
+    def param_needs_quantization(self, model: PreTrainedModel, param_name: str, **_: object) -> bool:
+        return param_name.endswith(".weight") and param_name.removesuffix(".weight") in self.streamed
+
     def get_quantize_ops(self) -> ConversionOps:
         return _Write(self)
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
         chosen = choose(model)
         self.quantised = set(chosen.layers)
-        self.layers = {name: model.get_submodule(name) for name in chosen.names}  # type: ignore[misc]
+        self.streamed = {name: model.get_submodule(name) for name in chosen.names}
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
-        missing = sorted(self.layers.keys() - self.quantization_config.entries.keys())
+        missing = sorted(self.streamed.keys() - self.quantization_config.entries.keys())
         if missing:
             raise UnsupportedModel("weights_missing", count=len(missing), first=missing[0])
         HfQuantizer.remove_quantization_config(self, model)
@@ -196,10 +192,10 @@ class _Write(ConversionOps):
         for name, value in input_dict.items():
             weight: Tensor = value[0] if isinstance(value, list) else value
             module = name.removesuffix(".weight")
-            if module not in self.writing.layers:
+            if module not in self.writing.streamed:
                 converted[name] = weight
                 continue
-            transposed = isinstance(self.writing.layers[module], Conv1D)
+            transposed = isinstance(self.writing.streamed[module], Conv1D)
             self.writing.keep(module, weight.t().contiguous() if transposed else weight)
             converted[name] = weight.new_empty(0)
         return converted

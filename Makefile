@@ -7,7 +7,7 @@ ARGS ?=
 # Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test fast real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families bench-plan-gpu clean
+.PHONY: help demo test fast real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families bench-plan-gpu bench-elephant clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -53,6 +53,10 @@ bench-gpu: $(READY) ## the same on your CUDA card
 
 bench-methods: $(READY) ## every method and precision, 100 steps each: docs/methods.md
 	$(BIN)/python -m bench.methods $(ARGS)
+
+bench-elephant: $(READY) ## a model larger than memory, streamed from disk: docs/streaming.md
+	$(BIN)/python -m bench.elephant $(ARGS)
+	$(BIN)/python -m bench.elephant --base nf4 --pieces 4 $(ARGS)
 
 bench-families: $(READY) ## every decoder that transformers knows, built small: docs/families.md
 	$(BIN)/python -m bench.families $(ARGS)

@@ -11,9 +11,9 @@ ATTEMPTS, SECONDS = 5, 0.3
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def rate(dtype: torch.dtype) -> float:
+def rate(dtype: torch.dtype, shape: tuple[int, int, int] = SHAPE) -> float:
     """The best of a few attempts, in GFLOP/s."""
-    tokens, width, out = SHAPE
+    tokens, width, out = shape
     x, w = torch.randn(tokens, width).to(dtype), torch.randn(out, width).to(dtype)
     best = 0.0
     for _ in range(ATTEMPTS):
@@ -26,4 +26,5 @@ def rate(dtype: torch.dtype) -> float:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(rate(DTYPES[sys.argv[1]])) + "\n")
+    given = [int(one) for one in sys.argv[2:5]] or SHAPE
+    sys.stdout.write(json.dumps(rate(DTYPES[sys.argv[1]], (given[0], given[1], given[2]))) + "\n")

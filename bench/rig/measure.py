@@ -58,24 +58,25 @@ class Watched:
 
     peak_bytes: int
     cpu_share: float
+    read_bytes: int = 0  # that came from the disk, not from the page cache
 
 
 def run_watched(command: Sequence[str], machine: Machine, log: Path, more: Mapping[str, str] | None = None) -> Watched:
     """Run to the end. Raises RunFailed with the log's end for an exit code but 0."""
     begun, used = time.monotonic(), processor_seconds()
     log.parent.mkdir(parents=True, exist_ok=True)
-    peak = 0
+    peak = read = 0
     with log.open("wb") as file:
         process = subprocess.Popen(
             machine.command(command), env={**machine.variables(), **(more or {})},
             stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
         while process.poll() is None:
-            peak = max(peak, largest(process.pid))
+            peak, read = max(peak, largest(process.pid)), max(read, read_by(process.pid))
             time.sleep(EVERY_SECONDS)
     if process.returncode:
         raise RunFailed(log_end(log))
-    return Watched(peak, (processor_seconds() - used) / (time.monotonic() - begun))
+    return Watched(peak, (processor_seconds() - used) / (time.monotonic() - begun), read)
 
 
 def processor_seconds() -> float:
@@ -91,6 +92,15 @@ def largest(pid: int) -> int:
     except psutil.Error:
         return 0
     return max((high_water(one) for one in family), default=0)
+
+
+def read_by(pid: int) -> int:
+    """Bytes that the family of `pid` had fetched from the disk; 0 where the system does not tell."""
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        return sum(int(one.io_counters().read_bytes) for one in family)
+    except (psutil.Error, AttributeError):
+        return 0
 
 
 def high_water(process: psutil.Process) -> int:

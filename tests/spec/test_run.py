@@ -20,6 +20,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "source": ("modelscope", "modelscope"),
     "revision": ("v1", "v1"),
     "base": ("nf4", "nf4"),
+    "stream": ("disk", "disk"),
     "attention": ("eager", "eager"),
     "device": ("cpu", "cpu"),
     "data": ("我的 数据.jsonl", "我的 数据.jsonl"),
@@ -179,6 +180,10 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("only_objective", {"objective": "dpo", "desirable_weight": 2.0}, ["desirable_weight=2", "kto"]),
     ("pretrain_truncation", {"objective": "pretrain", "truncation": "left"}, ["truncation=left", "length="]),
     ("bad_value_near", {"objective": "dpi"}, ["dpi", "dpo"]),
+    ("stream_full", {"stream": "disk", "method": "full"}, ["stream=disk", "method=full"]),
+    ("stream_devices", {"stream": "disk", "devices": 2}, ["stream=disk", "devices=2"]),
+    ("stream_pissa", {"stream": "disk", "adapter": "pissa"}, ["stream=disk", "adapter=pissa"]),
+    ("stream_also", {"stream": "disk", "also": "norms,head"}, ["stream=disk", "also=head"]),
     ("validation_is_data", {"validation": "d.jsonl"}, ["d.jsonl"]),
 ]
 

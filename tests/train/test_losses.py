@@ -15,7 +15,7 @@ from xiaozao.train.losses import mean_loss, sft
 
 
 def plain(head: Head, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    logits = F.linear(states, head.linear.weight, head.linear.bias) * head.scale
+    logits = F.linear(states, head.linear.get_parameter("weight"), head.linear.bias) * head.scale
     if head.cap:
         logits = head.cap * torch.tanh(logits / head.cap)
     return F.cross_entropy(logits, labels, reduction="sum")

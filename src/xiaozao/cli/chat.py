@@ -35,7 +35,8 @@ def command(run: str, ask: str | None, base: bool, system: str | None, max_token
         report("load", 0, 0)
         tuned = folder.model if folder.model.is_dir() and not base else source
         stored = "none" if tuned == folder.model else spec.model.base  # as it was trained, so that it answers the same
-        decoder = load(tuned, precision, device_of(spec.model.device), base=stored)
+        streams = cache() / "streams" if spec.model.stream == "disk" and tuned == source else None
+        decoder = load(tuned, precision, device_of(spec.model.device), base=stored, streams=streams)
     if folder.adapter.is_dir() and not base:
         attach(decoder, folder.adapter)
     prompt = system if system is not None else spec.data.system

@@ -5,6 +5,8 @@ A base multiplies and multiplies back, and nothing else: no base ever has a grad
 lie in memory as it is computed with, quantised, or on disk.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,11 @@ class Base(nn.Module):
     in_features: int
     out_features: int
     stored_dtype: torch.dtype  # what a merged weight is written as
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
 
     def product(self, rows: Tensor, bias: Tensor | None) -> Tensor:
         """rows (T, in) -> rows W' + bias (T, out)."""

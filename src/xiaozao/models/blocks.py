@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 
 from xiaozao.errors import UnsupportedModel
 from xiaozao.models.attention import PackedAttention, layout
+from xiaozao.models.linear import FrozenLinear
 
 Packing = Literal["packed", "padded"]
 
@@ -34,12 +35,14 @@ Packing = Literal["packed", "padded"]
 class Head:
     """hidden -> logits: the linear layer, then `cap * tanh(x * scale / cap)` where the model has them."""
 
-    linear: nn.Linear
+    linear: nn.Linear | FrozenLinear  # frozen: its matrix lies on disk
     scale: float
     cap: float | None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(n, hidden size) -> (n, vocabulary) in fp32."""
+        if isinstance(self.linear, FrozenLinear):
+            return self.finish(self.linear(hidden).float())
         weight, bias = self.linear.weight.to(hidden.dtype), self.linear.bias  # fp32 masters where the head learns
         return self.finish(F.linear(hidden, weight, None if bias is None else bias.to(hidden.dtype)).float())
 
@@ -87,7 +90,8 @@ class Decoder:
         def catch(_: nn.Module, entering: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             """Keep all that enters the head, and let it answer for one token alone."""
             caught.append(entering[0])
-            return (entering[0][:, -1:].to(self.head.linear.weight.dtype),)
+            last, linear = entering[0][:, -1:], self.head.linear
+            return (last if isinstance(linear, FrozenLinear) else last.to(linear.weight.dtype),)
 
         handle = self.head.linear.register_forward_pre_hook(catch)
         try:
@@ -111,7 +115,7 @@ def view(model: PreTrainedModel, kind: str) -> Decoder:
     Raises UnsupportedModel where its head is not a linear layer.
     """
     linear = model.get_output_embeddings()
-    if not isinstance(linear, nn.Linear):
+    if not isinstance(linear, nn.Linear | FrozenLinear):
         raise UnsupportedModel("no_head", model=type(model).__name__)
     config = model.config.get_text_config(decoder=True)
     scale = 1.0 / (getattr(config, "logits_scaling", None) or 1.0) * (getattr(config, "logit_scale", None) or 1.0)
@@ -138,6 +142,26 @@ def _outer_lists(module: nn.Module) -> Iterator[nn.ModuleList]:
             yield child
         else:
             yield from _outer_lists(child)
+
+
+@contextmanager
+def few_blocks(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the model has its first blocks alone: as many as it takes to have one of each kind, and two at least.
+
+    Raises UnsupportedModel where the decoder has no single list of blocks.
+    """
+    blocks = blocks_of(model)
+    types = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or [None] * len(blocks)
+    kinds = [(*(type(one) for one in block.modules()), types[at]) for at, block in enumerate(blocks)]
+    count = max(2, *(1 + kinds.index(kind) for kind in set(kinds)))
+    parent, name = next(
+        (module, name) for module in model.modules() for name, one in module.named_children() if one is blocks
+    )
+    setattr(parent, name, nn.ModuleList(blocks[:count]))
+    try:
+        yield
+    finally:
+        setattr(parent, name, blocks)
 
 
 @contextmanager

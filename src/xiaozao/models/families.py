@@ -11,6 +11,7 @@ the very function from which transformers builds the model's mask (models/attent
 
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +20,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from xiaozao.errors import UnsupportedModel
 from xiaozao.models.attention import implementation, own_attention
-from xiaozao.models.blocks import Decoder, Head, Packing, distance, run
+from xiaozao.models.blocks import Decoder, Head, Packing, distance, few_blocks, run
+from xiaozao.models.stream import is_streamed
 
 # Of distances relative to the norm: what rounding alone may do, in fp32 and in shorter types.
 FINE, COARSE = 1e-3, 5e-2
@@ -43,8 +45,16 @@ class _Probe:
 def check(decoder: Decoder) -> Decoder:
     """The decoder in the way that its numbers allow; the model is left set to that way.
 
+    Where the weights are on disk, the first blocks of each kind have to do: a probe reads all that it passes through.
     Raises UnsupportedModel where the model is not causal, its logits are not ours, or samples cannot be kept apart.
     """
+    if is_streamed(decoder.model):
+        with suppress(UnsupportedModel), few_blocks(decoder.model):  # a model may not run without its other blocks
+            return _check(decoder)
+    return _check(decoder)
+
+
+def _check(decoder: Decoder) -> Decoder:
     model = decoder.model
     training = model.training
     model.eval()

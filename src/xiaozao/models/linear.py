@@ -6,7 +6,6 @@ to them than another start or scale have files of their own (dora.py, pissa.py).
 """
 
 import inspect
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -165,9 +164,8 @@ class Adapted(nn.Module):
         self.enabled = True
         bound = 1 / math.sqrt(self.in_features)  # PEFT's: kaiming_uniform with a = sqrt(5)
         start = torch.rand(rank, self.in_features, generator=generator) * (2 * bound) - bound
-        device = next(itertools.chain(self.base.parameters(), self.base.buffers())).device
-        self.lora_a = nn.Parameter(start.to(device))
-        self.lora_b = nn.Parameter(torch.zeros(self.out_features, rank, device=device))
+        self.lora_a = nn.Parameter(start.to(self.base.device))
+        self.lora_b = nn.Parameter(torch.zeros(self.out_features, rank, device=self.base.device))
 
     @property
     def adapter(self) -> Adapter:

@@ -1,6 +1,5 @@
 """A folder of safetensors -> a decoder in memory. Nothing of the folder is executed; see models/config.py."""
 
-import hashlib
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from xiaozao.models.families import check
 from xiaozao.models.heap import give_back
 from xiaozao.models.quantize import ready
 from xiaozao.models.quantizer import WhileLoadingConfig, stored
+from xiaozao.models.streamload import load_streamed
 
 ATTENTION = {"cpu": "batched", "cuda": "sdpa"}  # the fastest on each
 STORED_AS = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.float64: "F64"}
@@ -31,27 +31,36 @@ def device_of(wanted: str) -> torch.device:
 
 
 def load(
-    folder: Path, weights: torch.dtype, device: torch.device, attention: str = "auto", base: str = "none"
+    folder: Path,
+    weights: torch.dtype,
+    device: torch.device,
+    attention: str = "auto",
+    base: str = "none",
+    streams: Path | None = None,
 ) -> Decoder:
     """The model in `folder`, its weights in `weights` and its linear layers stored as `base`, checked with numbers.
+
+    streams: where matrices are converted to that then stay on disk (models/stream.py); None holds all in memory.
 
     Raises ArtefactError for files that are not safe to read, UnsupportedModel for an architecture transformers
     does not know, that `base` does not suit, or whose logits we could not reproduce; EnvironmentProblem where `base`
     needs a package that is missing.
     """
     kind = ATTENTION[device.type] if attention == "auto" else attention
-    model = load_model(folder, weights, device, base)
+    model = load_model(folder, weights, device, base, streams)
     try:
         return check(view(model, kind))
     except UnsupportedModel as error:
-        if base == "none" or not isinstance(error.__cause__, AttributeError):
+        if (base == "none" and streams is None) or not isinstance(error.__cause__, AttributeError):
             raise
         # A model that looks into its layers finds no plain weight there.
         detail = error.__cause__
         raise UnsupportedModel("base_layers", model=model.config.model_type, base=base, detail=detail) from detail
 
 
-def load_model(folder: Path, weights: torch.dtype, device: torch.device, base: str = "none") -> PreTrainedModel:
+def load_model(
+    folder: Path, weights: torch.dtype, device: torch.device, base: str = "none", streams: Path | None = None
+) -> PreTrainedModel:
     """The transformers model alone."""
     check_folder(folder)
     disable_progress_bar()
@@ -62,6 +71,8 @@ def load_model(folder: Path, weights: torch.dtype, device: torch.device, base: s
     ready(base)
     try:
         config = AutoConfig.for_model(kind, **values)
+        if streams is not None:
+            return _load_streamed(folder, config, weights, device, base, streams)
         with torch.device(device):
             if base != "none" or (device.type == "cpu" and converts(folder, weights)):
                 return _load_one_by_one(folder, config, weights, base)
@@ -97,10 +108,12 @@ def _load_one_by_one(folder: Path, config: PreTrainedConfig, weights: torch.dtyp
     return model
 
 
-def weights_hash(folder: Path) -> str:
-    """The SHA-256 over all weight files of a model folder, in the order of their names."""
-    total = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
+def _load_streamed(
+    folder: Path, config: PreTrainedConfig, weights: torch.dtype, device: torch.device, base: str, streams: Path
+) -> PreTrainedModel:
+    with device:
+        model = load_streamed(folder, config, weights, device, base, streams)
+    if (folder / GENERATION).is_file() and model.can_generate():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    give_back()
+    return model

@@ -50,7 +50,7 @@ class Int8Base(Dequantised):
         self.stored_dtype = weight.dtype
         codes = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
         absmax = torch.empty(self.out_features, dtype=torch.float32, device=weight.device)
-        for start, end in self._chunks():
+        for start, end in _chunks(weight):
             rows = weight[start:end].float()
             absmax[start:end] = rows.abs().amax(1)
             # A row of zeros has codes of zero.
@@ -58,16 +58,7 @@ class Int8Base(Dequantised):
         self.codes, self.absmax = _frozen(codes), _frozen(absmax)
 
     def dense(self, dtype: torch.dtype) -> Tensor:
-        weight = torch.empty(self.codes.shape, dtype=dtype, device=self.codes.device)
-        for start, end in self._chunks():
-            rows = self.codes[start:end] * self.absmax[start:end, None]
-            weight[start:end] = rows.mul_(1 / 127)
-        return weight
-
-    def _chunks(self) -> list[tuple[int, int]]:
-        """From which row to which."""
-        rows = max(1, CHUNK // self.in_features)
-        return [(start, min(start + rows, self.out_features)) for start in range(0, self.out_features, rows)]
+        return from_int8(self.codes, self.absmax, dtype)
 
 
 class Nf4Base(Dequantised):
@@ -93,17 +84,35 @@ class Nf4Base(Dequantised):
         self.offset: Tensor
 
     def dense(self, dtype: torch.dtype) -> Tensor:
-        nf4 = bitsandbytes()
-        exact = dtype if dtype in (torch.bfloat16, torch.float16) else torch.float32
-        blocks = nf4.QuantState(
-            absmax=self.scales, code=dynamic_map(self.codes.device), blocksize=NESTED, dtype=torch.float32
-        )
-        state = nf4.QuantState(
-            absmax=self.absmax, shape=torch.Size((self.out_features, self.in_features)), dtype=exact,
-            blocksize=BLOCK, quant_type="nf4", offset=self.offset, state2=blocks,
-        )  # fmt: skip
-        weight: Tensor = nf4.dequantize_4bit(self.codes, state)
-        return weight.to(dtype)
+        blocks = nf4_blocks(self.absmax, self.scales, self.offset)
+        return from_nf4(self.codes, blocks, (self.out_features, self.in_features), dtype)
+
+
+def from_int8(codes: Tensor, absmax: Tensor, dtype: torch.dtype) -> Tensor:
+    """codes (rows, in), absmax (rows) -> the weights (rows, in)."""
+    weight = torch.empty(codes.shape, dtype=dtype, device=codes.device)
+    for start, end in _chunks(codes):
+        weight[start:end] = (codes[start:end] * absmax[start:end, None]).mul_(1 / 127)
+    return weight
+
+
+def nf4_blocks(absmax: Tensor, scales: Tensor, offset: Tensor) -> Tensor:
+    """The fp32 absmax of each block of weights, from their own eight bits."""
+    nf4 = bitsandbytes()
+    state = nf4.QuantState(absmax=scales, code=dynamic_map(absmax.device), blocksize=NESTED, dtype=torch.float32)
+    blocks: Tensor = nf4.dequantize_blockwise(absmax, state)
+    return blocks.add_(offset)
+
+
+def from_nf4(codes: Tensor, blocks: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """codes (weights / 2, 1), blocks (weights / 64) -> the weights as `shape`."""
+    nf4 = bitsandbytes()
+    exact = dtype if dtype in (torch.bfloat16, torch.float16) else torch.float32
+    state = nf4.QuantState(
+        absmax=blocks, shape=torch.Size(shape), dtype=exact, blocksize=BLOCK, quant_type="nf4"
+    )  # fmt: skip
+    weight: Tensor = nf4.dequantize_4bit(codes, state)
+    return weight.to(dtype)
 
 
 BASES: dict[str, type[Int8Base] | type[Nf4Base]] = {"int8": Int8Base, "nf4": Nf4Base}
@@ -130,6 +139,12 @@ def dynamic_map(device: torch.device) -> Tensor:
     """The 256 values that the absmaxes of all nf4 bases are written in."""
     values: Tensor = bitsandbytes().create_dynamic_map()
     return values.to(device)
+
+
+def _chunks(rows: Tensor) -> list[tuple[int, int]]:
+    """From which row to which."""
+    step = max(1, CHUNK // rows.shape[1])
+    return [(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:

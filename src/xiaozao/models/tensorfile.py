@@ -10,7 +10,7 @@ import json
 import math
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +37,7 @@ class StoredTensor:
     dtype: str
     shape: tuple[int, ...]
     bytes: int
+    start: int = 0  # where they begin in the file
 
     @property
     def count(self) -> int:
@@ -95,14 +96,15 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     except ValueError as error:
         raise _damaged(path, "header_json", detail=str(error)) from None
     entries.pop("__metadata__", None)
-    return _checked(path, entries, size - 8 - length)
+    return _checked(path, entries, size, 8 + length)
 
 
-def _checked(path: Path, entries: dict[str, Any], available: int) -> dict[str, StoredTensor]:
-    spans = []
+def _checked(path: Path, entries: dict[str, Any], size: int, begin: int) -> dict[str, StoredTensor]:
+    """The entries of a file of `size` bytes whose tensors begin at `begin`."""
+    available, spans = size - begin, []
     for name, entry in entries.items():
         tensor, start, end = _tensor(path, name, entry)
-        spans.append((start, end, tensor))
+        spans.append((start, end, replace(tensor, start=begin + start)))
     expected = 0
     for start, end, tensor in sorted(spans, key=lambda span: span[:2]):
         if start != expected:

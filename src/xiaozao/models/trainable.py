@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from xiaozao.errors import UnsupportedModel, UsageError
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.dora import DoraLinear
-from xiaozao.models.linear import Adapted, AdaptedLinear, adapt, matching
+from xiaozao.models.linear import Adapted, AdaptedLinear, FrozenLinear, adapt, matching
 from xiaozao.models.pissa import PissaLinear
+from xiaozao.models.stream import StreamedEmbedding
 from xiaozao.spec.parts import MethodSpec
 
 KINDS: dict[str, type[Adapted]] = {
@@ -57,8 +58,18 @@ def train_whole(decoder: Decoder, also: tuple[str, ...]) -> None:
     Where embeddings and head are one matrix, what is named is trained and what is not named stays as it is: naming one
     of the two unties them, naming both trains the one matrix through both.
     """
-    embedding, head = _embedding(decoder), decoder.head.linear
     ends = {"embeddings", "head"} & set(also)
+    if ends:
+        _train_ends(decoder, also, ends)
+    for norm in _norms(decoder.model) if "norms" in also else []:
+        _open(norm)
+
+
+def _train_ends(decoder: Decoder, also: tuple[str, ...], ends: set[str]) -> None:
+    head = decoder.head.linear
+    if isinstance(head, FrozenLinear) or isinstance(decoder.model.get_input_embeddings(), StreamedEmbedding):
+        raise UsageError("stream_whole", name=", ".join(sorted(ends)))
+    embedding = _embedding(decoder)
     if is_tied(decoder) and len(ends) == 1:
         untie(decoder)
     tied = is_tied(decoder)
@@ -68,8 +79,6 @@ def train_whole(decoder: Decoder, also: tuple[str, ...]) -> None:
         _open(head)
     elif "head" in also:
         head.weight = embedding.weight
-    for norm in _norms(decoder.model) if "norms" in also else []:
-        _open(norm)
 
 
 def train_last(decoder: Decoder, count: int) -> None:
@@ -104,12 +113,17 @@ def whole_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def is_tied(decoder: Decoder) -> bool:
     """Whether embeddings and head are one matrix."""
+    if isinstance(decoder.head.linear, FrozenLinear):
+        embedding = decoder.model.get_input_embeddings()
+        return isinstance(embedding, StreamedEmbedding) and embedding.base is decoder.head.linear.base
     return decoder.head.linear.weight is _embedding(decoder).weight
 
 
 def untie(decoder: Decoder) -> None:
     """Give the head a matrix of its own, and say so in the config, which is what a reader goes by."""
     head = decoder.head.linear
+    if isinstance(head, FrozenLinear):
+        raise UsageError("stream_whole", name="head")
     head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
     for config in {id(one): one for one in (decoder.model.config, decoder.model.config.get_text_config())}.values():
         config.tie_word_embeddings = False

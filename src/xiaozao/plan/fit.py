@@ -57,6 +57,7 @@ class Setup:
     runtime: int  # bytes
     base: str = "none"
     answered: int = 0
+    stream: bool = False  # whether the frozen matrices stay on disk
     traced: "Traced | None" = None
 
 
@@ -78,7 +79,7 @@ def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes) -> MemoryPlan:
             answered=setup.answered, adapter=method.adapter, also=method.also,
             last_blocks=method.last_blocks, base=setup.base, devices=train.devices, optimizer=train.optimizer,
             projection=train.projection_rank, fused=train.fused_update,
-            wide=2 if method.weights == "bf16" else 4,
+            wide=2 if method.weights == "bf16" else 4, stream=setup.stream,
         )  # fmt: skip
         if profile is not None and traced is not None:
             found = _traced(profile, shape, load, traced, rows, sizes.validation(size), train.budget)
@@ -97,9 +98,9 @@ class Traced:
     attention: str
 
     def profile(self, config: Mapping[str, Any], setup: Setup) -> Profile | None:
-        """Of one device; None on several, which divide what one would hold, and for a model that cannot be traced."""
+        """None on several devices, with streamed weights, and for a model that cannot be traced."""
         method, train = setup.method, setup.train
-        if train.devices > 1:
+        if train.devices > 1 or setup.stream:
             return None
         return self.profiles.get(
             Question(
@@ -150,7 +151,10 @@ def plan_command(spec: RunSpec, model_folder: Path, profiles: Profiles | None = 
     sizes = every_sample((spec.data.length,) * sequences(method.objective))
     attention = ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention
     traced = Traced(profiles, attention) if profiles else None
-    return fit(config, Setup(method, train, device, runtime, spec.model.base, traced=traced), sizes)
+    stream = spec.model.stream == "disk"
+    if stream and train.checkpointing == "none":  # as worker/resolve.py decides it
+        train = train.model_copy(update={"checkpointing": "block"})
+    return fit(config, Setup(method, train, device, runtime, spec.model.base, stream=stream, traced=traced), sizes)
 
 
 def free_memory(device: str, hardware: Hardware) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from xiaozao.plan.streamed import heap_returns, streamed_weights
 from xiaozao.spec.patterns import matches
 
 # Bytes of a frozen linear layer's weight in models/quantize.py: per weight, and per row of the matrix.
@@ -74,6 +75,11 @@ class ModelShape:
         return sum(rows * columns for rows, columns in self.linears.values()) + 2 * self.hidden
 
     @property
+    def largest(self) -> int:
+        """The weights of the largest linear layer of a block."""
+        return max(ins * outs for ins, outs in self.linears.values())
+
+    @property
     def matrix(self) -> int:
         """The parameters of the embedding, and of the head."""
         return self.vocabulary * self.hidden
@@ -128,6 +134,7 @@ class Load:
     projection: int = 128  # GaLore's rank
     fused: bool = False  # weights move in the middle of backward, so that gradients come and go
     wide: int = 4  # bytes in which parameters that learn, and their gradients, are held
+    stream: bool = False  # whether the frozen matrices stay on disk
 
     def trainable(self, shape: ModelShape) -> int:
         """The parameters that learn."""
@@ -138,6 +145,10 @@ class Load:
     def weights(self, shape: ModelShape) -> int:
         """Bytes of all weights: what learns is held in fp32, an adapter and an untied matrix beside what was there."""
         masters = self.trainable(shape)
+        if self.stream:
+            largest = max(shape.largest, shape.matrix)
+            norms = (2 * shape.blocks + 1) * shape.hidden
+            return streamed_weights(masters, norms, largest, self.compute_bytes, self.base)
         if self.method == "full":
             return self.wide * masters + self.compute_bytes * (shape.parameters - masters)
         adapter = shape.adapter(self.rank, self.targets, self.adapter)
@@ -168,8 +179,12 @@ class Load:
         each = (ins * outs * (self.compute_bytes - weight) - outs * row for ins, outs in shape.linears.values())
         return round(shape.blocks * sum(each))
 
+    def slack(self, shape: ModelShape) -> bool:
+        """Whether the heap of a CPU holds more than what is alive, and code that oneDNN compiled (not in fp32)."""
+        return self.cpu and not (self.stream and heap_returns(shape.largest))
+
     def dequantised(self, shape: ModelShape) -> int:
         """Bytes of the one matrix that is in the compute dtype while it is multiplied with."""
-        if self.base == "none":
+        if self.base == "none" or self.stream:  # a tile of one counts among the weights
             return 0
         return self.compute_bytes * max(ins * outs for ins, outs in shape.linears.values())

@@ -33,7 +33,7 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
     gradients = gradient_bytes(shape, load) // load.devices  # what this device holds of them
     added = 0 if full else shape.adapter(load.rank, load.targets, load.adapter)
     steady = {
-        "runtime": load.runtime + (COMPILED_CPU if load.cpu else 0),
+        "runtime": load.runtime + (COMPILED_CPU if load.slack(shape) or load.cpu and load.compute_bytes < 4 else 0),
         "weights": load.held(shape),
         "gradients": gradients if load.accumulates else 0,
         "optimizer": held_states(shape, load),
@@ -42,7 +42,7 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
     cast = trainable * load.compute_bytes if full and load.compute_bytes < load.wide else 0  # autocast's copies
     if "head" in load.also:  # its gradient is computed with the loss, and once more when it is scaled
         cast += shape.matrix * (8 + load.compute_bytes)
-    kept = round(kept_activations(shape, load) * (1 + HEAP_SLACK if load.cpu else 1)) + cast
+    kept = round(kept_activations(shape, load) * (1 + HEAP_SLACK if load.slack(shape) else 1)) + cast
     chunk = min(CHUNK, load.tokens) * shape.vocabulary * CHUNK_BYTES
     answers = answer_bytes(shape, load)
     moments = (
@@ -54,7 +54,7 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
                 "weights": load.weights(shape),
                 "gradients": 0,
                 "optimizer": 0,
-                "activations": shape.vocabulary * shape.hidden * 4,
+                "activations": 0 if load.stream else shape.vocabulary * shape.hidden * 4,
             },
         ),
         Moment("loss", {**steady, "activations": kept + chunk}),

@@ -49,6 +49,7 @@ class ModelSpec(Part):
     source: Literal["auto", "hf", "modelscope", "local"] = "auto"
     revision: str | None = None
     base: Literal["none", "int8", "nf4"] = "none"
+    stream: Literal["none", "disk"] = "none"
     attention: Literal["auto", "batched", "sdpa", "eager"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

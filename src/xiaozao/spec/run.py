@@ -93,6 +93,7 @@ def read_file(path: Path) -> dict[str, Any]:
 def conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
     """Combinations that cannot be, or that would silently ignore what the user wrote."""
     found = _method_conflicts(spec, given) + _update_conflicts(spec, given) + _objective_conflicts(spec, given)
+    found += _stream_conflicts(spec)
     if spec.train.micro_batch and spec.train.micro_batch > spec.train.batch and spec.train.devices == 1:
         found.append(Problem("micro_batch", {"micro_batch": spec.train.micro_batch, "batch": spec.train.batch}))
     if spec.train.patience and spec.data.validation == "none":
@@ -152,6 +153,22 @@ def _update_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
         found.append(Problem("weights_last_blocks", {"last_blocks": method.last_blocks}))
     if method.weights == "bf16" and method.precision not in ("auto", "bf16"):
         found.append(Problem("weights_precision", {"precision": method.precision}))
+    return found
+
+
+def _stream_conflicts(spec: RunSpec) -> list[Problem]:
+    """What weights that stay on disk do not go with: whatever changes them, or wants them whole."""
+    if spec.model.stream == "none":
+        return []
+    found = []
+    if spec.method.method == "full":
+        found.append(Problem("stream_full"))
+    if spec.train.devices > 1:
+        found.append(Problem("stream_devices", {"devices": spec.train.devices}))
+    if spec.method.adapter == "pissa":
+        found.append(Problem("stream_pissa"))
+    if whole := [name for name in spec.method.also if name != "norms"]:
+        found.append(Problem("stream_also", {"names": ",".join(whole)}))
     return found
 
 

@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xiaozao.models.autograd import call
+from xiaozao.models.bases import Base, DenseBase
 from xiaozao.models.blocks import Head
+from xiaozao.models.linear import FrozenLinear
 
 CHUNK = 128  # rows of logits at a time; 128 x 49,152 in fp32 is 25 MB
 
@@ -26,17 +28,20 @@ class _HeadLoss(torch.autograd.Function):
     """states (n, hidden), labels (n) -> the sum of -log p(label). The weight's gradient only if it learns."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, head: Head) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor | None, bias: Tensor | None, labels: Tensor, head: Head
+    ) -> Tensor:
         wide = _wide(states)
         total = torch.zeros((), dtype=wide, device=states.device)
         wants = ctx.needs_input_grad
         grad_states = torch.empty_like(states) if wants[0] else None
-        grad_weight = torch.zeros_like(weight, dtype=wide) if wants[1] else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if weight is not None and wants[1] else None
         grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wants[2] else None
-        buffer, short, short_bias = _buffer(states, weight), *_short(states, weight, bias)
+        buffer, compute = _buffer(states, head), _compute(states)
+        base, short_bias = _base(head, weight, compute), None if bias is None else bias.to(compute)
         for place in _chunks(len(labels)):
             rows = states[place]
-            narrow = F.linear(rows.to(short.dtype), short, short_bias)
+            narrow = base.product(rows.to(compute), short_bias)
             losses, grad = _cross_entropy(head, narrow, labels[place], buffer, any(wants[:3]))
             total += losses.sum()
             if grad is not None and grad_weight is not None:
@@ -44,10 +49,10 @@ class _HeadLoss(torch.autograd.Function):
             if grad is not None and grad_bias is not None:
                 grad_bias += grad.sum(0)
             if grad is not None and grad_states is not None:
-                grad_states[place] = narrow.copy_(grad) @ short
-            del narrow, grad  # or they would still be there while the next chunk's are made
+                grad_states[place] = base.product_back(narrow.copy_(grad), None)
+            del narrow, grad
         ctx.grads = grad_states, grad_weight, grad_bias
-        ctx.dtypes = weight.dtype, None if bias is None else bias.dtype
+        ctx.dtypes = None if weight is None else weight.dtype, None if bias is None else bias.dtype
         return total
 
     @staticmethod
@@ -67,19 +72,22 @@ class _TokenLosses(torch.autograd.Function):
     """states (n, hidden), labels (n) -> -log p(label) (n)."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, head: Head) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor | None, bias: Tensor | None, labels: Tensor, head: Head
+    ) -> Tensor:
         losses = torch.empty(len(labels), dtype=_wide(states), device=states.device)
         frozen = not any(ctx.needs_input_grad[1:3])
         grad_states = torch.empty_like(states) if ctx.needs_input_grad[0] and frozen else None
-        buffer, short, short_bias = _buffer(states, weight), *_short(states, weight, bias)
+        buffer, compute = _buffer(states, head), _compute(states)
+        base, short_bias = _base(head, weight, compute), None if bias is None else bias.to(compute)
         for place in _chunks(len(labels)):
-            narrow = F.linear(states[place].to(short.dtype), short, short_bias)
+            narrow = base.product(states[place].to(compute), short_bias)
             losses[place], grad = _cross_entropy(head, narrow, labels[place], buffer, grad_states is not None)
             if grad is not None and grad_states is not None:
-                grad_states[place] = narrow.copy_(grad) @ short
+                grad_states[place] = base.product_back(narrow.copy_(grad), None)
             del narrow, grad
         ctx.head, ctx.grad_states = head, grad_states
-        ctx.compute = short.dtype  # autocast's, which backward does not see
+        ctx.compute = compute  # autocast's, which backward does not see
         if not frozen:
             ctx.save_for_backward(states, weight, bias, labels)
         return losses
@@ -91,7 +99,7 @@ class _TokenLosses(torch.autograd.Function):
             return ctx.grad_states * upstream.to(ctx.grad_states.dtype), None, None, None, None
         states, weight, bias, labels = ctx.saved_tensors
         short, short_bias = weight.to(ctx.compute), None if bias is None else bias.to(ctx.compute)
-        grad_states, buffer = torch.empty_like(states), _buffer(states, weight)
+        grad_states, buffer = torch.empty_like(states), _buffer(states, ctx.head)
         grad_weight = torch.zeros_like(weight, dtype=buffer.dtype)
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=buffer.dtype)
         for place in _chunks(len(labels)):
@@ -111,12 +119,12 @@ class _TokenLosses(torch.autograd.Function):
 
 def head_loss(head: Head, states: Tensor, labels: Tensor) -> Tensor:
     """The summed cross-entropy of labels (n) given states (n, hidden), in fp32."""
-    return call(_HeadLoss, states, head.linear.weight, head.linear.bias, labels, head)
+    return call(_HeadLoss, states, _weight(head), head.linear.bias, labels, head)
 
 
 def token_losses(head: Head, states: Tensor, labels: Tensor) -> Tensor:
     """The cross-entropy of each of the labels (n) given states (n, hidden), in fp32."""
-    return call(_TokenLosses, states, head.linear.weight, head.linear.bias, labels, head)
+    return call(_TokenLosses, states, _weight(head), head.linear.bias, labels, head)
 
 
 def _cross_entropy(
@@ -140,15 +148,26 @@ def _chunks(count: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
 
 
-def _short(states: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The head's weight and bias in the compute dtype, once: those that learn are fp32, the states may be shorter."""
+def _weight(head: Head) -> Tensor | None:
+    """The head's weight, as autograd has to see it; none where it lies on disk."""
+    return None if isinstance(head.linear, FrozenLinear) else head.linear.weight
+
+
+def _base(head: Head, weight: Tensor | None, compute: torch.dtype) -> Base:
+    """The head's matrix in the compute dtype, converted once: one that learns is fp32, the states may be shorter."""
+    if isinstance(head.linear, FrozenLinear):
+        return head.linear.base
+    assert weight is not None
+    return DenseBase(weight.to(compute))
+
+
+def _compute(states: Tensor) -> torch.dtype:
     kind = states.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
-    return weight.to(dtype), None if bias is None else bias.to(dtype)
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
 
 
-def _buffer(states: Tensor, weight: Tensor) -> Tensor:
-    return torch.empty(min(CHUNK, len(states)), weight.shape[0], dtype=_wide(states), device=states.device)
+def _buffer(states: Tensor, head: Head) -> Tensor:
+    return torch.empty(min(CHUNK, len(states)), head.linear.out_features, dtype=_wide(states), device=states.device)
 
 
 def _wide(states: Tensor) -> torch.dtype:

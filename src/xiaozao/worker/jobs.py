@@ -31,8 +31,9 @@ from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tens
 from xiaozao.models.bases import parameter_count
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.config import read_config
+from xiaozao.models.hashes import weights_hash
 from xiaozao.models.heap import give_back, keep_nothing
-from xiaozao.models.load import DTYPES, device_of, load, weights_hash
+from xiaozao.models.load import DTYPES, device_of, load
 from xiaozao.models.quantize import ready as import_base
 from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
@@ -206,7 +207,8 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
     frozen = spec.method.method == "lora" or spec.method.last_blocks is not None
     weights = DTYPES[spec.method.precision if frozen else spec.method.weights]
     device = device_of(spec.model.device)
-    decoder = load(ready.model.path, weights, device, spec.model.attention, spec.model.base)
+    streams = cache() / "streams" if spec.model.stream == "disk" else None
+    decoder = load(ready.model.path, weights, device, spec.model.attention, spec.model.base, streams)
     make_trainable(decoder, spec.method, spec.train.seed)
     fuse(decoder)
     recompute(decoder, spec.train.checkpointing)

@@ -48,6 +48,7 @@ def resolve(
         attention=ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention,
         threads=spec.train.threads or max(1, hardware.cores // here),
         learning_rate=spec.train.learning_rate or LEARNING_RATES[KINDS[objective]][spec.method.method],
+        checkpointing=_checkpointing(spec),
         beta=spec.method.beta or BETAS.get(objective),
         gamma=GAMMA if objective == "simpo" and spec.method.gamma is None else spec.method.gamma,
         alpha=_alpha(spec.method) if spec.method.method == "lora" else None,
@@ -102,7 +103,7 @@ def memory_plan(
 
     setup = Setup(
         spec.method, spec.train, spec.model.device, runtime, spec.model.base, answered,
-        Traced(profiles(), spec.model.attention),
+        spec.model.stream == "disk", Traced(profiles(), spec.model.attention),
     )  # fmt: skip
     return fit(config, setup, Sizes(rows, validation))
 
@@ -115,6 +116,13 @@ def _precision(spec: RunSpec, device: str, hardware: Hardware) -> str:
     if device == "cuda":  # cards before Ampere emulate bf16, slowly; in fp16 they are fast
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if hardware.fast_bf16 else "fp32"
+
+
+def _checkpointing(spec: RunSpec) -> str:
+    """Weights that stay on disk are for models larger than memory; what all their blocks would keep is larger still."""
+    if spec.model.stream == "disk" and spec.train.checkpointing == "none":
+        return "block"
+    return spec.train.checkpointing
 
 
 def _switch_every(spec: RunSpec, data: PreparedData, config: Mapping[str, Any]) -> int | None:

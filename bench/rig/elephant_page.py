@@ -1,0 +1,129 @@
+"""docs/streaming.md from results/elephant.jsonl: models larger than memory, and what a step of theirs costs."""
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+HEAD = """# Models larger than memory
+
+`stream=disk` leaves the frozen weights in their files. While the run computes, a tile of one matrix at a time is in
+memory; the next block is read into the system's page cache meanwhile. What stays in memory are the adapters with their
+optimizer, the norms, and the activations, whose blocks are computed again in backward (`checkpointing` becomes
+`block`).
+
+```sh
+zao train model=MODEL data=DATA.jsonl stream=disk                 # weights as the model's files have them
+zao train model=MODEL data=DATA.jsonl stream=disk base=nf4        # a quarter of the bytes; converted once, then kept
+```
+
+- With `base=none` the model's own files are read, and nothing is copied. With `base=int8` or `nf4` the weights are
+  converted once, matrix by matrix, into the cache (`streams/`), under a hash of the model's weights; so are those of
+  models whose weights transformers rearranges while it loads them.
+- Losses and gradients are those of a run with the weights in memory, bit for bit where a matrix has at most 12.6
+  million weights (tests compare them). A larger one is worked on in tiles, and a sum over tiles may round otherwise.
+- LoRA, rsLoRA and DoRA, all objectives, validation, answers and `zao chat` work as always, only slower: a token of an
+  answer reads every weight once. Refused are `method=full`, `adapter=pissa`, embeddings and heads that train (`also`),
+  several devices, and models most of whose weights are experts fused into one tensor.
+- `zao export` still holds the merged model in memory. The adapter itself needs no export: PEFT, vLLM and llama.cpp
+  read it.
+- At the start the model is checked on its first blocks, one of each kind, instead of on all of them.
+
+## Measured
+
+Made by `make bench-elephant` from `bench/results/elephant.jsonl`. The models have the shapes of Llama 2 and random
+weights; every row is `zao train` in a fresh process: LoRA of rank 8 on all linear layers, AdamW in 8 bits.
+
+- **peak** is the high-water mark of the worker's resident set as the kernel keeps it, Python and torch (about 0.5 GB)
+  included; **predicted** is what the plan said before.
+- **limits** are what the machine needs at least: the products of a step at the rate of one large product on the same
+  core, and the weights, read twice for each micro-batch, at the rate at which the disk gives them when nothing is
+  cached. Where the weights fit into the page cache the disk is no limit.
+"""
+NO_ROWS = "\nNothing has been measured yet.\n"
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Elephant:
+    """One run. Bytes, seconds, and rates a second."""
+
+    size: str
+    base: str
+    stream: str
+    precision: str
+    tokens: int  # of a step
+    pieces: int  # micro-batches of a step
+    steps: int
+    machine: str
+    version: str
+    weights_bytes: int
+    peak_rss_bytes: int
+    predicted_peak_bytes: int
+    step_seconds: float  # the median
+    run_seconds: float
+    read_bytes: int  # from the disk, in the whole run
+    bytes_a_step: int
+    flop_a_step: int
+    disk_rate: float
+    gemm_rate: float
+    cpu_share: float
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes two runs the same run."""
+        return self.size, self.base, self.stream, self.precision, self.tokens, self.pieces
+
+
+def read_elephants(path: Path) -> list[Elephant]:
+    """All lines of a results file; an absent file is an empty one."""
+    if not path.is_file():
+        return []
+    return [Elephant(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def write_elephants(path: Path, rows: Iterable[Elephant]) -> None:
+    """The whole file anew, one line each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in rows), encoding="utf-8")
+
+
+def elephant_page(rows: Sequence[Elephant], cost: Mapping[str, Any] | None = None) -> str:
+    """The whole page. cost: what results/stream_cost.json holds."""
+    if not rows:
+        return HEAD + NO_ROWS
+    lines = [
+        f"\n{rows[0].machine}.\n",
+        "| shape | weights on disk | precision | tokens a step | peak | predicted | step | limits: products, disk |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row(one) for one in rows),
+    ]
+    return HEAD + "\n".join(lines) + "\n" + (_cost(cost) if cost else "")
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    """What streaming costs where the disk is no limit."""
+    median = {name: statistics.median(found) for name, found in cost["seconds"].items()}
+    rounds = len(cost["seconds"]["disk"])
+    return (
+        f"\nWhere the weights sit in the page cache, a step of {cost['tokens']:,} tokens of the 135M model took "
+        f"{median['disk']:.1f} s of processor time from disk and {median['memory']:.1f} s from memory, "
+        f"{cost['cost']:+.0%} (`python -m bench.stream_cost`, {rounds} steps of each in turns, blocks computed again "
+        f"both times; {cost['machine']}).\n"
+    )
+
+
+def _row(one: Elephant) -> str:
+    tokens = str(one.tokens) if one.pieces == 1 else f"{one.pieces} x {one.tokens // one.pieces}"
+    stored = "bf16" if one.base == "none" else one.base
+    where = f"{one.weights_bytes / GB:.1f} GB {stored}" + ("" if one.stream == "disk" else ", held in memory")
+    error = one.predicted_peak_bytes / one.peak_rss_bytes - 1
+    products = f"{one.flop_a_step / one.gemm_rate:.0f} s"
+    disk = f"{one.bytes_a_step / one.disk_rate:.0f} s" if one.disk_rate and one.stream == "disk" else "-"
+    return (
+        f"| {one.size.upper()} | {where} | {one.precision} | {tokens} | {one.peak_rss_bytes / GB:.2f} GB "
+        f"| {one.predicted_peak_bytes / GB:.2f} GB ({error:+.1%}) | {one.step_seconds:.0f} s | {products}, {disk} |"
+    )

@@ -1,0 +1,18 @@
+"""What is resident of a model whose matrices stay on disk (models/stream.py). No torch.
+
+what learns, in fp32  +  norms in the compute dtype  +  one tile of a matrix, and where it comes from
+"""
+
+TILE = 12 << 20  # weights, as in models/stream.py
+SOURCE = {"none": 2.0, "int8": 1.0, "nf4": 0.52}  # bytes a weight on disk, mapped while a tile is made of it
+
+
+def streamed_weights(masters: int, norms: int, largest: int, compute_bytes: int, base: str) -> int:
+    """Bytes held at any time, from the numbers that learn, those of the norms, and those of the largest matrix."""
+    tile = min(TILE, largest)
+    return 4 * masters + compute_bytes * norms + round(tile * (compute_bytes + SOURCE[base]))
+
+
+def heap_returns(largest: int) -> bool:
+    """Whether glibc is told to keep nothing (models/heap.py), as it is for models with matrices larger than a tile."""
+    return largest > TILE

@@ -22,6 +22,6 @@ def live_peak(work: Callable[[], object]) -> int:
 def _allocations(nodes: Iterable[torch._C._profiler._ProfilerEvent]) -> Iterable[tuple[int, int]]:
     """(time, bytes) of each allocation; negative where it is freed."""
     for node in nodes:
-        if node.tag == torch._C._profiler._EventType.Allocation:
-            yield node.start_time_ns, node.extra_fields.alloc_size  # type: ignore[union-attr]
+        if isinstance(node.extra_fields, torch._C._profiler._ExtraFields_Allocation):
+            yield node.start_time_ns, node.extra_fields.alloc_size
         yield from _allocations(node.children)

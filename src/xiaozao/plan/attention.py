@@ -82,13 +82,8 @@ class Alive:
 
 
 def _fused(shape: Heads, group: Bucket, wide: int) -> tuple[int, int]:
-    """PyTorch's own: keys and values repeated to all heads, and in backward the gradients of the repeated ones.
-
-    On CUDA flash attention adds the queries' gradient in fp32 (Dao 2023, its `dq_accum`).
-    """
-    repeated = group.padded * shape.heads * (shape.width + shape.value_width) * wide
-    repeated = repeated if shape.heads > shape.kv_heads else 0
-    return repeated, 2 * repeated + 4 * group.padded * shape.heads * shape.width
+    """PyTorch's own, which takes few keys for many queries as they are: the queries' gradient in fp32 (Dao 2023)."""
+    return 0, 4 * group.padded * shape.heads * shape.width if wide < 4 else 0
 
 
 def _eager(shape: Heads, group: Bucket, wide: int) -> tuple[int, int]:

@@ -11,10 +11,11 @@ from xiaozao.plan.attention import buckets, transients
 from xiaozao.spec.plan import MemoryPlan, Moment, Row
 from xiaozao.spec.profile import Line, Profile, Stretch
 
-# What glibc's heap holds between its blocks, as a share of what comes and goes: measured on a 135M model, 0.1 to 0.7.
-KEPT, KEPT_MOST = 0.3, 0.7
+# What glibc's heap holds between its blocks: a share of what comes and goes, or so many bytes where that is more. Over
+# runs of a 135M model it was 60 to 400 MB.
+KEPT, KEPT_MOST = (0.3, 200_000_000), (1.0, 600_000_000)
 # Where large blocks go back to the system at once, what remains: small blocks, and pages of 4 kB that are not full.
-RETURNED, RETURNED_MOST = 0.01, 0.03
+RETURNED, RETURNED_MOST = (0.01, 5_000_000), (0.05, 40_000_000)
 COMPILED = 30_000_000  # code that oneDNN and MKL keep, and their buffers
 
 
@@ -34,8 +35,9 @@ class Setting:
 
 def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row], setting: Setting) -> MemoryPlan:
     """The plan of the largest rows of a run, each of which may be the worst at some moment."""
-    kept = (RETURNED if setting.returns else KEPT) if setting.cpu else 0.0
-    most = (RETURNED_MOST if setting.returns else KEPT_MOST) if setting.cpu else 0.0
+    kept, most = (RETURNED, RETURNED_MOST) if setting.returns else (KEPT, KEPT_MOST)
+    if not setting.cpu:
+        kept = most = (0.0, 0)
     runtime = setting.runtime + (COMPILED if setting.cpu else 0)
     steady = {
         "runtime": runtime, "weights": profile.weights.of(profile.blocks), "gradients": 0,
@@ -43,7 +45,6 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
     }  # fmt: skip
     loading = {**steady, "optimizer": 0, "activations": profile.largest}
     moments = [Moment("load", loading)]
-    stretches = {one.name: one for one in (*profile.fresh, *profile.accumulating)}
     training = profile.accumulating if setting.accumulates else profile.fresh
     after = [one for one in profile.accumulating if one.name in ("optimizer step", "validation")]
     for stretch in (*(one for one in training if one not in after), *after):
@@ -53,22 +54,19 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
         moments.append(Moment(stretch.name, {**steady, "gradients": gradients, "activations": level - gradients}))
     if setting.answers:
         moments.append(Moment("answers", {**steady, "optimizer": 0, "activations": setting.answers}))
-    assert stretches
     live = max(one.total - runtime for one in moments)
-    coming = {one.name: one.parts["activations"] for one in moments}
-    moments = [
-        Moment(one.name, {**one.parts, "activations": round(coming[one.name] * (1 + kept))})
-        if one.name != "load" else one
-        for one in moments
-    ]  # fmt: skip
     peak = max(moments, key=lambda one: one.total)
-    extra = coming[peak.name]
+    coming = peak.parts["activations"]
+    held, held_most = (0 if peak.name == "load" else round(max(share * coming, least)) for share, least in (kept, most))
+    moments = [
+        Moment(one.name, {**one.parts, "activations": one.parts["activations"] + held}) if one.name != "load" else one
+        for one in moments
+    ]
     return MemoryPlan(
         moments=tuple(moments), budget_bytes=setting.budget, micro_batch=setting.micro_batch,
         tokens=max(row.tokens for row in rows), parameters=profile.parameters.of(profile.blocks),
         trainable=profile.trainable.of(profile.blocks), live_bytes=live,
-        low_bytes=runtime + live - COMPILED if setting.cpu else peak.total,
-        high_bytes=peak.total + round(extra * (most - kept)) + (COMPILED if setting.cpu else 0),
+        low_bytes=peak.total - (COMPILED if setting.cpu else 0), high_bytes=peak.total + held_most,
         returns=setting.returns, traced=True,
     )  # fmt: skip
 

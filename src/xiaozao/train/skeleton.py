@@ -52,10 +52,7 @@ class _Attention(torch.autograd.Function):
         out = q.new_empty(*q.shape[:3], v.shape[3])
         attention.ledger.transient("forward")
         kept = [q, k, v]
-        if attention.kind == "sdpa":  # as flash attention does: repeated keys and values, the output, a number a row
-            groups = q.shape[1] // k.shape[1]
-            if groups > 1:
-                kept = [q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)]
+        if attention.kind == "sdpa":  # as flash attention does: the output, and a number a row
             kept += [out, torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)]
         ctx.save_for_backward(*kept)
         ctx.shapes, ctx.ledger = (q.shape, k.shape, v.shape), attention.ledger

@@ -202,6 +202,8 @@ class _Tracer:
         kept = _less(starts["forward 2"], starts["forward 1"]) if alike else none
         left = _less(starts["backward 0"], starts["backward 1"]) if alike else none
         before = whole if accumulating else nothing
+        if accumulating:  # those of the blocks that are not here
+            kept = (kept[0] + whole.block, *kept[1:])
         numbers = (last,) if alike else range(len(self.blocks))
         backs = [name for name in (f"backward {one}" for one in numbers) if name in lines]
         found = [
@@ -212,7 +214,7 @@ class _Tracer:
         if alike:
             found.append(Stretch("end of backward", _highest(lines["backward 0"]), _more(kept, left), whole))
         if "optimizer step" in lines:
-            found.append(Stretch("optimizer step", _highest(lines["optimizer step"]), _more(kept, left), whole))
+            found.append(Stretch("optimizer step", _highest(lines["optimizer step"]), (whole.block, *none[1:]), whole))
             found.append(Stretch("validation", _highest(lines["validation"]), none, nothing))
         return tuple(found)
 

@@ -1,0 +1,112 @@
+"""A profile by arithmetic, and where profiles are kept."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from xiaozao.errors import UnsupportedModel
+from xiaozao.plan.attention import Bucket, buckets, transients
+from xiaozao.plan.fit import SMALL, Setup, Traced, every_sample, fit
+from xiaozao.plan.profiles import Profiles, key
+from xiaozao.plan.traced import Setting, plan_traced
+from xiaozao.spec.parts import MethodSpec, TrainSpec
+from xiaozao.spec.plan import Row
+from xiaozao.spec.profile import Amount, Heads, Profile, Question, Stretch
+
+NOTHING = Amount(0.0, 0.0)
+FORWARD = Stretch(
+    "forward", ((100.0, 2.0, 0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 50.0, 0.0, 0.0)), (5.0, 1.0, 0, 0, 0, 0), NOTHING
+)
+PROFILE = Profile(
+    version=1, blocks=13, traced=3, parameters=Amount(1000, 100), trainable=Amount(0, 10), weights=Amount(4000, 400),
+    states=Amount(0, 80), largest=10, bytes=4, attention=(Heads(4, 2, 8, 8, None),), fresh=(FORWARD,), accumulating=(),
+)  # fmt: skip
+QUESTION = Question(
+    {"model_type": "llama"}, MethodSpec(alpha=1.0), "fp32", "none", "batched", "none", "adamw", 128, False
+)
+SETTING = Setting("batched", 2, False, 1000, False, True, 0, 10**9)
+
+
+def test_the_highest_line_and_the_further_blocks_make_the_level() -> None:
+    row = Row((32, 32), 10)
+    forward, _ = transients("batched", PROFILE.attention, buckets(row.lengths), 4)
+    found = plan_traced(PROFILE, [row], [], SETTING)
+    level = max(100 + 2 * 64 + forward, 50 * 10) + 10 * (5 + 64)
+    assert next(one for one in found.moments if one.name == "forward").parts["activations"] == level
+    assert found.parameters == 1000 + 13 * 100
+    assert found.live_bytes == 4000 + 13 * 400 + 13 * 80 + level
+
+
+def test_every_candidate_row_counts() -> None:
+    small, wide = Row((32, 32), 10), Row((32, 32), 1000)
+    both = plan_traced(PROFILE, [small, wide], [], SETTING)
+    assert both.peak_bytes == plan_traced(PROFILE, [wide], [], SETTING).peak_bytes
+    assert both.peak_bytes > plan_traced(PROFILE, [small], [], SETTING).peak_bytes
+
+
+def test_on_a_cpu_the_plan_stands_behind_an_interval() -> None:
+    for returns in (False, True):
+        found = plan_traced(PROFILE, [Row((32,), 10)], [], replace(SETTING, cpu=True, returns=returns))
+        assert found.low_bytes < found.peak_bytes < found.high_bytes
+
+
+def test_attention_takes_a_block_of_queries_at_a_time() -> None:
+    shape = Heads(heads=4, kv_heads=2, width=8, value_width=8, window=None)
+    short, long = (transients("batched", [shape], [Bucket(1, size)], 4)[1] for size in (1024, 2048))
+    assert short < long < 2.2 * short  # as the length, not as its square
+    window = transients("batched", [replace(shape, window=64)], [Bucket(1, 2048)], 4)[1]
+    assert window < short
+
+
+def test_samples_of_like_length_are_one_bucket() -> None:
+    assert buckets((33, 64, 20)) == [Bucket(1, 32), Bucket(2, 64)]
+
+
+def test_a_profile_is_traced_once(tmp_path: Path) -> None:
+    asked: list[Question] = []
+
+    def measure(question: Question) -> Profile:
+        asked.append(question)
+        return PROFILE
+
+    profiles = Profiles(tmp_path, measure)
+    assert profiles.get(QUESTION) == PROFILE
+    assert profiles.get(replace(QUESTION, method=MethodSpec(alpha=7.0, lora_plus=4.0))) == PROFILE  # the same shapes
+    assert len(asked) == 1
+    profiles.get(replace(QUESTION, method=MethodSpec(alpha=1.0, rank=32)))
+    assert len(asked) == 2
+
+
+def test_a_model_that_cannot_be_traced_is_tried_once(tmp_path: Path) -> None:
+    asked: list[Question] = []
+
+    def measure(question: Question) -> Profile:
+        asked.append(question)
+        raise UnsupportedModel("trace", model="llama", detail="-")
+
+    profiles = Profiles(tmp_path, measure)
+    assert profiles.get(QUESTION) is None
+    assert profiles.get(QUESTION) is None
+    assert len(asked) == 1
+
+
+def test_a_damaged_profile_is_traced_again(tmp_path: Path) -> None:
+    profiles = Profiles(tmp_path, lambda _: PROFILE)
+    profiles.get(QUESTION)
+    (path,) = tmp_path.iterdir()
+    path.write_text("{")
+    assert profiles.get(QUESTION) == PROFILE
+    assert path.name == f"{key(replace(QUESTION, method=MethodSpec(alpha=1.0)))}.json"
+
+
+@pytest.mark.parametrize(("hidden", "traced"), [(512, True), (32, False)])
+def test_small_models_are_not_worth_a_trace(tmp_path: Path, hidden: int, traced: bool) -> None:
+    config = {"model_type": "llama", "hidden_size": hidden, "num_hidden_layers": 13, "num_attention_heads": 4,
+              "intermediate_size": 4 * hidden, "vocab_size": 1000}  # fmt: skip
+    profiles = Profiles(tmp_path, lambda _: PROFILE)
+    setup = Setup(
+        MethodSpec(precision="fp32", alpha=1.0), TrainSpec(budget=10**10), "cpu", 0, traced=Traced(profiles, "batched")
+    )
+    assert fit(config, setup, every_sample((64,))).traced == traced
+    assert SMALL > 1000

@@ -1,0 +1,44 @@
+"""`python -m bench.rig.live_run RUN`: trains a finished run once more, and prints the most bytes that were in use.
+
+The same stages as the worker's, in a process of its own, under torch's profiler: its record of every allocation takes
+memory too, so the resident set is measured in another run.
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from bench.rig.live import live_peak
+from xiaozao.store.files import RunFolder
+from xiaozao.train.distributed import shard
+from xiaozao.train.ranks import ALONE
+from xiaozao.train.state import Progress
+from xiaozao.worker.jobs import get_loop, get_model, get_ready
+
+
+def live_of(run: Path) -> int:
+    """Bytes of weights, gradients, states and activations at the peak of the run's training."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = RunFolder(Path(name))
+        for file in ("spec.yaml", "resolved.yaml"):
+            shutil.copy(run / file, folder.path)
+        ready = get_ready(folder, _ignore)
+        decoder = get_model(ready, _ignore)
+        loop, optimizer = get_loop(ready, shard(decoder, ALONE), _ignore)
+        held = {
+            one.untyped_storage().data_ptr(): one.untyped_storage().nbytes()
+            for one in (*decoder.model.parameters(), *decoder.model.buffers())
+        }
+        return sum(held.values()) + live_peak(lambda: loop.run(optimizer, Progress()))
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    sys.stdout.write(f"{live_of(Path(sys.argv[1]))}\n")

@@ -16,10 +16,11 @@ from xiaozao.spec.profile import Amount, Heads, Profile, Question, Stretch
 
 NOTHING = Amount(0.0, 0.0)
 FORWARD = Stretch(
-    "forward", ((100.0, 2.0, 0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 50.0, 0.0, 0.0)), (5.0, 1.0, 0, 0, 0, 0), NOTHING
-)
+    name="forward", lines=((100.0, 2.0, 0.0, 0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 50.0, 0.0, 0.0, 0.0)),
+    further=(5.0, 1.0, 0, 0, 0, 0, 0), gradients=NOTHING,
+)  # fmt: skip
 PROFILE = Profile(
-    version=1, blocks=13, traced=3, parameters=Amount(1000, 100), trainable=Amount(0, 10), weights=Amount(4000, 400),
+    version=2, blocks=13, traced=3, parameters=Amount(1000, 100), trainable=Amount(0, 10), weights=Amount(4000, 400),
     states=Amount(0, 80), largest=10, bytes=4, attention=(Heads(4, 2, 8, 8, None),), fresh=(FORWARD,), accumulating=(),
 )  # fmt: skip
 QUESTION = Question(

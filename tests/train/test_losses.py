@@ -8,7 +8,6 @@ from torch import nn
 from tests.toy import toy_decoder, toy_samples
 from xiaozao.data.samples import Samples
 from xiaozao.models.blocks import Decoder, Head
-from xiaozao.train import head as head_module
 from xiaozao.train.batches import packed_row
 from xiaozao.train.head import head_loss
 from xiaozao.train.losses import mean_loss, sft
@@ -24,13 +23,10 @@ def plain(head: Head, states: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
 @pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (0.25, None), (1.0, 5.0), (0.5, 3.0)])
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 24, 25])
 @pytest.mark.parametrize("bias", [True, False])
-def test_chunks_equal_the_whole(
-    monkeypatch: pytest.MonkeyPatch, scale: float, cap: float | None, count: int, bias: bool
-) -> None:
-    monkeypatch.setattr(head_module, "CHUNK", 8)
+def test_chunks_equal_the_whole(scale: float, cap: float | None, count: int, bias: bool) -> None:
     torch.manual_seed(count)
     linear = nn.Linear(16, 50, bias=bias)
-    head = Head(linear, scale, cap)
+    head = Head(linear, scale, cap, chunk=8)
     states, labels = torch.randn(count, 16, requires_grad=True), torch.randint(0, 50, (count,))
     wanted = [states, linear.weight, *([linear.bias] if bias else [])]
     mine = head_loss(head, states, labels)

@@ -19,7 +19,6 @@ from xiaozao.models.blocks import Decoder, Head
 from xiaozao.models.linear import without_adapters
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
-from xiaozao.train import head as head_module
 from xiaozao.train.batches import Order, packed_row
 from xiaozao.train.head import token_losses
 from xiaozao.train.loop import Loop, Settings
@@ -208,13 +207,10 @@ def test_a_validation_does_not_depend_on_how_it_is_divided(objective: str) -> No
 @pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (0.5, 3.0)])
 @pytest.mark.parametrize("learns", [True, False])
 @pytest.mark.parametrize("count", [1, 4, 9])
-def test_weighted_token_losses_pass_gradcheck(
-    monkeypatch: pytest.MonkeyPatch, scale: float, cap: float | None, learns: bool, count: int
-) -> None:
-    monkeypatch.setattr(head_module, "CHUNK", 4)
+def test_weighted_token_losses_pass_gradcheck(scale: float, cap: float | None, learns: bool, count: int) -> None:
     torch.manual_seed(count)
     linear = nn.Linear(3, 7).double().requires_grad_(learns)
-    head = Head(linear, scale, cap)
+    head = Head(linear, scale, cap, chunk=4)
     states, labels = torch.randn(count, 3, dtype=torch.float64, requires_grad=True), torch.randint(0, 7, (count,))
     weights = torch.randn(count, dtype=torch.float64)
 

@@ -44,6 +44,8 @@ class Memory:
     moment: str
     micro_batch: int
     tokens: int
+    low_bytes: int = 0  # the interval that the plan stands behind; 0 where there is none
+    high_bytes: int = 0
 
     @property
     def verdict(self) -> str:
@@ -56,12 +58,18 @@ class Memory:
 def of_plan(plan: MemoryPlan) -> Memory:
     """From a plan."""
     peak = plan.peak
-    return Memory(peak.parts, plan.peak_bytes, plan.budget_bytes, peak.name, plan.micro_batch, plan.tokens)
+    return Memory(
+        peak.parts, plan.peak_bytes, plan.budget_bytes, peak.name, plan.micro_batch, plan.tokens, plan.low_bytes,
+        plan.high_bytes,
+    )  # fmt: skip
 
 
 def of_event(event: Planned) -> Memory:
     """From the event in a journal."""
-    return Memory(event.parts, event.peak_bytes, event.budget_bytes, event.moment, event.micro_batch, event.tokens)
+    return Memory(
+        event.parts, event.peak_bytes, event.budget_bytes, event.moment, event.micro_batch, event.tokens,
+        event.low_bytes, event.high_bytes,
+    )  # fmt: skip
 
 
 def gigabytes(count: float) -> str:
@@ -82,6 +90,9 @@ def memory_view(memory: Memory, language: Language, unicode: bool = True) -> Ren
     table.add_row(Text(f"  {say('plan.total', language)}", style="bold"), gigabytes(memory.peak_bytes), "")
     where = say("plan.where", language, moment=moment_name(memory.moment, language),
                 micro_batch=memory.micro_batch, tokens=memory.tokens)  # fmt: skip
+    if memory.high_bytes > memory.low_bytes:
+        between = {"low": f"{memory.low_bytes / GB:.2f}", "high": f"{memory.high_bytes / GB:.2f} GB"}
+        where = f"{where}\n{say('plan.interval', language, **between)}"
     return Group(verdict_text(memory, language, unicode), bar(memory, unicode), Text(where), Text(), table)
 
 

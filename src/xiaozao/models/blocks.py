@@ -38,6 +38,7 @@ class Head:
     linear: nn.Linear | FrozenLinear  # frozen: its matrix lies on disk
     scale: float
     cap: float | None
+    chunk: int = 128  # rows of logits at a time; 128 x 49,152 in fp32 is 25 MB
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(n, hidden size) -> (n, vocabulary) in fp32."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xiaozao.plan.attention import buckets, transients
+from xiaozao.plan.memory import CHUNK
 from xiaozao.spec.plan import MemoryPlan, Moment, Row
 from xiaozao.spec.profile import Line, Profile, Stretch
 
@@ -75,7 +76,8 @@ def _numbers(profile: Profile, row: Row, attention: str) -> Line:
     """The values of spec.profile.VARIABLES for a row."""
     groups = buckets(row.lengths)
     forward, backward = transients(attention, profile.attention, groups, profile.bytes)
-    return 1.0, row.tokens, sum(one.padded for one in groups), row.targets, forward, backward
+    padded, chunk = sum(one.padded for one in groups), min(CHUNK, row.targets)
+    return 1.0, row.tokens, padded, row.targets, chunk, forward, backward
 
 
 def _level(profile: Profile, stretch: Stretch, numbers: Line) -> int:

@@ -3,8 +3,8 @@
 A model is traced with few blocks at a few sizes, and what each moment holds is written as a sum of coefficients times
 these variables, so that any number of blocks and any micro-batch follow by arithmetic:
 
-    one, tokens T, padded tokens P of attention's buckets, targets N, and attention's own transient bytes, forward and
-    backward (plan/attention.py)
+    one, tokens T, padded tokens P of attention's buckets, targets N, the rows of a chunk of logits, and attention's own
+    transient bytes, forward and backward (plan/attention.py)
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 from xiaozao.spec.parts import MethodSpec
 
-VERSION = 1  # of what is written; a profile of another version is traced again
-VARIABLES = ("one", "tokens", "padded", "targets", "forward", "backward")
+VERSION = 2  # of what is written; a profile of another version is traced again
+VARIABLES = ("one", "tokens", "padded", "targets", "chunk", "forward", "backward")
 Line = tuple[float, ...]  # a coefficient, in bytes, for each of VARIABLES
 
 

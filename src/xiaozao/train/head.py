@@ -3,7 +3,7 @@
     head_loss      the sum over all labels: supervised training
     token_losses   one number per label, each of which may then weigh differently: preferences
 
-The gradient of a chunk's logits is turned into the gradient of its states at once, so at most CHUNK x vocabulary
+The gradient of a chunk's logits is turned into the gradient of its states at once, so at most chunk x vocabulary
 numbers live at a time. That is possible before backward because a label's loss depends on its own state alone: a weight
 that comes later multiplies that state's gradient. Only the head's own gradient, a sum over all labels, has to know the
 weights; where a head learns from weighted labels, backward computes the logits once more.
@@ -21,8 +21,6 @@ from xiaozao.models.bases import Base, DenseBase
 from xiaozao.models.blocks import Head
 from xiaozao.models.linear import FrozenLinear
 
-CHUNK = 128  # rows of logits at a time; 128 x 49,152 in fp32 is 25 MB
-
 
 class _HeadLoss(torch.autograd.Function):
     """states (n, hidden), labels (n) -> the sum of -log p(label). The weight's gradient only if it learns."""
@@ -39,7 +37,7 @@ class _HeadLoss(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wants[2] else None
         buffer, compute = _buffer(states, head), _compute(states)
         base, short_bias = _base(head, weight, compute), None if bias is None else bias.to(compute)
-        for place in _chunks(len(labels)):
+        for place in _chunks(len(labels), head.chunk):
             rows = states[place]
             narrow = base.product(rows.to(compute), short_bias)
             losses, grad = _cross_entropy(head, narrow, labels[place], buffer, any(wants[:3]))
@@ -80,7 +78,7 @@ class _TokenLosses(torch.autograd.Function):
         grad_states = torch.empty_like(states) if ctx.needs_input_grad[0] and frozen else None
         buffer, compute = _buffer(states, head), _compute(states)
         base, short_bias = _base(head, weight, compute), None if bias is None else bias.to(compute)
-        for place in _chunks(len(labels)):
+        for place in _chunks(len(labels), head.chunk):
             narrow = base.product(states[place].to(compute), short_bias)
             losses[place], grad = _cross_entropy(head, narrow, labels[place], buffer, grad_states is not None)
             if grad is not None and grad_states is not None:
@@ -102,7 +100,7 @@ class _TokenLosses(torch.autograd.Function):
         grad_states, buffer = torch.empty_like(states), _buffer(states, ctx.head)
         grad_weight = torch.zeros_like(weight, dtype=buffer.dtype)
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=buffer.dtype)
-        for place in _chunks(len(labels)):
+        for place in _chunks(len(labels), ctx.head.chunk):
             rows = states[place]
             narrow = F.linear(rows.to(ctx.compute), short, short_bias)
             _, grad = _cross_entropy(ctx.head, narrow, labels[place], buffer, True)
@@ -144,8 +142,8 @@ def _cross_entropy(
     return losses, head.finish_backward(shares, logits)
 
 
-def _chunks(count: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
+def _chunks(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
 
 
 def _weight(head: Head) -> Tensor | None:
@@ -167,7 +165,9 @@ def _compute(states: Tensor) -> torch.dtype:
 
 
 def _buffer(states: Tensor, head: Head) -> Tensor:
-    return torch.empty(min(CHUNK, len(states)), head.linear.out_features, dtype=_wide(states), device=states.device)
+    return torch.empty(
+        min(head.chunk, len(states)), head.linear.out_features, dtype=_wide(states), device=states.device
+    )
 
 
 def _wide(states: Tensor) -> torch.dtype:

@@ -4,16 +4,18 @@ The engine's own code runs: decoder, loss, backward, optimizer. Only the shapes 
 traced on any machine, in seconds. Three blocks stand for all where all are alike; else every block is traced.
 
     warm up            a window and an update, after which the optimizer has its states
-    four sizes         base; fewer tokens in the same padding; more padding; more targets
+    five sizes         base; fewer tokens in the same padding; less padding; more targets; a smaller chunk of logits
       fresh            forward and backward with no gradients from before
       accumulating     the same on top of all gradients, then the optimizer's step, then a validation
 
-The i-th allocation is the same one at every size, so its level is a plane through four points: its coefficients.
+The i-th allocation is the same one at every size, so its level is a plane through five points: its coefficients.
 """
 
 import gc
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +39,21 @@ from xiaozao.train.skeleton import TracedAttention, are_alike, build, config_of
 from xiaozao.train.update import gradient_norm
 
 FEW = 3  # blocks that stand for all: a first, a last, and one between
-# (lengths, targets). The second differs from the first in tokens alone, the third in padded tokens, the fourth in
-# targets. Each has two chunks of logits (train/head.py), of which the second is not full and grows with the targets: it
-# is left out, since the first is the larger.
-SIZES: tuple[tuple[tuple[int, ...], int], ...] = (
-    ((48, 48), 150), ((40, 40), 150), ((32, 32, 32), 150), ((48, 48), 200),
+
+
+class Size(NamedTuple):
+    """A row, and how many of its logits are made at a time."""
+
+    lengths: tuple[int, ...]
+    targets: int
+    chunk: int
+
+
+# Each differs from the first in one thing: tokens, padded tokens, targets, the chunk. There are two chunks of logits,
+# of which the second is not full and grows with the targets: it is left out, since the first is the larger.
+SIZES = (
+    Size((48, 48), 150, 128), Size((40, 40), 150, 128), Size((32, 32, 32), 150, 128), Size((48, 48), 200, 128),
+    Size((48, 48), 150, 96),
 )  # fmt: skip
 ON_TOP = {"": (0.0, 0.0), "forward": (1.0, 0.0), "backward": (0.0, 1.0)}
 FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError, AssertionError)
@@ -87,9 +99,9 @@ class _Tracer:
             self.ledger.count(tensors)
             largest = max(one.nbytes for one in tensors)
             self._begin()
-            self._micro(*SIZES[0])
+            self._micro(SIZES[0])
             self._update()
-            sizes = [self._window(lengths, targets) for lengths, targets in SIZES]
+            sizes = [self._window(size) for size in SIZES]
 
         def amount(everything: float, block: float) -> Amount:
             return Amount(everything - traced * block, block) if alike else Amount(everything, 0.0)
@@ -139,41 +151,42 @@ class _Tracer:
             step = next(one for one in range(len(self.optimizer.blocks)) if self.optimizer.turn(one) == largest)
         self.optimizer.begin(step)
 
-    def _window(self, lengths: tuple[int, ...], targets: int) -> tuple[Heard, Heard]:
+    def _window(self, size: Size) -> tuple[Heard, Heard]:
         """What is heard in a step's first micro-batch, and in a later one and after it; weights and states left out."""
         self.ledger.enter("")
         resting = self.ledger.now
         found = []
         for work in ("fresh", "accumulating"):
             self.ledger.start_over()
-            self._micro(lengths, targets)
+            self._micro(size)
             if work == "accumulating" or self.question.fused_update:
                 self.ledger.enter("optimizer step")
                 self._update()
                 self.ledger.enter("validation")
                 with torch.no_grad():
-                    self._loss(lengths, targets)
+                    self._loss(size)
                 self.ledger.enter("")
             heard = {name: [(now - resting, kind) for now, kind in all_] for name, all_ in self.ledger.heard.items()}
             found.append(heard)
         return found[0], found[1]
 
-    def _micro(self, lengths: tuple[int, ...], targets: int) -> None:
+    def _micro(self, size: Size) -> None:
         with computing(self.decoder, DTYPES[self.question.precision]):
-            loss = self._loss(lengths, targets)
-            (loss * (1.0 / targets)).backward()
+            loss = self._loss(size)
+            (loss * (1.0 / size.targets)).backward()
         self.ledger.enter("")
 
-    def _loss(self, lengths: tuple[int, ...], targets: int) -> Tensor:
-        tokens, attention = sum(lengths), self.decoder.attention
+    def _loss(self, size: Size) -> Tensor:
+        tokens, attention = sum(size.lengths), self.decoder.attention
         with unset_fake_temporarily():
-            attention.layout = layout(lengths)
+            attention.layout = layout(size.lengths)
         ids, positions = (torch.zeros(tokens, dtype=torch.long) for _ in range(2))
-        sources, labels = (torch.zeros(targets, dtype=torch.long) for _ in range(2))
+        sources, labels = (torch.zeros(size.targets, dtype=torch.long) for _ in range(2))
         states = self.decoder.hidden(ids, positions).index_select(0, sources)
+        head = replace(self.decoder.head, chunk=size.chunk)
         if KINDS[self.question.method.objective] in ("pairs", "verdicts"):
-            return token_losses(self.decoder.head, states, labels).sum()
-        return head_loss(self.decoder.head, states, labels)
+            return token_losses(head, states, labels).sum()
+        return head_loss(head, states, labels)
 
     def _update(self) -> None:
         if not self.question.fused_update:
@@ -225,25 +238,28 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _lines(sizes: list[list[Seen]]) -> list[Line]:
-    """The same allocations at the four sizes -> their coefficients. Raises RuntimeError where they are not the same."""
+    """The same allocations at the five sizes -> their coefficients. Raises RuntimeError where they are not the same."""
     if len({tuple(kind for _, kind in one) for one in sizes}) > 1:
         raise RuntimeError(f"the sizes make {sorted({len(one) for one in sizes})} allocations")
-    (tokens, padded, targets), few, split, more = (_numbers(*size) for size in SIZES)
+    base, few, split, more, thin = SIZES
     lines: list[Line] = []
-    for (base, kind), (fewer, _), (wider, _), (longer, _) in zip(*sizes, strict=True):
-        per_token = (base - fewer) / (tokens - few[0])
-        per_padded = (wider - base) / (split[1] - padded)
-        per_target = (longer - base) / (more[2] - targets)
-        rest = base - per_token * tokens - per_padded * padded - per_target * targets
-        lines.append((rest, per_token, per_padded, per_target, *ON_TOP[kind]))
+    for (level, kind), (fewer, _), (narrower, _), (longer, _), (thinner, _) in zip(*sizes, strict=True):
+        slopes = (
+            (level - fewer) / (sum(base.lengths) - sum(few.lengths)),
+            (level - narrower) / (_padded(base) - _padded(split)),
+            (longer - level) / (more.targets - base.targets),
+            (level - thinner) / (base.chunk - thin.chunk),
+        )
+        values = sum(base.lengths), _padded(base), base.targets, base.chunk
+        rest = level - sum(slope * value for slope, value in zip(slopes, values, strict=True))
+        lines.append((rest, *slopes, *ON_TOP[kind]))
     return lines
 
 
-def _numbers(lengths: tuple[int, ...], targets: int) -> tuple[int, int, int]:
-    """Tokens, padded tokens, targets."""
+def _padded(size: Size) -> int:
+    """The tokens of attention's buckets."""
     with unset_fake_temporarily():
-        padded = sum(one.numel() for one in layout(lengths).buckets)
-    return sum(lengths), padded, targets
+        return sum(one.numel() for one in layout(size.lengths).buckets)
 
 
 def _highest(lines: Iterable[Line]) -> tuple[Line, ...]:

@@ -62,7 +62,7 @@ class Planned:
     peak_bytes: int
     budget_bytes: int
     steps: int
-    live_bytes: int = 0  # in use at the peak, without runtime and what the heap keeps; 0 where it is not known
+    live_bytes: int = 0  # in use at training's peak, without runtime and what the heap keeps; 0 where it is not known
     low_bytes: int = 0  # the interval that is stood behind; 0 where there is none
     high_bytes: int = 0
 

@@ -55,7 +55,7 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
         moments.append(Moment(stretch.name, {**steady, "gradients": gradients, "activations": level - gradients}))
     if setting.answers:
         moments.append(Moment("answers", {**steady, "optimizer": 0, "activations": setting.answers}))
-    live = max(one.total - runtime for one in moments)
+    live = max(one.total for one in moments[1:]) - runtime
     peak = max(moments, key=lambda one: one.total)
     coming = peak.parts["activations"]
     held, held_most = (0 if peak.name == "load" else round(max(share * coming, least)) for share, least in (kept, most))

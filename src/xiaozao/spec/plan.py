@@ -39,7 +39,7 @@ class MemoryPlan:
     tokens: int  # in the largest micro-batch
     parameters: int
     trainable: int
-    live_bytes: int = 0  # in use at the peak, without runtime and what the heap keeps; 0 where it is not known
+    live_bytes: int = 0  # in use at training's peak, without runtime and what the heap keeps; 0 where it is not known
     low_bytes: int = 0  # the interval that is stood behind
     high_bytes: int = 0
     returns: bool = False  # whether the heap has to give large blocks back at once (models/heap.py)

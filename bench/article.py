@@ -15,7 +15,7 @@ from typing import Any
 from xiaozao.plan.catalogue import Entry, catalogue
 from xiaozao.plan.fit import Setup, every_sample, fit
 from xiaozao.plan.load import STORED, ModelShape
-from xiaozao.plan.memory import RUNTIME_CUDA
+from xiaozao.plan.memory import RUNTIMES
 from xiaozao.spec.plan import MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
 from xiaozao.texts.catalogue import LANGUAGES, Language
@@ -87,7 +87,7 @@ def planned(model: Entry, options: Mapping[str, object]) -> MemoryPlan:
          "budget": CARD, **options}
     )  # fmt: skip
     sizes = every_sample((LENGTH,))
-    return fit(model.config, Setup(spec.method, spec.train, "cuda", RUNTIME_CUDA, spec.model.base), sizes)
+    return fit(model.config, Setup(spec.method, spec.train, "cuda", RUNTIMES["cuda"], spec.model.base), sizes)
 
 
 def training(plan: MemoryPlan) -> Moment:

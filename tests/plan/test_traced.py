@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+import xiaozao.plan.attention as planned
 from xiaozao.errors import UnsupportedModel
+from xiaozao.models import attention, batched, stream
+from xiaozao.models.blocks import Head
+from xiaozao.plan import memory, streamed
 from xiaozao.plan.attention import Bucket, buckets, transients
 from xiaozao.plan.fit import SMALL, Setup, Traced, every_sample, fit
 from xiaozao.plan.profiles import Profiles, key
@@ -111,3 +115,17 @@ def test_small_models_are_not_worth_a_trace(tmp_path: Path, hidden: int, traced:
     )
     assert fit(config, setup, every_sample((64,))).traced == traced
     assert SMALL > 1000
+
+
+def test_the_numbers_that_a_plan_repeats_are_those_of_the_engine() -> None:
+    """plan/ imports no torch, so it cannot look them up."""
+    assert planned.STEP == attention.STEP
+    assert planned.BLOCK == batched.BLOCK
+    assert memory.CHUNK == Head.chunk
+    assert streamed.TILE == stream.TILE
+
+
+@pytest.mark.parametrize("lengths", [(1,), (32, 33), (200, 70, 64, 65, 199)])
+def test_buckets_are_those_that_attention_makes(lengths: tuple[int, ...]) -> None:
+    made = [Bucket(*one.shape) for one in attention.layout(lengths).buckets]
+    assert buckets(lengths) == made

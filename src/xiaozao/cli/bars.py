@@ -49,7 +49,9 @@ class Memory:
 
     @property
     def verdict(self) -> str:
-        """`fits`, `tight` (over 85 % of the budget) or `too_big`."""
+        """`fits`, `tight` (over 85 % of the budget), `too_big`, or `no_budget` where there is none to compare with."""
+        if not self.budget_bytes:
+            return "no_budget"
         if self.peak_bytes > self.budget_bytes:
             return "too_big"
         return "fits" if self.peak_bytes <= SAFE * self.budget_bytes else "tight"
@@ -98,10 +100,12 @@ def memory_view(memory: Memory, language: Language, unicode: bool = True) -> Ren
 
 def verdict_text(memory: Memory, language: Language, unicode: bool = True) -> Text:
     """One line: sign, words, and by how much."""
+    if memory.verdict == "no_budget":
+        return Text(say("plan.no_budget", language), style="bold")
     sign = {"fits": "✔", "tight": "!", "too_big": "✖"} if unicode else {"fits": "+", "tight": "!", "too_big": "X"}
     style = {"fits": "ok", "tight": "warn", "too_big": "danger"}[memory.verdict]
     left = memory.budget_bytes - memory.peak_bytes
-    share = f"{abs(left) / memory.budget_bytes:.0%}" if memory.budget_bytes else ""
+    share = f"{abs(left) / memory.budget_bytes:.0%}"
     words = say(f"plan.{memory.verdict}", language, amount=gigabytes(abs(left)), share=share)
     return Text(f"{sign[memory.verdict]} {words}", style=f"bold {_palette()[style]}")
 
@@ -119,9 +123,11 @@ def bar(memory: Memory, unicode: bool = True, width: int = WIDTH) -> Text:
         text.append(_glyph(part, unicode) * (end - start), style=colours.get(part, ""))
         start = max(start, end)
     text.append(("·" if unicode else ".") * (width - start), style="dim")
-    if memory.peak_bytes > memory.budget_bytes:
+    if memory.verdict == "too_big":
         mark = round(width * memory.budget_bytes / scale)
         text = text[:mark] + Text("!", style=f"bold {colours['danger']}") + text[mark:]
+    if not memory.budget_bytes:
+        return text + Text(f"  {gigabytes(memory.peak_bytes)}")
     return text + Text(f"  {memory.peak_bytes / GB:.1f} / {gigabytes(memory.budget_bytes)}")
 
 

@@ -25,7 +25,7 @@ def plan_of(spec: RunSpec, output: Output) -> MemoryPlan:
     """The plan of a run. Fetches the model if it is not here yet, showing how far it is."""
     with output.stages() as report:
         model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
-    return plan_command(spec, model.path, profiles())
+        return plan_command(spec, model.path, profiles(report))
 
 
 def show_hf(spec: RunSpec, output: Output) -> int:
@@ -56,11 +56,10 @@ def document(plan: MemoryPlan, spec: RunSpec) -> dict[str, Any]:
     return {
         **asdict(memory),
         "verdict": memory.verdict,
-        "fits": plan.fits,
+        "budget_bytes": plan.budget_bytes or None,
+        "fits": plan.fits if plan.budget_bytes else None,
         "traced": plan.traced,
         "live_bytes": plan.live_bytes,
-        "low_bytes": plan.low_bytes,
-        "high_bytes": plan.high_bytes,
         "parameters": plan.parameters,
         "trainable": plan.trainable,
         "moments": [{"name": one.name, "parts": one.parts, "total": one.total} for one in plan.moments],

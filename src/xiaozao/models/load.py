@@ -16,8 +16,8 @@ from xiaozao.models.heap import give_back
 from xiaozao.models.quantize import ready
 from xiaozao.models.quantizer import WhileLoadingConfig, stored
 from xiaozao.models.streamload import load_streamed
+from xiaozao.spec.parts import ATTENTION
 
-ATTENTION = {"cpu": "batched", "cuda": "sdpa"}  # the fastest on each
 STORED_AS = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.float64: "F64"}
 GENERATION = "generation_config.json"
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

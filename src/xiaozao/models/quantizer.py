@@ -25,7 +25,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from xiaozao.errors import UnsupportedModel
 from xiaozao.models.config import weight_files
 from xiaozao.models.heap import give_back
-from xiaozao.models.linear import FrozenLinear, Plain, is_plain, is_router, put
+from xiaozao.models.linear import FrozenLinear, is_plain, is_router, put
 from xiaozao.models.quantize import BASES, Int8Base, Nf4Base
 
 METHOD = "xiaozao"
@@ -51,7 +51,7 @@ class WhileLoading(HfQuantizer):
 
     def __init__(self, quantization_config: WhileLoadingConfig, pre_quantized: bool = False) -> None:
         super().__init__(quantization_config, pre_quantized=pre_quantized)
-        self.layers: dict[str, Plain] = {}
+        self.taken: dict[str, nn.Module] = {}  # the modules whose weights are converted
         self.made: dict[str, Int8Base | Nf4Base] = {}
         self.waiting = 0  # bytes
 
@@ -67,10 +67,10 @@ class WhileLoading(HfQuantizer):
         return False
 
     def param_needs_quantization(self, model: PreTrainedModel, param_name: str, **_: object) -> bool:
-        return param_name.endswith(".weight") and param_name.removesuffix(".weight") in self.layers
+        return param_name.endswith(".weight") and param_name.removesuffix(".weight") in self.taken
 
     def get_quantize_ops(self) -> ConversionOps:
-        return _Quantise(self)
+        return _Take(self)
 
     def freed(self, size: int) -> None:
         """Weights of `size` bytes became codes. glibc would keep what they took: 2.5 times as much as they leave."""
@@ -79,28 +79,32 @@ class WhileLoading(HfQuantizer):
             self.waiting = 0
             give_back()
 
+    def keep(self, name: str, weight: Tensor) -> None:
+        """Take the matrix (out, in) of a module; the base it becomes waits for the end of the load."""
+        self.made[name] = BASES[self.quantization_config.base](weight)
+
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
         kept = self.get_modules_to_not_convert(model, None, list(model._keep_in_fp32_modules or ()))
-        self.layers = {
+        layers: dict[str, nn.Module] = {
             name: one
             for name, one in model.named_modules()
             if is_plain(one) and not is_router(name) and should_convert_module(name, kept)
         }
-        check_share(model, self.layers, self.quantization_config.base)
+        check_share(model, layers, self.quantization_config.base)
+        self.taken = layers
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
-        missing = sorted(self.layers.keys() - self.made.keys())
-        if missing:
-            raise UnsupportedModel("weights_missing", count=len(missing), first=missing[0])
+        check_all_there(self.taken, self.made)
         for name, base in self.made.items():
-            layer = self.layers[name]
-            put(model, name, FrozenLinear(base, layer.bias, isinstance(layer, Conv1D)))
+            layer = self.taken[name]
+            bias = layer.get_parameter("bias") if getattr(layer, "bias", None) is not None else None
+            put(model, name, FrozenLinear(base, bias, isinstance(layer, Conv1D)))
         HfQuantizer.remove_quantization_config(self, model)
-        self.layers, self.made = {}, {}
+        self.taken, self.made = {}, {}
 
 
-class _Quantise(ConversionOps):
-    """A weight in the compute dtype -> its codes; the base they belong to waits for the end of the load."""
+class _Take(ConversionOps):
+    """A weight -> what `keep` makes of it."""
 
     def __init__(self, loading: WhileLoading) -> None:
         self.loading = loading
@@ -112,22 +116,29 @@ class _Quantise(ConversionOps):
         target_patterns: list[str] | None = None,
         **_: object,
     ) -> dict[str, Any]:
-        """{name: tensor} -> {name: what the layer's `weight` is meanwhile}."""
-        kind, converted = BASES[self.loading.quantization_config.base], {}
+        """{name: tensor} -> {name: what the module's `weight` is meanwhile}."""
+        converted = {}
         for name, value in input_dict.items():
             weight: Tensor = value[0] if isinstance(value, list) else value
-            layer = name.removesuffix(".weight")
-            if layer not in self.loading.layers:
+            module = name.removesuffix(".weight")
+            if module not in self.loading.taken:
                 converted[name] = weight
                 continue
-            transposed = isinstance(self.loading.layers[layer], Conv1D)
-            self.loading.made[layer] = kind(weight.t().contiguous() if transposed else weight)
+            transposed = isinstance(self.loading.taken[module], Conv1D)
+            self.loading.keep(module, weight.t().contiguous() if transposed else weight)
             converted[name] = weight.new_empty(0)  # the weight itself would be kept until the end of the load
             self.loading.freed(weight.nbytes)
         return converted
 
 
-def check_share(model: nn.Module, layers: Mapping[str, Plain], base: str) -> None:
+def check_all_there(taken: Mapping[str, nn.Module], done: Mapping[str, object]) -> None:
+    """Raise UnsupportedModel where a module's weight was not among those that were read."""
+    missing = sorted(taken.keys() - done.keys())
+    if missing:
+        raise UnsupportedModel("weights_missing", count=len(missing), first=missing[0])
+
+
+def check_share(model: nn.Module, layers: Mapping[str, nn.Module], base: str) -> None:
     """Raise UnsupportedModel where the linear layers are the smaller part of the blocks' weights."""
     embeddings = {f"{name}.weight" for name, one in model.named_modules() if isinstance(one, nn.Embedding)}
     heads = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None

@@ -20,12 +20,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.core_model_loading import ConversionOps
-from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
-from xiaozao.errors import ArtefactError, UnsupportedModel
+from xiaozao.errors import ArtefactError
 from xiaozao.models.checkpoint import staged_folder
 from xiaozao.models.config import WEIGHTS, tensors
 from xiaozao.models.disk import DISK
@@ -33,7 +31,7 @@ from xiaozao.models.hashes import weights_hash
 from xiaozao.models.manifest import read_manifest, read_mapping
 from xiaozao.models.mapped import DTYPES, Mapped
 from xiaozao.models.quantize import BASES
-from xiaozao.models.quantizer import BYTES, WhileLoading, WhileLoadingConfig, stored
+from xiaozao.models.quantizer import BYTES, WhileLoading, WhileLoadingConfig, check_all_there, stored
 from xiaozao.models.stream import Int8, Matrix, Nf4, Plain
 from xiaozao.models.streamchoice import choose
 from xiaozao.models.tensorfile import read_header
@@ -147,21 +145,13 @@ class Writing(WhileLoading):
 
     quantization_config: WritingConfig
 
-    def param_needs_quantization(self, model: PreTrainedModel, param_name: str, **_: object) -> bool:
-        return param_name.endswith(".weight") and param_name.removesuffix(".weight") in self.streamed
-
-    def get_quantize_ops(self) -> ConversionOps:
-        return _Write(self)
-
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
         chosen = choose(model)
         self.quantised = set(chosen.layers)
-        self.streamed = {name: model.get_submodule(name) for name in chosen.names}
+        self.taken = {name: model.get_submodule(name) for name in chosen.names}
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
-        missing = sorted(self.streamed.keys() - self.quantization_config.entries.keys())
-        if missing:
-            raise UnsupportedModel("weights_missing", count=len(missing), first=missing[0])
+        check_all_there(self.taken, self.quantization_config.entries)
         HfQuantizer.remove_quantization_config(self, model)
 
     def keep(self, name: str, weight: Tensor) -> None:
@@ -171,31 +161,3 @@ class Writing(WhileLoading):
         form = writing.base if kind else "plain"
         parts = kind(weight).state_dict() if kind else {"weight": weight}
         writing.entries[name] = write_matrix(writing.folder, len(writing.entries), form, parts, weight.shape)
-        self.freed(weight.nbytes)
-
-
-class _Write(ConversionOps):
-    """A weight -> its file."""
-
-    def __init__(self, writing: Writing) -> None:
-        self.writing = writing
-
-    def convert(
-        self,
-        input_dict: dict[str, Any],
-        source_patterns: list[str] | None = None,
-        target_patterns: list[str] | None = None,
-        **_: object,
-    ) -> dict[str, Any]:
-        """{name: tensor} -> {name: what the module's `weight` is meanwhile}."""
-        converted = {}
-        for name, value in input_dict.items():
-            weight: Tensor = value[0] if isinstance(value, list) else value
-            module = name.removesuffix(".weight")
-            if module not in self.writing.streamed:
-                converted[name] = weight
-                continue
-            transposed = isinstance(self.writing.streamed[module], Conv1D)
-            self.writing.keep(module, weight.t().contiguous() if transposed else weight)
-            converted[name] = weight.new_empty(0)
-        return converted

@@ -1,5 +1,6 @@
 """A budget and what the user left open -> a plan with the micro-batch that suits both."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +9,15 @@ from typing import Any
 from xiaozao.models.config import read_config
 from xiaozao.plan.hardware import Hardware, look
 from xiaozao.plan.load import Load, ModelShape
-from xiaozao.plan.memory import RUNTIME_CPU, RUNTIME_CUDA, answer_bytes, plan
+from xiaozao.plan.memory import RUNTIMES, answer_bytes, plan
 from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.objectives import sequences
-from xiaozao.spec.parts import MethodSpec, TrainSpec
+from xiaozao.spec.parts import ATTENTION, MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan, Row
 from xiaozao.spec.profile import Profile, Question
 from xiaozao.spec.run import RunSpec
 
-ATTENTION = {"cpu": "batched", "cuda": "sdpa"}  # as models/load.py has it
 COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 ENOUGH_TOKENS = {"cpu": 1024, "cuda": 8192}  # in a micro-batch; more is hardly faster and only takes memory
 SAFE = 0.85  # of the budget: above it a plan is tight
@@ -45,7 +45,8 @@ def every_sample(lengths: tuple[int, ...]) -> Sizes:
 
 @dataclass(frozen=True)
 class Setup:
-    """A run as a plan sees it, beside model and data; precision and budget must be decided.
+    """A run as a plan sees it, beside model and data; precision and budget must be decided (0: there is none
+    to compare with).
 
     answered: tokens of all questions with their answers. traced: where profiles come from; without it, and for a model
     that cannot be traced, the numbers are those of a decoder of this size.
@@ -68,6 +69,7 @@ def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes) -> MemoryPlan:
     shape = ModelShape.from_config(config)
     profile = traced.profile(config, setup) if traced and shape.parameters >= SMALL else None
     share = -(-train.batch // train.devices)
+    room = SAFE * train.budget if train.budget else math.inf
     choices = [train.micro_batch] if train.micro_batch else [share] if train.fused_update else _halvings(share)
     for size in choices:
         rows = sizes.rows(size)
@@ -85,7 +87,7 @@ def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes) -> MemoryPlan:
             found = _traced(profile, shape, load, traced, rows, sizes.validation(size), train.budget)
         else:
             found = plan(shape, load, train.budget)
-        if found.tokens <= ENOUGH_TOKENS[device] and found.peak_bytes <= SAFE * train.budget:
+        if found.tokens <= ENOUGH_TOKENS[device] and found.peak_bytes <= room:
             return found
     return found
 
@@ -104,17 +106,11 @@ class Traced:
             return None
         return self.profiles.get(
             Question(
-                config=dict(config),
-                method=method,
-                precision=method.precision,
-                base=setup.base,
-                attention=self.attention,
-                checkpointing=train.checkpointing,
-                optimizer=train.optimizer,
-                projection_rank=train.projection_rank,
-                fused_update=train.fused_update,
-            )  # fmt: skip
-        )
+                config=dict(config), method=method, precision=method.precision, base=setup.base,
+                attention=self.attention, checkpointing=train.checkpointing, optimizer=train.optimizer,
+                projection_rank=train.projection_rank, fused_update=train.fused_update,
+            )
+        )  # fmt: skip
 
 
 def _traced(
@@ -128,7 +124,7 @@ def _traced(
             runtime=load.runtime, cpu=load.cpu, returns=returns, answers=answer_bytes(shape, load), budget=budget,
         )  # fmt: skip
         found = plan_traced(profile, rows, validation, setting)
-        if found.high_bytes <= SAFE * budget or not load.cpu:
+        if not budget or not load.cpu or found.high_bytes <= SAFE * budget:
             break
     return found
 
@@ -136,17 +132,16 @@ def _traced(
 def plan_command(spec: RunSpec, model_folder: Path, profiles: Profiles | None = None) -> MemoryPlan:
     """The plan of a run whose data is not known: every sample as long as `length` allows."""
     hardware = look()
-    device = "cuda" if spec.model.device != "cpu" and hardware.gpus else "cpu"
+    device = "cuda" if spec.model.device == "cuda" or spec.model.device == "auto" and hardware.gpus else "cpu"
     precision = spec.method.precision
     if precision == "auto":
         precision = "bf16" if hardware.fast_bf16 else "fp32"
         if device == "cuda":
-            precision = "bf16" if hardware.gpus[0].bf16 else "fp16"
+            precision = "bf16" if not hardware.gpus or hardware.gpus[0].bf16 else "fp16"
     sharing = spec.train.devices if device == "cpu" else 1  # a GPU is one process's own
     budget = spec.train.budget or free_memory(device, hardware) // sharing
     method = spec.method.model_copy(update={"precision": precision})
     train = spec.train.model_copy(update={"budget": budget})
-    runtime = RUNTIME_CUDA if device == "cuda" else RUNTIME_CPU
     config = read_config(model_folder).values
     sizes = every_sample((spec.data.length,) * sequences(method.objective))
     attention = ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention
@@ -154,12 +149,16 @@ def plan_command(spec: RunSpec, model_folder: Path, profiles: Profiles | None = 
     stream = spec.model.stream == "disk"
     if stream and train.checkpointing == "none":  # as worker/resolve.py decides it
         train = train.model_copy(update={"checkpointing": "block"})
-    return fit(config, Setup(method, train, device, runtime, spec.model.base, stream=stream, traced=traced), sizes)
+    return fit(
+        config, Setup(method, train, device, RUNTIMES[device], spec.model.base, stream=stream, traced=traced), sizes
+    )
 
 
 def free_memory(device: str, hardware: Hardware) -> int:
-    """What a run may take when no budget is given: what is free now."""
-    return hardware.gpus[0].memory_free if device == "cuda" and hardware.gpus else hardware.memory_available
+    """What a run may take when no budget is given: what is free now; 0 on a GPU that is not here."""
+    if device == "cpu":
+        return hardware.memory_available
+    return hardware.gpus[0].memory_free if hardware.gpus else 0
 
 
 def _halvings(batch: int) -> list[int]:

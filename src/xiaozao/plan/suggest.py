@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from xiaozao.plan.catalogue import Entry, Thinking
 from xiaozao.plan.fit import SAFE, Setup, every_sample, fit
-from xiaozao.plan.memory import RUNTIME_CPU, RUNTIME_CUDA
+from xiaozao.plan.memory import RUNTIMES
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan
 
@@ -104,7 +104,7 @@ def suggest(need: Need, entries: Sequence[Entry], hours: Hours | None = None) ->
 
 def verdict(config: dict[str, Any], need: Need) -> Verdict:
     """The first way that leaves room to spare; else the first that fits; else the smallest."""
-    runtime = RUNTIME_CUDA if need.device == "cuda" else RUNTIME_CPU
+    runtime = RUNTIMES[need.device]
     tried: list[Verdict] = []
     for base, checkpointing in WAYS:
         train = TrainSpec(budget=need.budget, checkpointing=checkpointing)

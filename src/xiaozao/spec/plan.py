@@ -31,7 +31,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """A run's memory: its moments, of which the largest is the peak, against a budget."""
+    """A run's memory: its moments, of which the largest is the peak, against a budget; 0 where there is none."""
 
     moments: tuple[Moment, ...]
     budget_bytes: int
@@ -55,4 +55,4 @@ class MemoryPlan:
 
     @property
     def fits(self) -> bool:
-        return self.peak_bytes <= self.budget_bytes
+        return not self.budget_bytes or self.peak_bytes <= self.budget_bytes

@@ -14,18 +14,7 @@ import torch
 from xiaozao.data.prepare import PreparedData, prepare
 from xiaozao.errors import DoesNotFit, EnvironmentProblem
 from xiaozao.evaluate.curves import draw_curve, write_metrics
-from xiaozao.events import (
-    Ended,
-    Event,
-    Loaded,
-    Noticed,
-    Planned,
-    Prepared,
-    Progress,
-    Rehearsed,
-    Split,
-    Started,
-)
+from xiaozao.events import Ended, Event, Loaded, Noticed, Planned, Prepared, Progress, Rehearsed, Split, Started
 from xiaozao.models import checkpoint
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
 from xiaozao.models.bases import parameter_count
@@ -42,7 +31,7 @@ from xiaozao.models.sources import resolve as find_model
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable, rate_factors
 from xiaozao.plan.hardware import look
-from xiaozao.plan.memory import RUNTIME_CUDA
+from xiaozao.plan.memory import RUNTIMES
 from xiaozao.plan.resident import peak_rss, reset_peak, rss
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec, read_file
@@ -60,6 +49,7 @@ from xiaozao.train.schedules import warmup_steps
 from xiaozao.train.state import Keeper, load_weights
 from xiaozao.train.state import Progress as TrainProgress
 from xiaozao.worker.limits import check_disk, limited
+from xiaozao.worker.profiles import profiles
 from xiaozao.worker.proof import Exam, Proof
 from xiaozao.worker.reference import loss_of, with_reference
 from xiaozao.worker.resolve import memory_plan, on_devices, order_of, resolve
@@ -144,32 +134,25 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
         emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
     exam = Exam.of(spec, model)
     answered = exam.tokens if exam else 0
+    traces = profiles(report)
     if not resumed:
-        spec = resolve(spec, data, config.values, device.type, look(), place.local_world)
+        spec = resolve(spec, data, config.values, device.type, look(), traces, place.local_world)
     if not resumed and place.rank == 0:  # decided once: from it a run goes on with any number of devices
         folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
     torch.set_num_threads(spec.train.threads or 1)
     give_back()  # what preparing the data took is no part of the run
-    runtime = RUNTIME_CUDA if device.type == "cuda" else rss()
+    runtime = RUNTIMES["cuda"] if device.type == "cuda" else rss()
     reset_peak()
-    plan = memory_plan(spec, data, config.values, runtime, answered)
+    plan = memory_plan(spec, data, config.values, runtime, traces, answered)
     if plan.returns:
         keep_nothing()
     steps = order_of(spec, data).steps
     emit(
         Planned(
-            plan.micro_batch,
-            plan.tokens,
-            plan.peak.parts,
-            plan.peak.name,
-            plan.peak_bytes,
-            plan.budget_bytes,
-            steps,
-            plan.live_bytes,
-            plan.low_bytes,
-            plan.high_bytes,
+            plan.micro_batch, plan.tokens, plan.peak.parts, plan.peak.name, plan.peak_bytes, plan.budget_bytes, steps,
+            plan.live_bytes, plan.low_bytes, plan.high_bytes,
         )
-    )
+    )  # fmt: skip
     if not plan.fits:
         raise DoesNotFit(
             "does_not_fit", peak=f"{plan.peak_bytes / 1e9:.2f}", budget=f"{plan.budget_bytes / 1e9:.2f}",

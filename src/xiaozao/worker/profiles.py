@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 from xiaozao.errors import UnsupportedModel
 from xiaozao.plan.profiles import Profiles
@@ -10,11 +11,20 @@ from xiaozao.store.files import cache
 from xiaozao.worker.launch import environment
 
 MODULE = "xiaozao.worker.trace"
+Report = Callable[[str, int, int], object]  # stage, done, total
 
 
-def profiles() -> Profiles:
-    """In the cache, so they can be deleted at any time."""
-    return Profiles(cache() / "profiles", measure)
+def profiles(report: Report) -> Profiles:
+    """In the cache, so they can be deleted at any time; a trace takes seconds, which `report` is told."""
+
+    def told(question: Question) -> Profile:
+        report("trace", 0, 1)
+        try:
+            return measure(question)
+        finally:
+            report("trace", 1, 1)
+
+    return Profiles(cache() / "profiles", told)
 
 
 def measure(question: Question) -> Profile:

@@ -7,18 +7,18 @@ import torch
 
 from xiaozao.data.prepare import PreparedData
 from xiaozao.errors import UsageError
-from xiaozao.models.load import ATTENTION
 from xiaozao.plan.fit import Setup, Sizes, Traced, fit, free_memory
 from xiaozao.plan.hardware import Hardware
 from xiaozao.plan.load import ModelShape
+from xiaozao.plan.memory import RUNTIMES
+from xiaozao.plan.profiles import Profiles
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
-from xiaozao.spec.parts import MethodSpec
+from xiaozao.spec.parts import ATTENTION, MethodSpec
 from xiaozao.spec.plan import MemoryPlan, Row
 from xiaozao.spec.run import FULL_ONLY, RunSpec
 from xiaozao.train.batches import Order, worst_rows
 from xiaozao.train.losses import in_order
 from xiaozao.train.ranks import Place
-from xiaozao.worker.profiles import profiles
 
 # By kind of data. Preferences are learned in small steps: the papers' 5e-7 to 1e-6 for all parameters, ten to twenty
 # times that for adapters, as TRL advises and LLaMA-Factory's and alignment-handbook's recipes (5e-6 to 5e-5) have it.
@@ -33,8 +33,9 @@ VALIDATIONS = 10
 
 
 def resolve(
-    spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware, here: int = 1
-) -> RunSpec:
+    spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware, profiles: Profiles,
+    here: int = 1,
+) -> RunSpec:  # fmt: skip
     """The same run with every open option decided; `here` are the processes of it on this machine.
 
     Raises UsageError for offload without a GPU.
@@ -57,7 +58,7 @@ def resolve(
     if spec.train.fused_update:  # a gradient that is gone at once cannot be added to
         spec = spec.with_options(micro_batch=-(-spec.train.batch // spec.train.devices))
     spec = spec.with_options(
-        micro_batch=memory_plan(spec, data, config, runtime=0).micro_batch,
+        micro_batch=memory_plan(spec, data, config, RUNTIMES[device], profiles).micro_batch,
         switch_every=_switch_every(spec, data, config),
     )
     every = spec.train.eval_every or _eval_every(spec, data)
@@ -91,7 +92,7 @@ def order_of(spec: RunSpec, data: PreparedData, micro_batch: int | None = None) 
 
 
 def memory_plan(
-    spec: RunSpec, data: PreparedData, config: Mapping[str, Any], runtime: int, answered: int = 0
+    spec: RunSpec, data: PreparedData, config: Mapping[str, Any], runtime: int, profiles: Profiles, answered: int = 0
 ) -> MemoryPlan:
     """The plan of a run on its real data: the largest micro-batch that will come."""
 
@@ -103,7 +104,7 @@ def memory_plan(
 
     setup = Setup(
         spec.method, spec.train, spec.model.device, runtime, spec.model.base, answered,
-        spec.model.stream == "disk", Traced(profiles(), spec.model.attention),
+        spec.model.stream == "disk", Traced(profiles, spec.model.attention),
     )  # fmt: skip
     return fit(config, setup, Sizes(rows, validation))
 

@@ -33,7 +33,7 @@ from xiaozao.models.blocks import Decoder, Head, distance, run, view
 from xiaozao.models.families import check
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.linear import Adapter, adapt, lora_linear, matching
-from xiaozao.models.load import ATTENTION
+from xiaozao.spec.parts import ATTENTION
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_events

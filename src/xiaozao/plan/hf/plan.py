@@ -53,7 +53,7 @@ def plan_hf(spec: RunSpec, model_folder: Path) -> HfPlan:
     Raises UsageError for options that stack is not described with, UnsupportedModel for another family.
     """
     gpu = next(iter(look().gpus), None)
-    problems = list(_problems(spec, gpu))
+    problems = list(_problems(spec))
     if problems:
         raise UsageError("hf_options", problems, count=len(problems))
     config = read_config(model_folder).values
@@ -68,7 +68,7 @@ def plan_hf(spec: RunSpec, model_folder: Path) -> HfPlan:
         run = replace(run, batch=-(-run.batch // 2), accumulates=True)
 
 
-def _problems(spec: RunSpec, gpu: Gpu | None) -> Iterator[Problem]:
+def _problems(spec: RunSpec) -> Iterator[Problem]:
     """What cannot be said of that stack."""
     train, method = spec.train, spec.method
     wrong = {
@@ -86,8 +86,6 @@ def _problems(spec: RunSpec, gpu: Gpu | None) -> Iterator[Problem]:
     for name, (is_wrong, value) in wrong.items():
         if is_wrong:
             yield Problem("hf_option", {"name": name, "value": value})
-    if train.budget is None and gpu is None:
-        yield Problem("hf_budget")
 
 
 def run_of(spec: RunSpec, config: Mapping[str, Any], gpu: Gpu | None) -> HfRun:
@@ -130,11 +128,11 @@ def _moment(phase: Phase, context: int) -> Moment:
 
 
 def document(found: HfPlan) -> dict[str, Any]:
-    """What the plan of this engine says beyond the other, for a program. Bytes."""
+    """What the plan of this engine says otherwise and beyond, for a program. On a GPU the peak is what is allocated."""
     least, likely, most = found.process
     return {
         "engine": "hf",
-        "allocated_bytes": found.replay.allocated,
+        "peak_bytes": found.replay.allocated,
         "reserved_bytes": found.replay.reserved,
         "process_bytes": likely,
         "process_interval": [least, most],

@@ -21,7 +21,7 @@ def keep_nothing() -> None:
     """Let blocks of 128 kB and more return to the system as soon as they are freed, for the rest of the process.
 
     glibc keeps up to 32 MB of each size to use again, and what lies between keeps more from returning. Fresh pages cost
-    time: a sixth of a step in fp32 on a 135M model.
+    time: the steps of a 135M model in fp32 took half as long again, at 0.8 times the peak (bench/heap.py).
     """
     if _OPTION is not None:
         _OPTION(MMAP_THRESHOLD, RETURNED)

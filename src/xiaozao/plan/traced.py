@@ -58,7 +58,9 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
     live = max(one.total for one in moments[1:]) - runtime
     peak = max(moments, key=lambda one: one.total)
     coming = peak.parts["activations"]
-    held, held_most = (0 if peak.name == "load" else round(max(share * coming, least)) for share, least in (kept, most))
+    if peak.name == "load" and setting.cpu:  # what was needed for reading is given back before a step begins
+        kept, most = (0.0, 0), RETURNED_MOST
+    held, held_most = (round(max(share * coming, least)) for share, least in (kept, most))
     moments = [
         Moment(one.name, {**one.parts, "activations": one.parts["activations"] + held}) if one.name != "load" else one
         for one in moments

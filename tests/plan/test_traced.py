@@ -129,3 +129,11 @@ def test_the_numbers_that_a_plan_repeats_are_those_of_the_engine() -> None:
 def test_buckets_are_those_that_attention_makes(lengths: tuple[int, ...]) -> None:
     made = [Bucket(*one.shape) for one in attention.layout(lengths).buckets]
     assert buckets(lengths) == made
+
+
+def test_a_heap_that_keeps_adds_to_the_steps_where_loading_would_be_the_peak_without_it() -> None:
+    large = replace(PROFILE, largest=100_000_000)
+    for returns in (False, True):
+        found = plan_traced(large, [Row((32,), 10)], [], replace(SETTING, cpu=True, returns=returns))
+        assert (found.peak.name == "load") == returns
+        assert found.low_bytes < found.peak_bytes < found.high_bytes

@@ -55,21 +55,17 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
         moments.append(Moment(stretch.name, {**steady, "gradients": gradients, "activations": level - gradients}))
     if setting.answers:
         moments.append(Moment("answers", {**steady, "optimizer": 0, "activations": setting.answers}))
-    live = max(one.total for one in moments[1:]) - runtime
-    peak = max(moments, key=lambda one: one.total)
-    coming = peak.parts["activations"]
-    if peak.name == "load" and setting.cpu:  # what was needed for reading is given back before a step begins
-        kept, most = (0.0, 0), RETURNED_MOST
-    held, held_most = (round(max(share * coming, least)) for share, least in (kept, most))
-    moments = [
-        Moment(one.name, {**one.parts, "activations": one.parts["activations"] + held}) if one.name != "load" else one
-        for one in moments
-    ]
+    load, steps = moments[0], moments[1:]
+    highest = max(steps, key=lambda one: one.total)
+    held, held_most = (round(max(share * highest.parts["activations"], least)) for share, least in (kept, most))
+    steps = [Moment(one.name, {**one.parts, "activations": one.parts["activations"] + held}) for one in steps]
+    spare = RETURNED_MOST[1] if setting.cpu else 0  # what was needed for reading is given back before a step begins
     return MemoryPlan(
-        moments=tuple(moments), budget_bytes=setting.budget, micro_batch=setting.micro_batch,
+        moments=(load, *steps), budget_bytes=setting.budget, micro_batch=setting.micro_batch,
         tokens=max(row.tokens for row in rows), parameters=profile.parameters.of(profile.blocks),
-        trainable=profile.trainable.of(profile.blocks), live_bytes=live,
-        low_bytes=peak.total - (COMPILED if setting.cpu else 0), high_bytes=peak.total + held_most,
+        trainable=profile.trainable.of(profile.blocks), live_bytes=highest.total - runtime,
+        low_bytes=max(load.total, highest.total) - (COMPILED if setting.cpu else 0),
+        high_bytes=max(load.total + spare, highest.total + held_most),
         returns=setting.returns, traced=True,
     )  # fmt: skip
 

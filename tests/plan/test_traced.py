@@ -110,9 +110,8 @@ def test_small_models_are_not_worth_a_trace(tmp_path: Path, hidden: int, traced:
     config = {"model_type": "llama", "hidden_size": hidden, "num_hidden_layers": 13, "num_attention_heads": 4,
               "intermediate_size": 4 * hidden, "vocab_size": 1000}  # fmt: skip
     profiles = Profiles(tmp_path, lambda _: PROFILE)
-    setup = Setup(
-        MethodSpec(precision="fp32", alpha=1.0), TrainSpec(budget=10**10), "cpu", 0, traced=Traced(profiles, "batched")
-    )
+    train = TrainSpec(optimizer="adamw", checkpointing="none", batch=1, budget=10**10)
+    setup = Setup(MethodSpec(precision="fp32", alpha=1.0), train, "cpu", 0, traced=Traced(profiles, "batched"))
     assert fit(config, setup, every_sample((64,))).traced == traced
     assert SMALL > 1000
 

@@ -13,7 +13,7 @@ from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.plan.catalogue import Entry, catalogue
-from xiaozao.plan.fit import free_memory
+from xiaozao.plan.command import free_memory
 from xiaozao.plan.hardware import look
 from xiaozao.plan.suggest import JOBS, Device, Need, Precision, Suggestion, size_class, suggest
 from xiaozao.spec.parts import parse_bytes

@@ -121,7 +121,7 @@ BASES: dict[str, type[Int8Base] | type[Nf4Base]] = {"int8": Int8Base, "nf4": Nf4
 def ready(base: str) -> None:
     """Import what a base needs, before anything large is loaded. Raises EnvironmentProblem where it is missing."""
     if base == "nf4":
-        bitsandbytes()
+        dynamic_map(torch.device("cpu"))
 
 
 @cache
@@ -135,9 +135,9 @@ def bitsandbytes() -> Any:
 
 
 @cache
-def dynamic_map(device: torch.device) -> Tensor:
-    """The 256 values that the absmaxes of all nf4 bases are written in."""
-    values: Tensor = bitsandbytes().create_dynamic_map()
+def dynamic_map(device: torch.device, signed: bool = True) -> Tensor:
+    """The 256 values that absmaxes of nf4 are written in, and states of 8 bits; second moments are never signed."""
+    values: Tensor = bitsandbytes().create_dynamic_map(signed=signed)
     return values.to(device)
 
 

@@ -12,10 +12,11 @@ badam         8, of one block; so are gradients      full
 from collections.abc import Callable
 from importlib.util import find_spec
 
+import torch
 from torch import nn
 
 from xiaozao.errors import EnvironmentProblem
-from xiaozao.models.quantize import bitsandbytes
+from xiaozao.models.quantize import dynamic_map
 from xiaozao.train.optim_blocks import ByBlocks
 from xiaozao.train.optim_engine import Optimizer, Options
 from xiaozao.train.optim_lowrank import Apollo, GaLore
@@ -64,4 +65,5 @@ def ready(optimizer: str) -> None:
     if optimizer == "adamw8bit":
         if find_spec("bitsandbytes") is None:
             raise EnvironmentProblem("no_bitsandbytes_optimizer")
-        bitsandbytes()
+        for signed in (True, False):
+            dynamic_map(torch.device("cpu"), signed)

@@ -27,12 +27,14 @@ from xiaozao.models.attention import layout
 from xiaozao.models.bases import parameter_count
 from xiaozao.models.blocks import blocks_of
 from xiaozao.models.load import DTYPES
+from xiaozao.models.quantize import ready as ready_base
 from xiaozao.spec.objectives import KINDS
 from xiaozao.spec.profile import VERSION, Amount, Line, Profile, Question, Stretch
 from xiaozao.train.head import head_loss, token_losses
 from xiaozao.train.ledger import Ledger, Seen
 from xiaozao.train.loop import computing
-from xiaozao.train.optim import OPTIMIZERS, ready
+from xiaozao.train.optim import OPTIMIZERS
+from xiaozao.train.optim import ready as ready_optimizer
 from xiaozao.train.optim_blocks import ByBlocks, block_of
 from xiaozao.train.optim_engine import Optimizer, Options
 from xiaozao.train.skeleton import TracedAttention, are_alike, build, config_of
@@ -62,7 +64,8 @@ Heard = dict[str, list[Seen]]
 
 def trace(question: Question) -> Profile:
     """The profile of a model and a method. Raises UnsupportedModel for a model that cannot be traced."""
-    ready(question.optimizer)
+    ready_optimizer(question.optimizer)
+    ready_base(question.base)
     gc.disable()  # when a collection frees what it frees would differ from one size to the next
     try:
         alike = are_alike(question)

@@ -7,7 +7,7 @@ ARGS ?=
 # Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test fast real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families bench-plan bench-plan-gpu bench-elephant clean
+.PHONY: help demo test fast real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-elephant clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -63,6 +63,9 @@ bench-families: $(READY) ## every decoder that transformers knows, built small: 
 
 bench-plan-gpu: $(READY) ## the plan of the Hugging Face stack against measured GPU runs ($$ZAO_TRUTH): docs/plan-gpu.md
 	$(BIN)/python -m bench.plan_gpu $(ARGS)
+
+bench-budgets: $(READY) ## random budgets, a run for each, beside the fastest that fits: docs/budgets.md; hours
+	$(BIN)/python -m bench.budgets $(ARGS)
 
 bench-plan: $(READY) ## the plan on the CPU against measured runs: docs/plan.md; hours
 	$(BIN)/python -m bench.plan $(ARGS)

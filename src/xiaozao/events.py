@@ -67,6 +67,7 @@ class Planned:
     high_bytes: int = 0
     # Where memory decided: each option that gave way (option, before, after), saves_bytes, and slower, a factor.
     ladder: list[dict[str, Any]] = field(default_factory=list)
+    returns: bool = False  # whether the heap gives freed memory back at once
 
 
 @dataclass(frozen=True)

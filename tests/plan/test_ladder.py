@@ -8,6 +8,7 @@ import pytest
 from xiaozao.plan import ladder
 from xiaozao.plan.fit import Setup, every_sample, fit
 from xiaozao.plan.ladder import Choice, choose, larger_budget
+from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 
@@ -54,7 +55,7 @@ def test_less_and_less_memory_goes_down_the_rungs_and_what_is_chosen_surely_fits
             break
         peaks.append(found.plan.peak_bytes)
         rung = {name: values(found)[name] for name in ("optimizer", "base", "stream")}
-        seen.append(next(i for i, one in enumerate(ladder.RUNGS) if {**ladder.FIRST, **one}.items() >= rung.items()))
+        seen.append(next(i for i, one in enumerate(ladder.RUNGS) if {**FIRST, **one}.items() >= rung.items()))
         assert found.spec.train.batch == 16
     assert len(seen) >= 6 and seen == sorted(seen) and seen[0] == 0 and max(seen) >= 6
     assert peaks == sorted(peaks, reverse=True)

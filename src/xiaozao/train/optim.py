@@ -65,5 +65,5 @@ def ready(optimizer: str) -> None:
     if optimizer == "adamw8bit":
         if find_spec("bitsandbytes") is None:
             raise EnvironmentProblem("no_bitsandbytes_optimizer")
-        for signed in (True, False):
-            dynamic_map(torch.device("cpu"), signed)
+        device = torch.device("cpu")
+        dynamic_map(device), dynamic_map(device, signed=False)

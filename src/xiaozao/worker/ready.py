@@ -110,6 +110,7 @@ def _planned(plan: MemoryPlan, steps: int, choice: Choice | None) -> Planned:
     return Planned(
         plan.micro_batch, plan.tokens, plan.peak.parts, plan.peak.name, plan.peak_bytes, plan.budget_bytes, steps,
         plan.live_bytes, plan.low_bytes, plan.high_bytes, [asdict(one) for one in choice.steps] if choice else [],
+        plan.returns,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ def main() -> int:
         try:
             answer = PROFILE.dump_json(trace(QUESTION.validate_json(line)))
         except UnsupportedModel as error:
-            answer = json.dumps({"failed": error.what()}).encode()
+            answer = json.dumps({"failed": str(error.params.get("detail"))}).encode()
         sys.stdout.buffer.write(answer + b"\n")
         sys.stdout.buffer.flush()
     return 0

@@ -38,12 +38,27 @@ SENTENCES: list[tuple[Event, list[str]]] = [
     ),
     (Planned(4, 1200, {"weights": 10**9}, "backward", 10**9, 2 * 10**9, 9), ["1.0 GB", "2.0 GB", "1200", "4"]),
     (
-        Planned(4, 1200, {"weights": 10**9}, "backward", 10**9, 2 * 10**9, 9, ladder=[
-            {"option": "checkpointing", "before": "none", "after": "block", "saves_bytes": 345 * 10**6, "slower": 1.3},
-            {"option": "base", "before": "none", "after": "nf4", "saves_bytes": 1_250_000_000, "slower": 1.0},
-            {"option": "micro_batch", "before": "8", "after": "1", "saves_bytes": 10**7, "slower": 0.8},
-            {"option": "heap", "before": "keeps", "after": "returns", "saves_bytes": 10**7, "slower": 2.0},
-        ]),
+        Planned(
+            4,
+            1200,
+            {"weights": 10**9},
+            "backward",
+            10**9,
+            2 * 10**9,
+            9,
+            ladder=[
+                {
+                    "option": "checkpointing",
+                    "before": "none",
+                    "after": "block",
+                    "saves_bytes": 345 * 10**6,
+                    "slower": 1.3,
+                },
+                {"option": "base", "before": "none", "after": "nf4", "saves_bytes": 1_250_000_000, "slower": 1.0},
+                {"option": "micro_batch", "before": "8", "after": "1", "saves_bytes": 10**7, "slower": 0.8},
+                {"option": "heap", "before": "keeps", "after": "returns", "saves_bytes": 10**7, "slower": 2.0},
+            ],
+        ),
         ["checkpointing none → block", "345 MB", "1.30", "base none → nf4", "1.25 GB", "8 → 1", "1.25", "2.00"],
     ),
     (Evaluated(40, 1.25, 10, False), ["40", "1.2500"]),

@@ -115,7 +115,7 @@ def _planned(plan: MemoryPlan, steps: int, choice: Choice | None) -> Planned:
 
 
 def _does_not_fit(plan: MemoryPlan, choice: Choice | None) -> DoesNotFit:
-    ways = choice.ways if choice and choice.ways else (larger_budget(plan),)
+    ways = [*(choice.ways[:-1] if choice else ()), larger_budget(plan)]
     return DoesNotFit(
         "does_not_fit", [Problem("way_out", one.words()) for one in ways], peak=f"{plan.peak_bytes / 1e9:.2f}",
         budget=f"{plan.budget_bytes / 1e9:.2f}", moment=plan.peak.name, micro_batch=plan.micro_batch,

@@ -150,6 +150,7 @@ def test_every_message_of_both_scripts_is_in_both_languages() -> None:
 
 @pytest.mark.real
 @pytest.mark.long
+@pytest.mark.timeout(2400)
 def test_an_installation_works_is_repeated_and_goes_again(tmp_path: Path) -> None:
     app, bin_ = tmp_path / "with space" / "app", tmp_path / "bin"
     spec = f"torch=={version('torch').partition('+')[0]}"

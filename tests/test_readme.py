@@ -112,6 +112,7 @@ def as_user(command: list[str], folder: Path, home: Path, cache: Path, **more: s
 
 @pytest.mark.real
 @pytest.mark.long
+@pytest.mark.timeout(2400)
 @pytest.mark.skipif(os.name == "nt", reason="the blocks are for a POSIX shell")
 def test_every_command_of_the_readme_works(tmp_path: Path, session_cache: Path) -> None:
     """In the order of the page, as one user would, in one folder. The first, the demo, is tests/worker/test_proof.py's.

@@ -14,7 +14,7 @@ from tests.test_readme import DEMO, ROOT, as_user
 
 DATA = Path(os.environ.get("ZAO_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(autouse=True)

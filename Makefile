@@ -19,10 +19,10 @@ demo: $(READY) ## tune a small model on the demo's data and write a report with 
 test: lint fast real ## everything that must pass: lint, then the fast tests, then the real ones
 
 fast: $(READY) ## the tests without a real model, in about two minutes
-	$(BIN)/python -m pytest -m "not real" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not real" -n 2 --dist loadscope $(ARGS)
 
 real: $(READY) ## the tests with a real model and whole runs, in under 25 minutes
-	$(BIN)/python -m pytest -m real $(ARGS)
+	$(BIN)/python -m pytest -m real -n 2 --dist loadgroup $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

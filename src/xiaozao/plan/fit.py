@@ -11,6 +11,7 @@ from xiaozao.plan.hardware import Hardware, look
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import RUNTIMES, answer_bytes, plan
 from xiaozao.plan.profiles import Profiles
+from xiaozao.plan.streamed import heap_returns, tile_bytes
 from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.objectives import sequences
 from xiaozao.spec.parts import ATTENTION, MethodSpec, TrainSpec
@@ -100,15 +101,15 @@ class Traced:
     attention: str
 
     def profile(self, config: Mapping[str, Any], setup: Setup) -> Profile | None:
-        """None on several devices, with streamed weights, and for a model that cannot be traced."""
+        """None on several devices, and for a model that cannot be traced."""
         method, train = setup.method, setup.train
-        if train.devices > 1 or setup.stream:
+        if train.devices > 1:
             return None
         return self.profiles.get(
             Question(
                 config=dict(config), method=method, precision=method.precision, base=setup.base,
                 attention=self.attention, checkpointing=train.checkpointing, optimizer=train.optimizer,
-                projection_rank=train.projection_rank, fused_update=train.fused_update,
+                projection_rank=train.projection_rank, fused_update=train.fused_update, stream=setup.stream,
             )
         )  # fmt: skip
 
@@ -118,10 +119,13 @@ def _traced(
     budget: int,
 ) -> MemoryPlan:  # fmt: skip
     """With a heap that keeps what it may need again, which is faster; else with one that gives it back."""
-    for returns in (False, True):
+    answers = answer_bytes(shape, load)
+    if load.stream and load.answered:
+        answers += tile_bytes(max(shape.largest, shape.matrix), load.compute_bytes, load.base)
+    for returns in (True,) if load.stream and heap_returns(shape.largest) else (False, True):
         setting = Setting(
             attention=traced.attention, micro_batch=load.micro_batch, accumulates=load.accumulates,
-            runtime=load.runtime, cpu=load.cpu, returns=returns, answers=answer_bytes(shape, load), budget=budget,
+            runtime=load.runtime, cpu=load.cpu, returns=returns, answers=answers, budget=budget,
         )  # fmt: skip
         found = plan_traced(profile, rows, validation, setting)
         if not budget or not load.cpu or found.high_bytes <= SAFE * budget:

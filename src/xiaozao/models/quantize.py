@@ -125,6 +125,7 @@ def ready(base: str) -> None:
     Raises EnvironmentProblem where it is missing.
     """
     if base == "nf4":
+        bitsandbytes()
         dynamic_map(CPU, True)
 
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from torch import nn
 
 from xiaozao.errors import EnvironmentProblem
-from xiaozao.models.quantize import CPU, dynamic_map
+from xiaozao.models.quantize import CPU, bitsandbytes, dynamic_map
 from xiaozao.train.optim_blocks import ByBlocks
 from xiaozao.train.optim_engine import Optimizer, Options
 from xiaozao.train.optim_lowrank import Apollo, GaLore
@@ -67,5 +67,6 @@ def ready(optimizer: str) -> None:
     if optimizer == "adamw8bit":
         if find_spec("bitsandbytes") is None:
             raise EnvironmentProblem("no_bitsandbytes_optimizer")
+        bitsandbytes()
         for signed in (True, False):
             dynamic_map(CPU, signed)

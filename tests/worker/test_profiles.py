@@ -1,6 +1,7 @@
 """The process that traces: what the traces in a test's own process cannot show, because they are not the first."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ PLAIN = Question(LLAMA, MethodSpec(alpha=1.0, rank=64), "fp32", "none", "batched
 
 
 @pytest.mark.parametrize("change", [{"base": "nf4"}, {"optimizer": "adamw8bit"}])
-def test_a_fresh_process_traces_what_needs_tables_of_codes(change: dict[str, str]) -> None:
+def test_a_fresh_process_traces_what_needs_tables_of_codes(change: dict[str, Any]) -> None:
     pytest.importorskip("bitsandbytes")
     tracer = Tracer()
     try:

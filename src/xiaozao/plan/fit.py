@@ -7,6 +7,7 @@ from typing import Any
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import answer_bytes, plan
 from xiaozao.plan.profiles import Profiles
+from xiaozao.plan.streamed import heap_returns, tile_bytes
 from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan, Row
@@ -115,15 +116,15 @@ class Traced:
     attention: str
 
     def profile(self, config: Mapping[str, Any], setup: Setup) -> Profile | None:
-        """None on several devices, with streamed weights, and for a model that cannot be traced."""
+        """None on several devices, and for a model that cannot be traced."""
         method, train = setup.method, setup.train
-        if train.devices > 1 or setup.stream:
+        if train.devices > 1:
             return None
         return self.profiles.get(
             Question(
                 config=dict(config), method=method, precision=method.precision, base=setup.base,
                 attention=self.attention, checkpointing=train.checkpointing, optimizer=train.optimizer,
-                projection_rank=train.projection_rank, fused_update=train.fused_update,
+                projection_rank=train.projection_rank, fused_update=train.fused_update, stream=setup.stream,
             )
         )  # fmt: skip
 
@@ -132,15 +133,21 @@ def _traced(
     profile: Profile, shape: ModelShape, load: Load, traced: Traced, rows: Sequence[Row], validation: Sequence[Row],
     setup: Setup, returns: bool | None,
 ) -> list[MemoryPlan]:  # fmt: skip
-    """With a heap that keeps what it may need again, and with one that gives it back."""
-    ways = [returns] if returns is not None else [False, True] if load.cpu else [False]
+    """With a heap that keeps what it may need again, and with one that gives it back, as it does tiles of a stream."""
+    ways = [False, True] if load.cpu else [False]
+    if load.stream and heap_returns(shape.largest):
+        ways = [True]
+    elif returns is not None:
+        ways = [returns]
+    answers = answer_bytes(shape, load)
+    if load.stream and load.answered:
+        answers += tile_bytes(max(shape.largest, shape.matrix), load.compute_bytes, load.base)
     assert setup.train.budget is not None
     found = []
     for way in ways:
         setting = Setting(
             attention=traced.attention, micro_batch=load.micro_batch, accumulates=load.accumulates,
-            runtime=load.runtime, cpu=load.cpu, returns=way, answers=answer_bytes(shape, load),
-            budget=setup.train.budget,
+            runtime=load.runtime, cpu=load.cpu, returns=way, answers=answers, budget=setup.train.budget,
         )  # fmt: skip
         planned = plan_traced(profile, rows, validation, setting)
         found.append(replace(planned, seconds=_slowness(setup, load.micro_batch, way)))

@@ -12,11 +12,10 @@ badam         8, of one block; so are gradients      full
 from collections.abc import Callable
 from importlib.util import find_spec
 
-import torch
 from torch import nn
 
 from xiaozao.errors import EnvironmentProblem
-from xiaozao.models.quantize import dynamic_map
+from xiaozao.models.quantize import CPU, bitsandbytes, dynamic_map
 from xiaozao.train.optim_blocks import ByBlocks
 from xiaozao.train.optim_engine import Optimizer, Options
 from xiaozao.train.optim_lowrank import Apollo, GaLore
@@ -61,9 +60,13 @@ OPTIMIZERS: dict[str, Callable[[Parameters, Options], Optimizer]] = {
 
 
 def ready(optimizer: str) -> None:
-    """Import what an optimizer needs, before anything large is loaded. EnvironmentProblem where it is missing."""
+    """Import and make what an optimizer needs, before anything large is loaded, or before tensors are fakes.
+
+    Raises EnvironmentProblem where it is missing.
+    """
     if optimizer == "adamw8bit":
         if find_spec("bitsandbytes") is None:
             raise EnvironmentProblem("no_bitsandbytes_optimizer")
-        device = torch.device("cpu")
-        dynamic_map(device), dynamic_map(device, signed=False)
+        bitsandbytes()
+        for signed in (True, False):
+            dynamic_map(CPU, signed)

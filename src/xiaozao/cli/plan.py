@@ -1,9 +1,12 @@
 """`zao plan`: how much memory a run needs, before it starts. No torch: it answers at once."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
+from rich.console import Group
+from rich.text import Text
 
 from xiaozao.cli.bars import gigabytes, memory_view, of_plan
 from xiaozao.cli.console import Output, current_output
@@ -17,6 +20,7 @@ from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache
 from xiaozao.worker.profiles import profiles
+from xiaozao.worker.rates import rates
 
 EXIT_DOES_NOT_FIT = 4
 
@@ -25,7 +29,7 @@ def plan_of(spec: RunSpec, output: Output) -> MemoryPlan:
     """The plan of a run. Fetches the model if it is not here yet, showing how far it is."""
     with output.stages() as report:
         model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
-        return plan_command(spec, model.path, profiles(report))
+        return plan_command(spec, model.path, profiles(report), partial(rates, report=report))
 
 
 def show_hf(spec: RunSpec, output: Output) -> int:
@@ -46,8 +50,18 @@ def show_plan(plan: MemoryPlan, spec: RunSpec, output: Output) -> int:
     """Print it; returns the exit code, which says whether it fits."""
     if spec.train.devices > 1:
         output.note("plan.per_device", devices=spec.train.devices)
-    output.result(memory_view(of_plan(plan), output.language, output.unicode), document(plan, spec))
+    view = memory_view(of_plan(plan), output.language, output.unicode)
+    if plan.step is not None:
+        micros = -(-spec.train.batch // plan.micro_batch)
+        told = {"seconds": _rounded(plan.step.total), "tokens": plan.tokens * micros, "batch": spec.train.batch}
+        view = Group(view, Text(), Text(output.say("plan.step_time", **told)))
+    output.result(view, document(plan, spec))
     return 0 if plan.fits else EXIT_DOES_NOT_FIT
+
+
+def _rounded(seconds: float) -> str:
+    """Two figures: more would promise what a busy machine does not keep."""
+    return f"{seconds:.1f}" if seconds < 10 else f"{float(f'{seconds:.2g}'):.0f}"
 
 
 def document(plan: MemoryPlan, spec: RunSpec) -> dict[str, Any]:
@@ -59,6 +73,8 @@ def document(plan: MemoryPlan, spec: RunSpec) -> dict[str, Any]:
         "budget_bytes": plan.budget_bytes or None,
         "fits": plan.fits if plan.budget_bytes else None,
         "traced": plan.traced,
+        "step_seconds": None if plan.step is None else plan.step.total,
+        "step_parts": None if plan.step is None else asdict(plan.step),
         "live_bytes": plan.live_bytes,
         "parameters": plan.parameters,
         "trainable": plan.trainable,

@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from xiaozao.models.config import read_config
+from xiaozao.plan.duration import step_time
 from xiaozao.plan.hardware import Hardware, look
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import RUNTIMES, answer_bytes, plan
 from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.objectives import sequences
+from xiaozao.spec.pace import Asked, Rates
 from xiaozao.spec.parts import ATTENTION, MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan, Row
 from xiaozao.spec.profile import Profile, Question
@@ -85,6 +88,9 @@ def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes) -> MemoryPlan:
         )  # fmt: skip
         if profile is not None and traced is not None:
             found = _traced(profile, shape, load, traced, rows, sizes.validation(size), train.budget)
+            if rates := traced.rates():  # of samples that are alike; the worst rows of real data are not the usual
+                micros = [rows[0]] * -(-share // size)
+                found = replace(found, step=step_time(profile, micros, traced.attention, found.returns, rates))
         else:
             found = plan(shape, load, train.budget)
         if found.tokens <= ENOUGH_TOKENS[device] and found.peak_bytes <= room:
@@ -94,10 +100,11 @@ def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes) -> MemoryPlan:
 
 @dataclass(frozen=True)
 class Traced:
-    """Where profiles come from, and the attention that is planned for."""
+    """Where profiles come from, the attention that is planned for, and the machine's pace where a time is wanted."""
 
     profiles: Profiles
     attention: str
+    rates: Callable[[], Rates | None] = lambda: None
 
     def profile(self, config: Mapping[str, Any], setup: Setup) -> Profile | None:
         """None on several devices, with streamed weights, and for a model that cannot be traced."""
@@ -129,8 +136,14 @@ def _traced(
     return found
 
 
-def plan_command(spec: RunSpec, model_folder: Path, profiles: Profiles | None = None) -> MemoryPlan:
-    """The plan of a run whose data is not known: every sample as long as `length` allows."""
+def plan_command(
+    spec: RunSpec, model_folder: Path, profiles: Profiles | None = None,
+    pace: Callable[[Asked], Rates | None] | None = None,
+) -> MemoryPlan:  # fmt: skip
+    """The plan of a run whose data is not known: every sample as long as `length` allows.
+
+    pace: how fast this machine is; asked on a CPU alone, and only where the model can be traced.
+    """
     hardware = look()
     device = "cuda" if spec.model.device == "cuda" or spec.model.device == "auto" and hardware.gpus else "cpu"
     precision = spec.method.precision
@@ -145,7 +158,10 @@ def plan_command(spec: RunSpec, model_folder: Path, profiles: Profiles | None = 
     config = read_config(model_folder).values
     sizes = every_sample((spec.data.length,) * sequences(method.objective))
     attention = ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention
-    traced = Traced(profiles, attention) if profiles else None
+    bits = spec.model.base == "nf4" or train.optimizer == "adamw8bit"
+    asked = Asked(spec.train.threads or hardware.cores, precision, bits)
+    rates = cache(lambda: pace(asked) if pace and device == "cpu" else None)
+    traced = Traced(profiles, attention, rates) if profiles else None
     stream = spec.model.stream == "disk"
     if stream and train.checkpointing == "none":  # as worker/resolve.py decides it
         train = train.model_copy(update={"checkpointing": "block"})

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from xiaozao.spec.pace import StepTime
+
 PARTS = ("weights", "gradients", "optimizer", "activations", "runtime")
 
 
@@ -44,6 +46,7 @@ class MemoryPlan:
     high_bytes: int = 0
     returns: bool = False  # whether the heap has to give large blocks back at once (models/heap.py)
     traced: bool = False  # whether the model was traced; else the numbers are those of a decoder of its size
+    step: StepTime | None = None  # None where the machine's pace or the model's work is not known
 
     @property
     def peak(self) -> Moment:

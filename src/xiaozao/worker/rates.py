@@ -1,0 +1,65 @@
+"""How fast this machine is: measured once in a process of its own, and kept in the cache. No torch."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from xiaozao.plan.profiles import write_whole
+from xiaozao.spec.pace import ASKED, RATES, VERSION, Asked, Rates
+from xiaozao.store.files import cache
+from xiaozao.worker.launch import environment
+from xiaozao.worker.profiles import Report
+
+MODULE = "xiaozao.worker.calibrate"
+PATIENCE = 120  # seconds; it takes five, but the machine may be busy with other things
+
+
+def rates(asked: Asked, report: Report, folder: Path | None = None) -> Rates | None:
+    """From the cache, or measured, which `report` is told; None where it cannot be measured."""
+    folder = folder or cache() / "rates"
+    path = folder / f"{key(asked)}.json"
+    try:
+        return RATES.validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        pass
+    report("calibrate", 0, 1)
+    try:
+        found = measure(asked)
+    except (OSError, subprocess.SubprocessError, ValidationError):
+        return None
+    finally:
+        report("calibrate", 1, 1)
+    write_whole(path, RATES.dump_json(found))
+    return found
+
+
+def measure(asked: Asked) -> Rates:
+    """In a fresh process. Raises SubprocessError where it ends with an error, or never."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", MODULE], input=ASKED.dump_json(asked), capture_output=True, check=True,
+        env=environment(), timeout=PATIENCE,
+    )  # fmt: skip
+    return RATES.validate_json(done.stdout)
+
+
+def key(asked: Asked, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The name of rates: what they depend on, and the versions that made them."""
+    parts = [ASKED.dump_python(asked), _processor(cpuinfo), os.cpu_count(), VERSION, version("torch")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _processor(cpuinfo: Path) -> str:
+    """The model of the processor, as far as the system tells."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else f"{platform.machine()} {platform.processor()}"

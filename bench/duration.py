@@ -76,12 +76,15 @@ def measure(row: Options, folder: Path, machine: Machine, model: Path) -> Timed:
     try:
         if returns:
             options["budget"] = tight_budget(options, folder, machine)
-        rates, took = calibrate(machine, Asked(1, "fp32", "nf4" in row.values() or "adamw8bit" in row.values()))
+        asked = Asked(1, "fp32", "nf4" in row.values() or "adamw8bit" in row.values())
+        rates, took = calibrate(machine, asked)
         with watching(folder) as watch:
             run = run_zao(options, folder, machine)
+        after, _ = calibrate(machine, asked)
     except RunFailed as failure:
         return Timed(row, setting, empty.machine, empty.version, error=without_paths(str(failure)))
-    found = predicted(run, model, folder.parent / "home" / "cache", returns, rates)
+    cache = folder.parent / "home" / "cache"
+    found, later = (predicted(run, model, cache, returns, one) for one in (rates, after))
     taken, middle = (
         watch.steps(run.folder.events)[1:],
         sorted(found[1:], key=lambda one: one.total)[len(found[1:]) // 2],
@@ -89,7 +92,7 @@ def measure(row: Options, folder: Path, machine: Machine, model: Path) -> Timed:
     return Timed(
         row, setting, empty.machine, empty.version, median(one.total for one in found[1:]), median(taken),
         median(one.seconds for one in run.steps[1:]), fmean(one.tokens for one in run.steps[1:]), took,
-        asdict(middle), asdict(rates),
+        median(one.total for one in later[1:]), asdict(middle), asdict(rates),
     )  # fmt: skip
 
 

@@ -14,7 +14,8 @@ Made by `make bench-duration` from `bench/results/duration.jsonl`. No row stands
 - **measured**: the median over the steps after the first of one `zao train` in a fresh process; processor time on one
   pinned core with one thread, which is what the clock shows on a core that does nothing else. Predicted is the median
   over the same steps.
-- The clock of a shared machine moves by tens of percent from one minute to the next, and both columns with it.
+- The pace of a shared machine moves by tens of percent from one minute to the next. **Pace meanwhile** says by how
+  much: what a second calibration right after the run would have predicted, beside the first.
 """
 NO_ROWS = "\nNothing has been measured yet.\n"
 WITHIN = 0.2
@@ -33,6 +34,7 @@ class Timed:
     wall: float = 0.0  # of the same steps, with whatever else ran on the core
     tokens: float = 0.0  # in a step
     calibration: float = 0.0  # processor seconds that it took
+    predicted_after: float = 0.0  # with the rates that a second calibration found, right after the run
     parts: dict[str, float] | None = None
     rates: dict[str, float] | None = None
     error: str = ""
@@ -67,13 +69,16 @@ def duration_page(found: Sequence[Timed]) -> str:
     parts = [
         HEAD, f"\n**{within} of {len(good)} within {WITHIN:.0%}** (target: 8 of 10); a calibration took "
         f"{max(one.calibration for one in good):.1f} s of processor time at most (target: under 5 s).\n\n",
-        f"{good[0].setting}; {good[0].machine}.\n\n", "| run | tokens a step | predicted | measured | error |\n",
-        "|---|---|---|---|---|\n",
+        f"{good[0].setting}; {good[0].machine}.\n\n",
+        "| run | tokens a step | predicted | measured | error | pace meanwhile |\n",
+        "|---|---|---|---|---|---|\n",
     ]  # fmt: skip
     for one in found:
         name = " ".join(f"`{key}={value}`" for key, value in one.options.items()) or "defaults"
         if one.error:
-            parts.append(f"| {name} | {one.error} | | | |\n")
+            parts.append(f"| {name} | {one.error} | | | | |\n")
             continue
-        parts.append(f"| {name} | {one.tokens:.0f} | {one.predicted:.1f} s | {one.measured:.1f} s | {one.off:+.0%} |\n")
+        moved = one.predicted_after / one.predicted - 1
+        both = f"{one.predicted:.1f} s | {one.measured:.1f} s"
+        parts.append(f"| {name} | {one.tokens:.0f} | {both} | {one.off:+.0%} | {moved:+.0%} |\n")
     return "".join(parts)

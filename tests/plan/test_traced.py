@@ -26,6 +26,7 @@ FORWARD = Stretch(
 PROFILE = Profile(
     version=2, blocks=13, traced=3, parameters=Amount(1000, 100), trainable=Amount(0, 10), weights=Amount(4000, 400),
     states=Amount(0, 80), largest=10, bytes=4, attention=(Heads(4, 2, 8, 8, None),), fresh=(FORWARD,), accumulating=(),
+    work=(),
 )  # fmt: skip
 QUESTION = Question(
     {"model_type": "llama"}, MethodSpec(alpha=1.0), "fp32", "none", "batched", "none", "adamw", 128, False

@@ -166,7 +166,7 @@ def _written(func: Any) -> int:
 
 def _moved(func: Any, args: Sequence[Any], kwargs: dict[str, Any], outputs: list[Tensor]) -> float:
     """Bytes read and written; what is changed in place is none of the outputs."""
-    found, changed = 0.0, set()
+    found, changed = 0.0, set[int]()
     for place, (name, times) in enumerate(_passes(func)):
         tensors = _tensors([args[place] if place < len(args) else kwargs.get(name)])
         found += _bytes(tensors) * abs(times)

@@ -63,7 +63,7 @@ def _pieces(dtype: torch.dtype, bits: bool) -> dict[str, Piece]:
     def thin_products() -> None:
         rows, grad = next(inputs), next(grads)
         rows.mm(down.t())
-        grad.addmm_(low, up.t(), alpha=0.0)
+        grad.addmm_(low, up.t(), alpha=1e-6)
         grad.mm(up)
         low.t().mm(rows)
 

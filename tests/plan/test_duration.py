@@ -6,7 +6,8 @@ import pytest
 
 from xiaozao.plan.attended import attended
 from xiaozao.plan.attention import Bucket
-from xiaozao.plan.duration import step_time, validation_time, work_of
+from xiaozao.plan.duration import least_hours, step_time, validation_time, work_of
+from xiaozao.plan.load import ModelShape
 from xiaozao.spec.pace import Rates
 from xiaozao.spec.plan import Row
 from xiaozao.spec.profile import COSTS, VERSION, Amount, Attended, Heads, Profile, Stretch, Work
@@ -87,3 +88,14 @@ def test_attention_runs_as_often_as_it_was_heard_for_each_bucket() -> None:
     assert validation_time(profile(piece), [ROW, ROW], RATES) == pytest.approx(
         2 * sum(cost / vars(RATES)[name] for name, cost in zip(COSTS, expected, strict=True) if name != "fresh")
     )
+
+
+def test_the_least_hours_are_the_products_of_a_decoder() -> None:
+    config = {
+        "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 10,
+        "tie_word_embeddings": True,
+    }  # fmt: skip
+    blocks = ModelShape.from_config(config).parameters - 80
+    flops = 4 * blocks + 4 * 80 + 7 * 8 * 32  # attention: 8 wide, 32 tokens seen, seven products of two operations
+    assert least_hours(config, "none", 3600, 32, RATES) == pytest.approx(flops / 100)
+    assert least_hours(config, "block", 3600, 32, RATES) == pytest.approx((flops + 2 * blocks + 2 * 8 * 32) / 100)

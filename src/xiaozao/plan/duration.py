@@ -8,9 +8,11 @@ peak are, because the loop gives the heap back between steps (models/heap.py).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from xiaozao.plan.attended import attended
 from xiaozao.plan.attention import buckets
+from xiaozao.plan.load import ModelShape
 from xiaozao.plan.memory import CHUNK
 from xiaozao.plan.traced import levels
 from xiaozao.spec.pace import Rates, StepTime
@@ -51,6 +53,21 @@ def validation_time(profile: Profile, rows: Sequence[Row], rates: Rates) -> floa
     piece = next(one for one in profile.work if one.name == "validation")
     done = [work_of(piece, row, profile.bytes) for row in rows]
     return sum(sum(_seconds({**dict(zip(COSTS, one, strict=True)), "fresh": 0.0}, rates).values()) for one in done)
+
+
+def least_hours(config: Mapping[str, Any], checkpointing: str, tokens: int, length: int, rates: Rates) -> float:
+    """Hours of LoRA over so many tokens in samples of `length`, at least: the matrix products of a dense decoder alone.
+
+    For a model that is not here to be traced. A frozen matrix multiplies in forward and once in backward, and in
+    forward once more where blocks are computed again; attention as in plan/attended.py, over half of all pairs.
+    """
+    shape = ModelShape.from_config(config)
+    head = shape.vocabulary * shape.hidden
+    blocks = shape.parameters - head * (1 if shape.tied else 2)
+    again = 1 if checkpointing == "block" else 0
+    pairs = shape.blocks * shape.query * length / 2
+    flops = 2 * blocks * (2 + again) + 4 * head + 2 * pairs * (2 + 5 + 2 * again)
+    return tokens * flops / rates.flops / 3600
 
 
 def work_of(piece: Work, row: Row, wide: int) -> Costs:

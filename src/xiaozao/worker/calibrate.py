@@ -9,7 +9,7 @@ With one thread it is processor time that is read, which what runs beside does n
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import cycle
 from statistics import median
 
@@ -48,12 +48,12 @@ def calibrate(asked: Asked) -> Rates:
 
 def _pieces(dtype: torch.dtype, bits: bool) -> dict[str, Piece]:
     """What is timed, by name."""
-    weights = cycle([torch.randn(INNER, WIDTH).to(dtype) for _ in range(TURNS)])
-    inputs = cycle([torch.randn(TOKENS, WIDTH).to(dtype) for _ in range(TURNS)])
-    grads = cycle([torch.randn(TOKENS, INNER).to(dtype) for _ in range(TURNS)])
+    weights, inputs, grads = (
+        _turns(torch.randn(*size).to(dtype)) for size in ((INNER, WIDTH), (TOKENS, WIDTH), (TOKENS, INNER))
+    )
+    wide = _turns(torch.randn(TOKENS, INNER))
     down, up = torch.randn(THIN, WIDTH).to(dtype), torch.randn(INNER, THIN).to(dtype)
     low, place, one = torch.randn(TOKENS, THIN).to(dtype), torch.zeros(FRESH, dtype=torch.uint8), torch.zeros(1)
-    wide = cycle([torch.randn(TOKENS, INNER) for _ in range(TURNS)])
 
     def wide_products() -> None:
         weight = next(weights)
@@ -78,6 +78,11 @@ def _pieces(dtype: torch.dtype, bits: bool) -> dict[str, Piece]:
         "fresh": lambda: torch.empty(FRESH, dtype=torch.uint8).fill_(1), "calls": calls,
     }  # fmt: skip
     return pieces | (_bits(dtype) if bits else {})
+
+
+def _turns(one: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Copies of a tensor, again and again; drawing each anew would take longer than what is timed."""
+    return cycle([one.clone() for _ in range(TURNS)])
 
 
 def _bits(dtype: torch.dtype) -> dict[str, Piece]:

@@ -23,12 +23,9 @@ PATIENCE = 120  # seconds; it takes five, but the machine may be busy with other
 
 def rates(asked: Asked, report: Report, folder: Path | None = None) -> Rates | None:
     """From the cache, or measured, which `report` is told; None where it cannot be measured."""
-    folder = folder or cache() / "rates"
-    path = folder / f"{key(asked)}.json"
-    try:
-        return RATES.validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        pass
+    kept = known(asked, folder)
+    if kept is not None:
+        return kept
     report("calibrate", 0, 1)
     try:
         found = measure(asked)
@@ -36,8 +33,16 @@ def rates(asked: Asked, report: Report, folder: Path | None = None) -> Rates | N
         return None
     finally:
         report("calibrate", 1, 1)
-    write_whole(path, RATES.dump_json(found))
+    write_whole(_path(asked, folder), RATES.dump_json(found))
     return found
+
+
+def known(asked: Asked, folder: Path | None = None) -> Rates | None:
+    """What was measured before; None where nothing was."""
+    try:
+        return RATES.validate_json(_path(asked, folder).read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def measure(asked: Asked) -> Rates:
@@ -53,6 +58,10 @@ def key(asked: Asked, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The name of rates: what they depend on, and the versions that made them."""
     parts = [ASKED.dump_python(asked), _processor(cpuinfo), os.cpu_count(), VERSION, version("torch")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _path(asked: Asked, folder: Path | None) -> Path:
+    return (folder or cache() / "rates") / f"{key(asked)}.json"
 
 
 def _processor(cpuinfo: Path) -> str:

@@ -1,14 +1,23 @@
 """`zao plan`: what a run needs, before it starts, and exit 4 where it does not fit."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.toy import toy_folder
+from xiaozao.cli.console import Output
 from xiaozao.cli.main import run
+from xiaozao.cli.plan import show_choice
+from xiaozao.cli.verb import Settings
 from xiaozao.plan.hardware import look
-from xiaozao.spec.plan import PARTS
+from xiaozao.plan.ladder import Choice
+from xiaozao.spec.pace import StepTime
+from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
+from xiaozao.spec.run import RunSpec
+from xiaozao.texts.catalogue import Language
 
 
 @pytest.fixture(autouse=True)
@@ -141,3 +150,40 @@ def test_without_a_gpu_and_a_budget_a_plan_for_one_is_compared_with_nothing(
     assert document["verdict"] == "no_budget" and document["micro_batch"] == 2
     assert run(asked) == 0
     assert "compared with nothing" in capsys.readouterr().out
+
+
+STEP = StepTime(products=8.0, memory=3.0, fresh=1.0, calls=0.25, update=0.5)
+
+
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_the_time_of_a_step_is_told_where_it_is_known(
+    language: Language, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = RunSpec.from_options({"data": "none", "model": model, "batch": 8})
+    whole = MemoryPlan((Moment("load", dict.fromkeys(PARTS, 10)),), 10**9, 2, 200, 1, 1, step=STEP)
+    assert show_choice(Choice(spec, whole), Output(Settings(language=language, format="human"))) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"\b13\b", said) and re.search(r"\b800\b", said)  # seconds; tokens of four micro-batches
+    assert (
+        show_choice(Choice(spec, replace(whole, step=None)), Output(Settings(language=language, format="human"))) == 0
+    )
+    assert len(capsys.readouterr().out) < len(said)
+    assert show_choice(Choice(spec, whole), Output(Settings(format="json"))) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["step_seconds"] == 12.75
+    assert document["step_parts"] == {"products": 8.0, "memory": 3.0, "fresh": 1.0, "calls": 0.25, "update": 0.5}
+
+
+@pytest.mark.real
+def test_a_model_that_is_traced_has_a_time_that_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = toy_folder(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    sizes = {"hidden_size": 512, "intermediate_size": 1024, "vocab_size": 20_000}  # a plan reads no weight
+    (folder / "config.json").write_text(json.dumps({**config, **sizes, "head_dim": 64}), encoding="utf-8")
+    words = ["plan", str(folder), "length=64", "batch=4", "micro_batch=2", "budget=8GB", "device=cpu", "threads=1"]
+    assert run([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["step_seconds"] > 0
+    assert document["step_seconds"] == pytest.approx(sum(document["step_parts"].values()))
+    assert run(words) == 0
+    assert "a step of 4 samples (256 tokens)" in capsys.readouterr().out

@@ -11,6 +11,11 @@ from tests.models.make import model_folder
 from xiaozao.cli.main import run
 from xiaozao.plan import hardware
 from xiaozao.plan.catalogue import catalogue
+from xiaozao.plan.duration import TYPICAL
+from xiaozao.plan.profiles import write_whole
+from xiaozao.spec.pace import RATES, Asked
+from xiaozao.store.files import cache
+from xiaozao.worker.rates import key
 
 
 @pytest.fixture(autouse=True)
@@ -142,3 +147,21 @@ def test_every_entry_reaches_a_program_whole(capsys: pytest.CaptureFixture[str])
     shown = document(capsys, *ASK)["models"]
     assert {one["name"] for one in shown} <= {one.name for one in catalogue()}
     assert all(one["source"] and one["modelscope"] for one in shown)
+
+
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_hours_stand_there_on_a_cpu_that_was_measured(
+    language: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAO_LANG", language)
+    ask = [*ASK[:-1], "cpu"]
+    assert "1000" not in (run(ask), capsys.readouterr().out)[1]
+    asked = Asked(hardware.cores(), "bf16" if hardware.fast_bf16() else "fp32")
+    write_whole(cache() / "rates" / f"{key(asked)}.json", RATES.dump_json(TYPICAL))
+    run(ask)
+    assert "1000" in capsys.readouterr().out
+    found = {one["name"]: one["hours"] for one in document(capsys, *ask, "--all")["models"]}
+    small, large = found["Qwen/Qwen2.5-0.5B-Instruct"], found["Qwen/Qwen2.5-1.5B-Instruct"]
+    assert 0 < small < large
+    run([*ask[:-1], "cuda", "--json"])
+    assert all(one["hours"] is None for one in json.loads(capsys.readouterr().out)["models"])

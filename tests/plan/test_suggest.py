@@ -157,6 +157,8 @@ def test_nothing_fits_is_ordered_by_what_is_needed() -> None:
 def test_hours_are_those_of_the_function_and_none_without() -> None:
     two = catalogue()[:2]
     assert [one.hours for one in suggest(NEED, two)] == [None, None]
-    found = suggest(NEED, two, lambda one, plan: one.parameters / plan.peak_bytes if "0.5B" in one.name else None)
+    found = suggest(
+        NEED, two, lambda one, there: one.parameters / there.plan.peak_bytes if "0.5B" in one.name else None
+    )
     hours = {one.entry.name: one.hours for one in found}
     assert hours["Qwen/Qwen2.5-1.5B-Instruct"] is None and hours["Qwen/Qwen2.5-0.5B-Instruct"]

@@ -16,9 +16,9 @@ from xiaozao.plan.profiles import Profiles, key
 from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import Row
-from xiaozao.spec.profile import Amount, Heads, Profile, Question, Stretch
+from xiaozao.spec.profile import COSTS, Amount, Heads, Profile, Question, Stretch, Work
 
-NOTHING = Amount(0.0, 0.0)
+NOTHING, PIECES = Amount(0.0, 0.0), ("fresh", "later", "update", "validation")
 FORWARD = Stretch(
     name="forward", lines=((100.0, 2.0, 0.0, 0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 50.0, 0.0, 0.0, 0.0)),
     further=(5.0, 1.0, 0, 0, 0, 0, 0), gradients=NOTHING,
@@ -26,6 +26,7 @@ FORWARD = Stretch(
 PROFILE = Profile(
     version=2, blocks=13, traced=3, parameters=Amount(1000, 100), trainable=Amount(0, 10), weights=Amount(4000, 400),
     states=Amount(0, 80), largest=10, bytes=4, attention=(Heads(4, 2, 8, 8, None),), fresh=(FORWARD,), accumulating=(),
+    work=tuple(Work(name, tuple((1e9 * (one == "fresh"), 0.0, 0.0, 0.0, 0.0) for one in COSTS), ()) for name in PIECES),
 )  # fmt: skip
 ANY = replace(PROFILE, accumulating=(FORWARD,))  # of a run with any micro-batch
 QUESTION = Question(
@@ -131,7 +132,10 @@ def test_weights_on_disk_are_traced_and_large_ones_always_leave_a_heap_that_give
 
     config = {"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 13, "num_attention_heads": 4,
               "intermediate_size": width, "vocab_size": 1000}  # fmt: skip
-    method, train = MethodSpec(precision="fp32", alpha=1.0), TrainSpec(budget=budget)
+    method, train = (
+        MethodSpec(precision="fp32", alpha=1.0),
+        TrainSpec(budget=budget, optimizer="adamw", checkpointing="block"),
+    )
     for profiles in (Profiles(tmp_path, measure), None):
         traced = Traced(profiles, "batched") if profiles else None
         setup = Setup(method, train, "cpu", 0, stream=True, traced=traced)

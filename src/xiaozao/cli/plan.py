@@ -1,10 +1,12 @@
 """`zao plan`: how much memory a run needs, before it starts. No torch: it answers at once."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
-from rich.console import Group
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from xiaozao.cli.bars import gigabytes, memory_view, of_plan
 from xiaozao.cli.console import Output, current_output
@@ -20,6 +22,7 @@ from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache
 from xiaozao.worker.profiles import profiles
+from xiaozao.worker.rates import rates
 
 EXIT_DOES_NOT_FIT = 4
 
@@ -29,7 +32,7 @@ def choice_of(spec: RunSpec, output: Output) -> Choice:
     with output.stages() as report:
         model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
         with profiles(report) as traces:
-            return plan_command(spec, model.path, traces)
+            return plan_command(spec, model.path, traces, partial(rates, report=report))
 
 
 def show_hf(spec: RunSpec, output: Output) -> int:
@@ -52,9 +55,11 @@ def show_choice(choice: Choice, output: Output) -> int:
     plan, spec = choice.plan, choice.spec
     if spec.train.devices > 1:
         output.note("plan.per_device", devices=spec.train.devices)
-    told = ladder_view([asdict(one) for one in choice.steps], output.language)
-    told += ways_view(choice.ways, output.language)
-    view = Group(memory_view(of_plan(plan), output.language, output.unicode), *told)
+    memory = memory_view(of_plan(plan), output.language, output.unicode)
+    view = Group(
+        memory, *time_view(plan, spec, output), *ladder_view([asdict(one) for one in choice.steps], output.language),
+        *ways_view(choice.ways, output.language),
+    )  # fmt: skip
     output.result(view, {**document(plan, spec), **way_there(choice)})
     return 0 if plan.fits else EXIT_DOES_NOT_FIT
 
@@ -62,6 +67,20 @@ def show_choice(choice: Choice, output: Output) -> int:
 def way_there(choice: Choice) -> dict[str, Any]:
     """What gave way to the budget, and where that was not enough, what would be, for a program."""
     return {"ladder": [asdict(one) for one in choice.steps], "advice": [asdict(one) for one in choice.ways]}
+
+
+def time_view(plan: MemoryPlan, spec: RunSpec, output: Output) -> list[RenderableType]:
+    """How long a step takes, where this machine's pace is known."""
+    if plan.step is None:
+        return []
+    micros = -(-spec.train.batch // plan.micro_batch)
+    told = {"seconds": _rounded(plan.step.total), "tokens": plan.tokens * micros, "batch": spec.train.batch}
+    return [Text(), Text(output.say("plan.step_time", **told))]
+
+
+def _rounded(seconds: float) -> str:
+    """Two figures: more would promise what a busy machine does not keep."""
+    return f"{seconds:.1f}" if seconds < 10 else f"{float(f'{seconds:.2g}'):.0f}"
 
 
 def document(plan: MemoryPlan, spec: RunSpec) -> dict[str, Any]:
@@ -73,6 +92,8 @@ def document(plan: MemoryPlan, spec: RunSpec) -> dict[str, Any]:
         "budget_bytes": plan.budget_bytes or None,
         "fits": plan.fits if plan.budget_bytes else None,
         "traced": plan.traced,
+        "step_seconds": None if plan.step is None else plan.step.total,
+        "step_parts": None if plan.step is None else asdict(plan.step),
         "live_bytes": plan.live_bytes,
         "parameters": plan.parameters,
         "trainable": plan.trainable,

@@ -14,26 +14,32 @@ from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.plan.catalogue import Entry, catalogue
 from xiaozao.plan.command import free_memory
+from xiaozao.plan.duration import least_hours
 from xiaozao.plan.hardware import look
-from xiaozao.plan.suggest import JOBS, Device, Need, Precision, Suggestion, size_class, suggest
+from xiaozao.plan.suggest import JOBS, Device, Hours, Need, Precision, Suggestion, size_class, suggest
+from xiaozao.spec.pace import Asked
 from xiaozao.spec.parts import parse_bytes
+from xiaozao.worker.rates import known
 
 EXIT_DOES_NOT_FIT = 4
 SHOWN = 10
+SAMPLES, EPOCHS = 1000, 3  # that the hours are said of
 LENGTH = 2048  # the default of the option length
 
 
 def _run(job: str, language: str | None, budget: str | None, device: str, length: int, all_: bool) -> int:
     output = current_output()
     need = needed(job, language or output.language, budget, device, length)
-    found = suggest(need, catalogue())
+    found = suggest(need, catalogue(), hours(need))
     if not found:
         suited = [entry for entry in catalogue() if entry.thinking in JOBS[job].thinking]
         known = sorted({code for entry in suited for code in entry.languages})
         raise NotFound("suggest_language", language=need.language, known=" ".join(known))
     best = next((one for one in found if one.usable), None)
     shown = found if all_ else found[:SHOWN]
-    human = Group(*_answer(best, found, need, output), Text(), _table(shown, output), *_notes(found, shown, output))
+    human = Group(
+        *_answer(best, found, need, output), Text(), _table(shown, output), *_notes(found, shown, need, output)
+    )
     output.result(human, document(best, found, need), best.entry.name if best else "")
     return 0 if best else EXIT_DOES_NOT_FIT
 
@@ -51,6 +57,15 @@ def needed(job: str, language: str, budget: str | None, device: str, length: int
     if on == "cuda":
         precision = "bf16" if not hardware.gpus or hardware.gpus[0].bf16 else "fp16"
     return Need(job, language.lower().replace("_", "-").partition("-")[0], size, on, precision, length)
+
+
+def hours(need: Need) -> Hours | None:
+    """How long SAMPLES of the length asked for would take, where `zao plan` has measured this CPU before."""
+    rates = known(Asked(look().cores, need.precision)) if need.device == "cpu" else None
+    if rates is None:
+        return None
+    tokens, pace = SAMPLES * EPOCHS * need.length, rates
+    return lambda entry, verdict: least_hours(entry.config, verdict.checkpointing, tokens, need.length, pace)
 
 
 def document(best: Suggestion | None, found: list[Suggestion], need: Need) -> dict[str, Any]:
@@ -117,10 +132,12 @@ def _table(found: list[Suggestion], output: Output) -> Table:
     return table
 
 
-def _notes(found: list[Suggestion], shown: list[Suggestion], output: Output) -> list[RenderableType]:
+def _notes(found: list[Suggestion], shown: list[Suggestion], need: Need, output: Output) -> list[RenderableType]:
     lines = [output.say("suggest.measured")]
     if len(shown) < len(found):
         lines.append(output.say("suggest.more", count=len(found) - len(shown)))
+    if any(one.hours is not None for one in shown):
+        lines.append(output.say("suggest.hours_note", samples=SAMPLES, length=need.length, epochs=EPOCHS))
     if any(one.verdict.base == "nf4" for one in shown):
         lines.append(output.say("suggest.needs_bitsandbytes"))
     return [Text(), *map(Text, lines)]

@@ -1,5 +1,7 @@
 """What `zao plan` asks: a run whose data is not known, every sample as long as `length` allows. No torch."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from xiaozao.models.config import read_config
@@ -9,13 +11,20 @@ from xiaozao.plan.ladder import Choice, choose
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.plan.profiles import Profiles
 from xiaozao.spec.objectives import sequences
+from xiaozao.spec.pace import Asked, Rates
 from xiaozao.spec.parts import ATTENTION
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 
 
-def plan_command(spec: RunSpec, model_folder: Path, profiles: Profiles | None = None) -> Choice:
-    """What is open decided by the budget, which is what is free now where none is named."""
+def plan_command(
+    spec: RunSpec, model_folder: Path, profiles: Profiles | None = None,
+    pace: Callable[[Asked], Rates | None] | None = None,
+) -> Choice:  # fmt: skip
+    """What is open decided by the budget, which is what is free now where none is named.
+
+    pace: how fast this machine is; asked on a CPU alone, and only where the model can be traced.
+    """
     hardware = look()
     device = "cuda" if spec.model.device == "cuda" or spec.model.device == "auto" and hardware.gpus else "cpu"
     precision = spec.method.precision
@@ -26,7 +35,12 @@ def plan_command(spec: RunSpec, model_folder: Path, profiles: Profiles | None = 
     sharing = spec.train.devices if device == "cpu" else 1  # a GPU is one process's own
     config = read_config(model_folder).values
     attention = ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention
-    traced = Traced(profiles, attention) if profiles else None
+
+    @cache
+    def paced(bits: bool) -> Rates | None:
+        return pace(Asked(spec.train.threads or hardware.cores, precision, bits)) if pace and device == "cpu" else None
+
+    traced = Traced(profiles, attention, lambda setup: paced(setup.in_bits)) if profiles else None
 
     def ask(one: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
         method = one.method.model_copy(update={"precision": precision})

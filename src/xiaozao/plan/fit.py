@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from xiaozao.plan.duration import TYPICAL, step_time
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import answer_bytes, plan
 from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.streamed import heap_returns, tile_bytes
 from xiaozao.plan.traced import Setting, plan_traced
+from xiaozao.spec.pace import Rates
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan, Row
 from xiaozao.spec.profile import Profile, Question
@@ -65,6 +67,11 @@ class Setup:
     stream: bool = False  # whether the frozen matrices stay on disk
     traced: "Traced | None" = None
 
+    @property
+    def in_bits(self) -> bool:
+        """Whether weights in four bits or states in eight are used, whose speed is measured apart."""
+        return self.base == "nf4" or self.train.optimizer == "adamw8bit"
+
 
 def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes, returns: bool | None = None) -> MemoryPlan:
     """The fastest that surely fits of batch, batch/2, batch/4 ... samples at a time and of both ways of the heap.
@@ -110,10 +117,11 @@ def _load(setup: Setup, size: int, rows: Sequence[Row]) -> Load:
 
 @dataclass(frozen=True)
 class Traced:
-    """Where profiles come from, and the attention that is planned for."""
+    """Where profiles come from, the attention that is planned for, and the machine's pace where a time is wanted."""
 
     profiles: Profiles
     attention: str
+    rates: Callable[[Setup], Rates | None] = lambda setup: None
 
     def profile(self, config: Mapping[str, Any], setup: Setup) -> Profile | None:
         """None on several devices, and for a model that cannot be traced."""
@@ -143,19 +151,23 @@ def _traced(
     if load.stream and load.answered:
         answers += tile_bytes(max(shape.largest, shape.matrix), load.compute_bytes, load.base)
     assert setup.train.budget is not None
-    found = []
+    found, rates = [], traced.rates(setup)
+    micros = -(-setup.train.batch // (load.micro_batch * setup.train.devices))
     for way in ways:
         setting = Setting(
             attention=traced.attention, micro_batch=load.micro_batch, accumulates=load.accumulates,
             runtime=load.runtime, cpu=load.cpu, returns=way, answers=answers, budget=setup.train.budget,
         )  # fmt: skip
         planned = plan_traced(profile, rows, validation, setting)
-        found.append(replace(planned, seconds=_slowness(setup, load.micro_batch, way)))
+        # Of samples that are alike; the worst rows of real data are not the usual, so ways are compared by the token.
+        step = step_time(profile, [rows[0]] * micros, traced.attention, way, rates or TYPICAL)
+        token = (step.total - step.update) / (rows[0].tokens * micros)
+        found.append(replace(planned, seconds=token, step=step if rates else None))
     return found
 
 
 def _slowness(setup: Setup, micro_batch: int, returns: bool) -> float:
-    """A step's time beside that of others."""
+    """An order where no step was traced, and no time: what is computed again, over all that is computed."""
     again = {"none": 1.0, "selective": 1.15, "block": 1.33, "offload": 1.4}[setup.train.checkpointing]
     return again * (1.3 if returns else 1.0) * (1 + 0.05 / micro_batch)
 

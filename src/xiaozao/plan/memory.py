@@ -66,7 +66,7 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
     )
     return MemoryPlan(
         moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable,
-        returns=load.stream and heap_returns(shape.largest),
+        returns=load.cpu and load.stream and heap_returns(shape.largest),
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ class Profiles:
             found: Profile | None = self.measure(question)
         except UnsupportedModel:
             found = None
-        _write(path, UNTRACED.encode() if found is None else PROFILE.dump_json(found))
+        write_whole(path, UNTRACED.encode() if found is None else PROFILE.dump_json(found))
         return found
 
 
@@ -55,7 +55,7 @@ def _shapes(method: MethodSpec) -> MethodSpec:
     return method.model_copy(update={**defaults, "alpha": 1.0 if method.method == "lora" else None})
 
 
-def _write(path: Path, text: bytes) -> None:
+def write_whole(path: Path, text: bytes) -> None:
     """Whole or not at all; a cache that cannot be written costs time and nothing else."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

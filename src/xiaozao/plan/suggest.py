@@ -88,7 +88,7 @@ class Suggestion:
         return self.verdict.state != "too_big" and self.entry.business != "research_only"
 
 
-Hours = Callable[[Entry, MemoryPlan], float | None]
+Hours = Callable[[Entry, Verdict], float | None]
 
 
 def suggest(need: Need, entries: Sequence[Entry], hours: Hours | None = None) -> list[Suggestion]:
@@ -98,7 +98,7 @@ def suggest(need: Need, entries: Sequence[Entry], hours: Hours | None = None) ->
     for entry in entries:
         if need.language in entry.languages and entry.thinking in job.thinking:
             answer = verdict(entry.config, need)
-            found.append(Suggestion(entry, answer, hours(entry, answer.plan) if hours else None))
+            found.append(Suggestion(entry, answer, hours(entry, answer) if hours else None))
     return sorted(found, key=lambda one: _rank(one, need))
 
 

@@ -70,6 +70,12 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
     )  # fmt: skip
 
 
+def levels(profile: Profile, row: Row, attention: str) -> int:
+    """The bytes beside weights and states at a row's highest moment of forward and backward, gradients left out."""
+    numbers = _numbers(profile, row, attention)
+    return max(_level(profile, one, numbers) - one.gradients.of(profile.blocks) for one in profile.fresh)
+
+
 def _numbers(profile: Profile, row: Row, attention: str) -> Line:
     """The values of spec.profile.VARIABLES for a row."""
     groups = buckets(row.lengths)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from xiaozao.spec.pace import StepTime
+
 SAFE = 0.85  # of the budget: a plan above it is tight
 PARTS = ("weights", "gradients", "optimizer", "activations", "runtime")
 
@@ -45,7 +47,8 @@ class MemoryPlan:
     high_bytes: int = 0
     returns: bool = False  # whether the heap has to give large blocks back at once (models/heap.py)
     traced: bool = False  # whether the model was traced; else the numbers are those of a decoder of its size
-    seconds: float = 1.0  # that a step takes, beside the same of other plans; no promise of its own
+    step: StepTime | None = None  # None where the machine's pace or the model's work is not known
+    seconds: float = 1.0  # that a token takes, beside the same of other plans of a run; no promise of its own
 
     @property
     def peak(self) -> Moment:

@@ -5,6 +5,8 @@ these variables, so that any number of blocks and any micro-batch follow by arit
 
     one, tokens T, padded tokens P of attention's buckets, targets N, the rows of a chunk of logits, and attention's own
     transient bytes, forward and backward (plan/attention.py)
+
+Beside the bytes stands the work of a step (train/work.py), likewise as coefficients: its time is planned from it.
 """
 
 from dataclasses import dataclass
@@ -13,9 +15,11 @@ from pydantic import TypeAdapter
 
 from xiaozao.spec.parts import MethodSpec
 
-VERSION = 3  # of what is written; a profile of another version is traced again
+VERSION = 4  # of what is written; a profile of another version is traced again
 VARIABLES = ("one", "tokens", "padded", "targets", "chunk", "forward", "backward")
 Line = tuple[float, ...]  # a coefficient, in bytes, for each of VARIABLES
+WORK_VARIABLES = ("one", "tokens", "padded", "targets", "chunks")  # chunks of logits
+COSTS = ("flops", "operands", "moved", "heavy", "unpacked", "eight_bit", "fresh", "calls")  # as in train/work.py
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,24 @@ class Heads:
 
 
 @dataclass(frozen=True)
+class Attended:
+    """How often a piece of a step computes attention of that shape for a bucket; kind: "forward" or "backward"."""
+
+    heads: Heads
+    kind: str
+    times: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a piece of a step computes in the whole model; attention's own work is left to plan/attended.py."""
+
+    name: str  # "fresh" and "later": a step's first micro-batch, and each that follows; "update", "validation"
+    costs: tuple[Line, ...]  # of each of COSTS: a coefficient for each of WORK_VARIABLES
+    attended: tuple[Attended, ...]
+
+
+@dataclass(frozen=True)
 class Profile:
     """A model and a method, traced; bytes unless said otherwise."""
 
@@ -85,6 +107,7 @@ class Profile:
     attention: tuple[Heads, ...]  # the different ones
     fresh: tuple[Stretch, ...]  # of a step's first micro-batch
     accumulating: tuple[Stretch, ...]  # of a later one, on top of all gradients; and of what follows the last
+    work: tuple[Work, ...]
 
 
 QUESTION, PROFILE = TypeAdapter(Question), TypeAdapter(Profile)

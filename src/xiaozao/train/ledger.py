@@ -1,4 +1,5 @@
-"""Which bytes are alive while code runs under fake tensors: every operation is seen, none is computed.
+"""Which bytes are alive while code runs under fake tensors, and what work it does: every operation is seen, none is
+computed.
 
 A storage counts from the operation that makes it until the last tensor on it is gone, as an allocator would see it.
 """
@@ -12,6 +13,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from xiaozao.spec.profile import Heads
+from xiaozao.train.work import Tally
+
 Seen = tuple[int, str]  # bytes alive, and whose transient bytes come on top: "forward", "backward", or "" for nobody's
 
 
@@ -22,6 +26,8 @@ class Ledger(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.heard: dict[str, list[Seen]] = {}
+        self.work: dict[str, Tally] = {}  # a block's own ends with its number
+        self.block: int | None = None  # whose work it is, where the name does not say
         self._name = ""
         self._known: set[int] = set()
 
@@ -32,16 +38,17 @@ class Ledger(TorchDispatchMode):
 
     def start_over(self) -> None:
         """Forget what was heard; what is alive stays known."""
-        self.heard = {}
+        self.heard, self.work = {}, {}
 
     def count(self, tensors: Iterable[Tensor]) -> None:
         """Tensors that were made outside."""
         for tensor in tensors:
             self._add(tensor)
 
-    def transient(self, kind: str) -> None:
-        """Here code runs whose own bytes are not known: they come on top of what is alive now."""
+    def transient(self, kind: str, heads: Heads) -> None:
+        """Here attention runs, whose own bytes and work are not known: they come on top of what is alive now."""
         self._hear(kind)
+        self._tally().attended[heads, kind] += 1
 
     def __torch_dispatch__(
         self,
@@ -51,6 +58,7 @@ class Ledger(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        self._tally().count(func, args, dict(kwargs or {}), out)
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self._add(leaf)
@@ -64,6 +72,7 @@ class Ledger(TorchDispatchMode):
         self._known.add(key)
         self.now += size
         self._hear("")
+        self._tally().add("fresh", size)
         weakref.finalize(storage, self._free, key, size)
 
     def _free(self, key: int, size: int) -> None:
@@ -72,3 +81,7 @@ class Ledger(TorchDispatchMode):
 
     def _hear(self, kind: str) -> None:
         self.heard.setdefault(self._name, []).append((self.now, kind))
+
+    def _tally(self) -> Tally:
+        name = self._name if self.block is None else f"{self._name} {self.block}"
+        return self.work.setdefault(name, Tally())

@@ -42,10 +42,11 @@ class TracedAttention(PackedAttention):
         self.met: set[Heads] = set()
 
     def compute(self, q: Tensor, k: Tensor, v: Tensor, asked: Asked) -> Tensor:
-        self.met.add(Heads(q.shape[1], k.shape[1], q.shape[3], v.shape[3], asked.window))
+        heads = Heads(q.shape[1], k.shape[1], q.shape[3], v.shape[3], asked.window)
+        self.met.add(heads)
         kind = q.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else v.dtype
-        return call(_Attention, q.to(dtype), k.to(dtype), v.to(dtype), self)
+        return call(_Attention, q.to(dtype), k.to(dtype), v.to(dtype), self, heads)
 
     def see(self, mask_function: Callable[..., Tensor], device: torch.device) -> Sight | None:
         return None  # which takes numbers; the layers' own windows are enough here
@@ -55,23 +56,23 @@ class _Attention(torch.autograd.Function):
     """q (n, heads, S, d), k and v (n, kv heads, S, d or other) -> (n, heads, S, width of v)."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, attention: TracedAttention) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, attention: TracedAttention, heads: Heads) -> Tensor:
         out = q.new_empty(*q.shape[:3], v.shape[3])
-        attention.ledger.transient("forward")
+        attention.ledger.transient("forward", heads)
         kept = [q, k, v]
         if attention.kind == "sdpa":  # as flash attention does: the output, and a number a row
             kept += [out, torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)]
         ctx.save_for_backward(*kept)
-        ctx.shapes, ctx.ledger = (q.shape, k.shape, v.shape), attention.ledger
+        ctx.shapes, ctx.ledger, ctx.heads = (q.shape, k.shape, v.shape), attention.ledger, heads
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kept = ctx.saved_tensors
         found = [grads[0].new_empty(shape) for shape in ctx.shapes]
-        ctx.ledger.transient("backward")
+        ctx.ledger.transient("backward", ctx.heads)
         del kept
-        return *found, None
+        return *found, None, None
 
 
 def config_of(values: dict[str, object], blocks: int | None = None) -> PreTrainedConfig:

@@ -8,6 +8,7 @@ traced on any machine, in seconds. Three blocks stand for all where all are alik
       fresh            forward and backward with no gradients from before
       accumulating     the same on top of all gradients, then the optimizer's step, then a validation
 
+Their work is counted at one size more, with three chunks of logits where the others have two.
 The i-th allocation is the same one at every size, so its level is a plane through five points: its coefficients.
 """
 
@@ -29,7 +30,7 @@ from xiaozao.models.blocks import blocks_of
 from xiaozao.models.load import DTYPES
 from xiaozao.models.quantize import ready as ready_base
 from xiaozao.spec.objectives import KINDS
-from xiaozao.spec.profile import VERSION, Amount, Line, Profile, Question, Stretch
+from xiaozao.spec.profile import VERSION, Amount, Line, Profile, Question, Stretch, Work
 from xiaozao.train.head import head_loss, token_losses
 from xiaozao.train.ledger import Ledger, Seen
 from xiaozao.train.loop import computing
@@ -39,6 +40,7 @@ from xiaozao.train.optim_blocks import ByBlocks, block_of
 from xiaozao.train.optim_engine import Optimizer, Options
 from xiaozao.train.skeleton import TracedAttention, are_alike, build, config_of, held_by_loading
 from xiaozao.train.update import gradient_norm
+from xiaozao.train.work import Further, Tally, pieces
 
 FEW = 3  # blocks that stand for all: a first, a last, and one between
 
@@ -57,9 +59,18 @@ SIZES = (
     Size((48, 48), 150, 128), Size((40, 40), 150, 128), Size((32, 32, 32), 150, 128), Size((48, 48), 200, 128),
     Size((48, 48), 150, 96),
 )  # fmt: skip
+FINER = Size((48, 48), 150, 64)
+WORKED = (*SIZES[:4], FINER)  # the sizes at which work is counted
 ON_TOP = {"": (0.0, 0.0), "forward": (1.0, 0.0), "backward": (0.0, 1.0)}
 FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError, AssertionError)
 Heard = dict[str, list[Seen]]
+
+
+class Window(NamedTuple):
+    """What was heard in a micro-batch, and the work of it and what follows it."""
+
+    heard: Heard
+    work: dict[str, Tally]
 
 
 def trace(question: Question) -> Profile:
@@ -103,7 +114,7 @@ class _Tracer:
             self._begin()
             self._micro(SIZES[0])
             self._update()
-            sizes = [self._window(size) for size in SIZES]
+            *sizes, finer = [self._window(size) for size in (*SIZES, FINER)]
 
         def amount(everything: float, block: float) -> Amount:
             return Amount(everything - traced * block, block) if alike else Amount(everything, 0.0)
@@ -123,8 +134,9 @@ class _Tracer:
             weights=amount(_bytes(tensors), _bytes(one for one in tensors if id(one) in inside)),
             states=amount(sum(states.values()), own_states), largest=held_by_loading(model, self.question),
             bytes=DTYPES[self.question.precision].itemsize, attention=tuple(sorted(attention.met, key=repr)),
-            fresh=self._stretches([one for one, _ in sizes], False, alike),
-            accumulating=self._stretches([one for _, one in sizes], True, alike),
+            fresh=self._stretches([one.heard for one, _ in sizes], False, alike),
+            accumulating=self._stretches([one.heard for _, one in sizes], True, alike),
+            work=self._works([*sizes[:4], finer], Further(blocks - traced, _bytes(own) / _bytes(learning.values()))),
         )  # fmt: skip
 
     def _optimizer(self) -> Optimizer:
@@ -153,7 +165,7 @@ class _Tracer:
             step = next(one for one in range(len(self.optimizer.blocks)) if self.optimizer.turn(one) == largest)
         self.optimizer.begin(step)
 
-    def _window(self, size: Size) -> tuple[Heard, Heard]:
+    def _window(self, size: Size) -> tuple[Window, Window]:
         """What is heard in a step's first micro-batch, and in a later one and after it; weights and states left out."""
         self.ledger.enter("")
         resting = self.ledger.now
@@ -169,7 +181,7 @@ class _Tracer:
                     self._loss(size)
                 self.ledger.enter("")
             heard = {name: [(now - resting, kind) for now, kind in all_] for name, all_ in self.ledger.heard.items()}
-            found.append(heard)
+            found.append(Window(heard, self.ledger.work))
         return found[0], found[1]
 
     def _micro(self, size: Size) -> None:
@@ -198,13 +210,21 @@ class _Tracer:
     def _begins(self, number: int, *_: object) -> None:
         if torch.is_grad_enabled():
             self.ledger.enter(f"forward {number}")
+        else:
+            self.ledger.block = number
 
     def _ends(self, number: int, module: nn.Module, inputs: object, output: object) -> None:
         states = output[0] if isinstance(output, tuple) else output
+        self.ledger.block = None
         if isinstance(states, Tensor) and states.requires_grad:
             states.register_hook(lambda grad: self.ledger.enter(f"backward {number}"))
             if number == len(self.blocks) - 1:
                 self.ledger.enter("loss")
+
+    def _works(self, windows: list[tuple[Window, Window]], further: Further) -> tuple[Work, ...]:
+        numbers = [(1.0, sum(one.lengths), _padded(one), one.targets, -(-one.targets // one.chunk)) for one in WORKED]
+        fresh, later = ([one[place].work for one in windows] for place in (0, 1))
+        return pieces(fresh, later, numbers, further)
 
     def _stretches(self, sizes: list[Heard], accumulating: bool, alike: bool) -> tuple[Stretch, ...]:
         """The moments of a micro-batch as lines; see Stretch."""

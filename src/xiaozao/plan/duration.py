@@ -1,0 +1,87 @@
+"""A traced profile, the micro-batches of a step and a machine's rates -> seconds, by arithmetic. No torch.
+
+    seconds = sum over kinds of work of  how much (spec.profile.Work) / how fast (spec.pace.Rates)
+
+Kinds of work are taken to follow each other, as they do on a CPU. Memory that is new to the process costs a page fault
+each 4 kB: where the heap gives large blocks back at once, all storages are new; where it keeps them, those of a step's
+peak are, because the loop gives the heap back between steps (models/heap.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xiaozao.plan.attended import attended
+from xiaozao.plan.attention import buckets
+from xiaozao.plan.load import ModelShape
+from xiaozao.plan.memory import CHUNK
+from xiaozao.plan.traced import levels
+from xiaozao.spec.pace import Rates, StepTime
+from xiaozao.spec.plan import Row
+from xiaozao.spec.profile import COSTS, Profile, Work
+
+Costs = tuple[float, ...]  # one number for each of COSTS
+PRODUCTS, MEMORY = ("flops", "operands"), ("moved", "heavy", "unpacked", "eight_bit")
+
+# One core of an AMD EPYC of 2021 in fp32, by `python -m xiaozao.worker.calibrate`: for what has to be compared where
+# nothing was measured. An order between two ways of training follows from them; a time does not.
+TYPICAL = Rates(
+    flops=45e9, operands=12e9, moved=8e9, heavy=0.35e9, unpacked=0.15e9, eight_bit=0.03e9, fresh=2.5e9, calls=2e5
+)  # fmt: skip
+
+
+def step_time(profile: Profile, rows: Sequence[Row], attention: str, returns: bool, rates: Rates) -> StepTime:
+    """One optimizer step over these micro-batches, in order; `returns`: the heap gives large blocks back at once.
+
+    attention is the kind that the plan is for; the work of those beside "batched" is taken to be the same.
+    """
+    pieces = {one.name: one for one in profile.work}
+    done = [work_of(pieces["later" if number else "fresh"], row, profile.bytes) for number, row in enumerate(rows)]
+    update = work_of(pieces["update"], rows[0], profile.bytes)
+    costs = dict(zip(COSTS, map(sum, zip(*done, strict=True)), strict=True))
+    if not returns:
+        costs["fresh"] = max(levels(profile, row, attention) for row in rows)
+    spent = _seconds(costs, rates)
+    moving = _seconds({**dict(zip(COSTS, update, strict=True)), **({} if returns else {"fresh": 0.0})}, rates)
+    return StepTime(
+        products=sum(spent[name] for name in PRODUCTS), memory=sum(spent[name] for name in MEMORY),
+        fresh=spent["fresh"], calls=spent["calls"], update=sum(moving.values()),
+    )  # fmt: skip
+
+
+def validation_time(profile: Profile, rows: Sequence[Row], rates: Rates) -> float:
+    """Seconds of a validation over these micro-batches."""
+    piece = next(one for one in profile.work if one.name == "validation")
+    done = [work_of(piece, row, profile.bytes) for row in rows]
+    return sum(sum(_seconds({**dict(zip(COSTS, one, strict=True)), "fresh": 0.0}, rates).values()) for one in done)
+
+
+def least_hours(config: Mapping[str, Any], checkpointing: str, tokens: int, length: int, rates: Rates) -> float:
+    """Hours of LoRA over so many tokens in samples of `length`, at least: the matrix products of a dense decoder alone.
+
+    For a model that is not here to be traced. A frozen matrix multiplies in forward and once in backward, and in
+    forward once more where blocks are computed again; attention as in plan/attended.py, over half of all pairs.
+    """
+    shape = ModelShape.from_config(config)
+    head = shape.vocabulary * shape.hidden
+    blocks = shape.parameters - head * (1 if shape.tied else 2)
+    again = 1 if checkpointing == "block" else 0
+    pairs = shape.blocks * shape.query * length / 2
+    flops = 2 * blocks * (2 + again) + 4 * head + 2 * pairs * (2 + 5 + 2 * again)
+    return tokens * flops / rates.flops / 3600
+
+
+def work_of(piece: Work, row: Row, wide: int) -> Costs:
+    """What a piece of a step costs for a row; `wide` bytes a number in the compute dtype."""
+    groups = buckets(row.lengths)
+    numbers = 1.0, row.tokens, sum(one.padded for one in groups), row.targets, -(-row.targets // CHUNK)
+    found = [sum(a * b for a, b in zip(line, numbers, strict=True)) for line in piece.costs]
+    for one in piece.attended:
+        for group in groups:
+            costs = attended(one.heads, one.kind, group, wide)
+            found = [a + one.times * b for a, b in zip(found, costs, strict=True)]
+    return tuple(found)
+
+
+def _seconds(costs: Mapping[str, float], rates: Rates) -> dict[str, float]:
+    fast = vars(rates)
+    return {name: max(0.0, count) / fast[name] for name, count in costs.items()}

@@ -1,0 +1,80 @@
+"""The machine's pace: kept in the cache, measured when it is not there, and never in the way."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from xiaozao.plan.duration import TYPICAL
+from xiaozao.spec.pace import RATES, Asked, Rates
+from xiaozao.worker import rates as module
+from xiaozao.worker.calibrate import calibrate
+from xiaozao.worker.rates import key, rates
+
+ASKED = Asked(1, "fp32")
+Told = list[tuple[str, int, int]]
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Rates]) -> list[Asked]:
+    """Instead of the process that measures; what it was asked."""
+    asked: list[Asked] = []
+
+    def measure(one: Asked) -> Rates:
+        asked.append(one)
+        return answer()
+
+    monkeypatch.setattr(module, "measure", measure)
+    monkeypatch.setattr(module, "busy", lambda: False)
+    return asked
+
+
+def test_what_was_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: Told = []
+    asked = counting(monkeypatch, lambda: TYPICAL)
+    for _ in range(2):
+        assert rates(ASKED, lambda *one: told.append(one), tmp_path) == TYPICAL
+    assert asked == [ASKED]
+    assert told == [("calibrate", 0, 1), ("calibrate", 1, 1)]
+
+
+def test_what_was_measured_on_a_busy_machine_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = counting(monkeypatch, lambda: TYPICAL)
+    monkeypatch.setattr(module, "busy", lambda: True)
+    for _ in range(2):
+        assert rates(ASKED, lambda *_: None, tmp_path) == TYPICAL
+    assert asked == [ASKED, ASKED] and not list(tmp_path.iterdir())
+
+
+def test_a_damaged_file_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"{key(ASKED)}.json").write_text('{"flops": 1}', encoding="utf-8")
+    asked = counting(monkeypatch, lambda: TYPICAL)
+    assert rates(ASKED, lambda *_: None, tmp_path) == TYPICAL
+    assert len(asked) == 1
+    assert RATES.validate_json((tmp_path / f"{key(ASKED)}.json").read_bytes()) == TYPICAL
+
+
+def test_where_it_cannot_be_measured_there_is_none_and_none_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> Rates:
+        raise subprocess.CalledProcessError(1, "calibrate")
+
+    counting(monkeypatch, fails)
+    assert rates(ASKED, lambda *_: None, tmp_path) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_threads_dtype_and_processor_have_rates_of_their_own(tmp_path: Path) -> None:
+    other = tmp_path / "cpuinfo"
+    other.write_text("model name : another\n", encoding="utf-8")
+    keys = {key(ASKED), key(replace(ASKED, threads=2)), key(replace(ASKED, precision="bf16")), key(ASKED, other)}
+    assert len(keys) == 4
+
+
+def test_every_rate_is_measured_as_a_positive_number() -> None:
+    found = calibrate(replace(ASKED, bits=True))
+    assert all(value > 0 for value in vars(found).values())
+    plain = calibrate(ASKED)
+    assert (plain.unpacked, plain.eight_bit) == (TYPICAL.unpacked, TYPICAL.eight_bit)

@@ -7,7 +7,7 @@ ARGS ?=
 # Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test fast real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families bench-plan bench-plan-gpu bench-duration bench-elephant clean
+.PHONY: help demo test fast real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-duration bench-elephant clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -19,10 +19,10 @@ demo: $(READY) ## tune a small model on the demo's data and write a report with 
 test: lint fast real ## everything that must pass: lint, then the fast tests, then the real ones
 
 fast: $(READY) ## the tests without a real model, in about two minutes
-	$(BIN)/python -m pytest -m "not real" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not real" -n 2 --dist loadscope $(ARGS)
 
 real: $(READY) ## the tests with a real model and whole runs, in under 25 minutes
-	$(BIN)/python -m pytest -m real $(ARGS)
+	$(BIN)/python -m pytest -m real -n 2 --dist loadgroup $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
@@ -63,6 +63,9 @@ bench-families: $(READY) ## every decoder that transformers knows, built small: 
 
 bench-plan-gpu: $(READY) ## the plan of the Hugging Face stack against measured GPU runs ($$ZAO_TRUTH): docs/plan-gpu.md
 	$(BIN)/python -m bench.plan_gpu $(ARGS)
+
+bench-budgets: $(READY) ## random budgets, a run for each, beside the fastest that fits: docs/budgets.md; hours
+	$(BIN)/python -m bench.budgets $(ARGS)
 
 bench-plan: $(READY) ## the plan on the CPU against measured runs: docs/plan.md; hours
 	$(BIN)/python -m bench.plan $(ARGS)

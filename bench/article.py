@@ -85,7 +85,7 @@ def planned(model: Entry, options: Mapping[str, object]) -> MemoryPlan:
     spec = RunSpec.from_options(
         {"model": model.name, "data": "none", "precision": "bf16", "length": LENGTH, "batch": BATCH, "micro_batch": 1,
          "budget": CARD, **options}
-    )  # fmt: skip
+    ).decided()  # fmt: skip
     sizes = every_sample((LENGTH,))
     return fit(model.config, Setup(spec.method, spec.train, "cuda", RUNTIMES["cuda"], spec.model.base), sizes)
 

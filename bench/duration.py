@@ -39,7 +39,7 @@ from xiaozao.spec.plan import Row
 from xiaozao.spec.profile import Question
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.worker.launch import environment
-from xiaozao.worker.profiles import measure as trace
+from xiaozao.worker.profiles import Tracer
 from xiaozao.worker.resolve import order_of
 
 FILE, DOCS = RESULTS / "duration.jsonl", Path(__file__).parents[1] / "docs"
@@ -70,6 +70,7 @@ def measure(row: Options, folder: Path, machine: Machine, model: Path) -> Timed:
     options: dict[str, object] = {
         "model": model.absolute(), "data": find_data(DATA).absolute(), "rows": ROWS, "validation": "none",
         "batch": BATCH, "epochs": 1, "seed": 0, "eval_every": NEVER, "save_every": NEVER, "budget": PLENTY,
+        "checkpointing": "none", "optimizer": "adamw", "base": "none",
         **{name: value for name, value in row.items() if name != "heap"},
     }  # fmt: skip
     returns = row.get("heap") == "returns"
@@ -111,13 +112,15 @@ def predicted(run: Run, model: Path, cache: Path, returns: bool, rates: Rates) -
     spec = RunSpec.from_options(read_file(run.folder.resolved))
     data = prepare(spec.data, model, spec.train.seed, cache, lambda *_: None, spec.method.objective)
     method, train = spec.method, spec.train
-    profile = Profiles(cache / "profiles", trace).get(
+    tracer = Tracer()
+    profile = Profiles(cache / "profiles", tracer.trace).get(
         Question(
             config=dict(read_config(model).values), method=method, precision=method.precision, base=spec.model.base,
             attention=spec.model.attention, checkpointing=train.checkpointing, optimizer=train.optimizer,
             projection_rank=train.projection_rank, fused_update=train.fused_update,
         )
     )  # fmt: skip
+    tracer.close()
     assert profile is not None
     order, samples = order_of(spec, data), data.train
     found = []

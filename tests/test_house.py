@@ -126,7 +126,7 @@ from pathlib import Path
 from xiaozao.data.prepare import prepare
 from xiaozao.events import Started
 from xiaozao.models.sources import resolve
-from xiaozao.plan.fit import plan_command
+from xiaozao.plan.command import plan_command
 from xiaozao.spec.run import RunSpec
 from xiaozao.store import db
 from xiaozao.store.files import cache, create_run, open_run
@@ -141,7 +141,7 @@ with Journal(run.events) as journal:
     journal.record(Started("toy", 1))
 db.add(open_run(output).path)
 assert len(read_records(run.events)[0]) == 1 and db.paths() == [run.path]
-assert plan_command(spec, folder.path).peak_bytes > 0
+assert plan_command(spec, folder.path).plan.peak_bytes > 0
 prepared = prepare(spec.data, folder.path, 0, cache(), quiet)
 assert prepared.counts is not None
 """

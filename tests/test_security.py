@@ -247,7 +247,7 @@ LOOK = (
 from xiaozao.data.prepare import prepare
 from xiaozao.models import checkpoint, config
 from xiaozao.models.sources import resolve
-from xiaozao.plan.fit import plan_command
+from xiaozao.plan.command import plan_command
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache, open_run
 whole, broken, checkpoints, data = (Path(argument) for argument in sys.argv[1:5])

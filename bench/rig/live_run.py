@@ -16,7 +16,8 @@ from xiaozao.store.files import RunFolder
 from xiaozao.train.distributed import shard
 from xiaozao.train.ranks import ALONE
 from xiaozao.train.state import Progress
-from xiaozao.worker.jobs import get_loop, get_model, get_ready
+from xiaozao.worker.jobs import get_loop, get_model
+from xiaozao.worker.ready import get_ready
 
 
 def live_of(run: Path) -> int:

@@ -65,6 +65,9 @@ class Planned:
     live_bytes: int = 0  # in use at training's peak, without runtime and what the heap keeps; 0 where it is not known
     low_bytes: int = 0  # the interval that is stood behind; 0 where there is none
     high_bytes: int = 0
+    # Where memory decided: each option that gave way (option, before, after), saves_bytes, and slower, a factor.
+    ladder: list[dict[str, Any]] = field(default_factory=list)
+    returns: bool = False  # whether the heap gives freed memory back at once
 
 
 @dataclass(frozen=True)

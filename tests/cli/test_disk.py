@@ -25,6 +25,10 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model_folder(tmp_path / "cache" / "models" / "m-0123")
     (tmp_path / "cache" / "data" / "abc").mkdir(parents=True)
     (tmp_path / "cache" / "data" / "abc" / "x.npy").write_bytes(bytes(5000))
+    (tmp_path / "cache" / "streams" / "m-0123-nf4").mkdir(parents=True)
+    (tmp_path / "cache" / "streams" / "m-0123-nf4" / "00000.safetensors").write_bytes(bytes(4000))
+    (tmp_path / "cache" / "profiles").mkdir()
+    (tmp_path / "cache" / "profiles" / "0123.json").write_bytes(bytes(300))
 
 
 def a_run(stem: str = "mine", output: str | None = None) -> RunFolder:
@@ -47,6 +51,7 @@ def test_everything_that_takes_room_is_listed_with_how_to_free_it(capsys: pytest
     document = answer(capsys)
     sizes = {one["free"]: one["bytes"] for one in document["items"]}
     assert sizes["data"] == 5000
+    assert sizes["streams"] == 4000 and sizes["profiles"] == 300
     assert sizes["conversions"] > 0
     assert sizes[f"runs:{folder.name}"] > 7000
     assert document["bytes"] == sum(sizes.values())
@@ -55,15 +60,16 @@ def test_everything_that_takes_room_is_listed_with_how_to_free_it(capsys: pytest
     assert f"--free runs:{folder.name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("what", ["conversions", "data"])
+@pytest.mark.parametrize("what", ["conversions", "data", "streams", "profiles"])
 def test_a_cache_is_freed_and_the_rest_stays(capsys: pytest.CaptureFixture[str], tmp_path: Path, what: str) -> None:
     folder = a_run()
-    names = {"conversions": "models", "data": "data"}
+    names = {"conversions": "models", "data": "data", "streams": "streams", "profiles": "profiles"}
     would = answer(capsys, "--free", what, "--dry-run")
     assert (tmp_path / "cache" / names[what]).is_dir()
     done = answer(capsys, "--free", what, "--yes")
     assert done["removed"] == would["removed"]
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [({"models", "data"} - {names[what]}).pop()]
+    left = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert left == set(names.values()) - {names[what]}
     assert folder.spec.is_file()
     assert answer(capsys, "--free", what, "--yes")["removed"][0]["bytes"] == 0  # nothing left is no error
 

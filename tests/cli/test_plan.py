@@ -10,9 +10,10 @@ import pytest
 from tests.toy import toy_folder
 from xiaozao.cli.console import Output
 from xiaozao.cli.main import run
-from xiaozao.cli.plan import show_plan
+from xiaozao.cli.plan import show_choice
 from xiaozao.cli.verb import Settings
 from xiaozao.plan.hardware import look
+from xiaozao.plan.ladder import Choice
 from xiaozao.spec.pace import StepTime
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
@@ -158,14 +159,16 @@ STEP = StepTime(products=8.0, memory=3.0, fresh=1.0, calls=0.25, update=0.5)
 def test_the_time_of_a_step_is_told_where_it_is_known(
     language: Language, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = RunSpec.from_options({"data": "none", "model": model, "batch": 8})
+    spec = RunSpec.from_options({"data": "none", "model": model, "batch": 8}).decided()
     whole = MemoryPlan((Moment("load", dict.fromkeys(PARTS, 10)),), 10**9, 2, 200, 1, 1, step=STEP)
-    assert show_plan(whole, spec, Output(Settings(language=language, format="human"))) == 0
+    assert show_choice(Choice(spec, whole), Output(Settings(language=language, format="human"))) == 0
     said = capsys.readouterr().out
     assert re.search(r"\b13\b", said) and re.search(r"\b800\b", said)  # seconds; tokens of four micro-batches
-    assert show_plan(replace(whole, step=None), spec, Output(Settings(language=language, format="human"))) == 0
+    assert (
+        show_choice(Choice(spec, replace(whole, step=None)), Output(Settings(language=language, format="human"))) == 0
+    )
     assert len(capsys.readouterr().out) < len(said)
-    assert show_plan(whole, spec, Output(Settings(format="json"))) == 0
+    assert show_choice(Choice(spec, whole), Output(Settings(format="json"))) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["step_seconds"] == 12.75
     assert document["step_parts"] == {"products": 8.0, "memory": 3.0, "fresh": 1.0, "calls": 0.25, "update": 0.5}

@@ -77,13 +77,13 @@ def test_a_language_that_is_only_named_is_said_to_be(capsys: pytest.CaptureFixtu
 def test_the_verdict_is_that_of_zao_plan(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, budget: str, device: str
 ) -> None:
-    """The plan of the very model, from its config alone, says the same bytes."""
+    """The plan of the very model says so too; it traces a step, where a suggestion estimates from the config alone."""
     first = document(capsys, *ASK[:-4], "--budget", budget, "--device", device)["models"][0]
     from_config = {**first["config"], "model_type": "qwen3"}
     folder = plannable(tmp_path / "model", from_config)
     options = [f"{name}={value}" for name, value in first["options"].items()]
     planned = document(capsys, "plan", str(folder), *options, f"budget={budget}", f"device={device}")
-    assert planned["peak_bytes"] == first["peak_bytes"]
+    assert planned["peak_bytes"] == pytest.approx(first["peak_bytes"], rel=0.05)
     assert planned["verdict"] == "fits"
 
 
@@ -150,9 +150,13 @@ def test_every_entry_reaches_a_program_whole(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("language", ["en", "zh-CN"])
-def test_hours_stand_there_on_a_cpu_that_was_measured(language: str, capsys: pytest.CaptureFixture[str]) -> None:
-    ask = ["--lang", language, *ASK[:-1], "cpu"]
-    assert "1000" not in (run(ask), capsys.readouterr().out)[1]
+def test_hours_stand_there_on_a_cpu_that_was_measured(
+    language: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZAO_LANG", language)
+    ask = [*ASK[:-1], "cpu"]
+    run(ask)
+    assert "1000" not in capsys.readouterr().out
     asked = Asked(hardware.cores(), "bf16" if hardware.fast_bf16() else "fp32")
     write_whole(cache() / "rates" / f"{key(asked)}.json", RATES.dump_json(TYPICAL))
     run(ask)

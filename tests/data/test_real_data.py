@@ -1,6 +1,5 @@
-"""Data that people made, through a tokenizer that people use. ZAO_TEST_MODEL is a model folder."""
+"""Data that people made, through a tokenizer that people use."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,14 +16,6 @@ from xiaozao.data.prepare import PreparedData, prepare, read_conversations
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import DataError
 from xiaozao.spec.parts import DataSpec
-
-
-@pytest.fixture
-def real_model() -> Path:
-    folder = Path(os.environ.get("ZAO_TEST_MODEL", "nowhere"))
-    if not (folder / "tokenizer.json").is_file():
-        pytest.skip("ZAO_TEST_MODEL names no model folder")
-    return folder
 
 
 def run(spec: DataSpec, model: Path, cache: Path) -> PreparedData:

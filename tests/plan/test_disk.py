@@ -7,7 +7,7 @@ from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan, Moment
 
 PLAN = MemoryPlan((Moment("load", {"optimizer": 0}), Moment("loss", {"optimizer": 800})), 1, 1, 1, 10_000, 100)
-TRAIN = TrainSpec(save_every=10, keep=2)
+TRAIN = TrainSpec(optimizer="adamw", checkpointing="none", save_every=10, keep=2)
 LORA, FULL = MethodSpec(precision="bf16"), MethodSpec(method="full", precision="bf16")
 
 

@@ -149,7 +149,7 @@ def test_states_that_no_device_shares_are_counted_whole() -> None:
 
 
 def test_a_fused_update_is_planned_with_the_micro_batch_it_will_have() -> None:
-    train = TrainSpec(batch=16, budget=1, fused_update=True)
+    train = TrainSpec(optimizer="adamw", checkpointing="none", batch=16, budget=1, fused_update=True)
     assert (
         fit(
             SEVEN_B, Setup(MethodSpec(method="full", precision="bf16"), train, "cpu", 0), every_sample((1,))
@@ -177,7 +177,7 @@ def test_checkpointing_and_fewer_tokens_take_less() -> None:
 @pytest.mark.parametrize(("budget", "expected"), [(10**12, 8), (19_000_000_000, 4), (1_000, 1)])
 def test_the_micro_batch_is_the_largest_that_fits(budget: int, expected: int) -> None:
     method = MethodSpec(rank=4, precision="bf16")
-    train = TrainSpec(batch=16, budget=budget)
+    train = TrainSpec(optimizer="adamw", checkpointing="none", batch=16, budget=budget)
     found = fit(SEVEN_B, Setup(method, train, "cpu", 0), every_sample((128,)))
     assert found.micro_batch == expected
     assert found.fits == (expected > 1)
@@ -199,12 +199,12 @@ def test_devices_divide_what_is_held_but_not_what_is_loaded_or_computed_with() -
 
 
 def test_each_device_has_its_share_of_a_window() -> None:
-    train = TrainSpec(batch=16, devices=4, budget=10**12)
+    train = TrainSpec(optimizer="adamw", checkpointing="none", batch=16, devices=4, budget=10**12)
     found = fit(SEVEN_B, Setup(MethodSpec(precision="bf16"), train, "cpu", 0), every_sample((1,)))
     assert found.micro_batch == 4
     assert next(one for one in found.moments if one.name == "loss").parts["gradients"] == 0
 
 
 def test_a_given_micro_batch_is_kept() -> None:
-    train = TrainSpec(batch=16, micro_batch=16, budget=1)
+    train = TrainSpec(optimizer="adamw", checkpointing="none", batch=16, micro_batch=16, budget=1)
     assert fit(SEVEN_B, Setup(MethodSpec(precision="fp32"), train, "cpu", 0), every_sample((1,))).micro_batch == 16

@@ -28,6 +28,7 @@ PROFILE = Profile(
     states=Amount(0, 80), largest=10, bytes=4, attention=(Heads(4, 2, 8, 8, None),), fresh=(FORWARD,), accumulating=(),
     work=(),
 )  # fmt: skip
+ANY = replace(PROFILE, accumulating=(FORWARD,))  # of a run with any micro-batch
 QUESTION = Question(
     {"model_type": "llama"}, MethodSpec(alpha=1.0), "fp32", "none", "batched", "none", "adamw", 128, False
 )
@@ -111,11 +112,47 @@ def test_small_models_are_not_worth_a_trace(tmp_path: Path, hidden: int, traced:
     config = {"model_type": "llama", "hidden_size": hidden, "num_hidden_layers": 13, "num_attention_heads": 4,
               "intermediate_size": 4 * hidden, "vocab_size": 1000}  # fmt: skip
     profiles = Profiles(tmp_path, lambda _: PROFILE)
-    setup = Setup(
-        MethodSpec(precision="fp32", alpha=1.0), TrainSpec(budget=10**10), "cpu", 0, traced=Traced(profiles, "batched")
-    )
+    train = TrainSpec(optimizer="adamw", checkpointing="none", batch=1, budget=10**10)
+    setup = Setup(MethodSpec(precision="fp32", alpha=1.0), train, "cpu", 0, traced=Traced(profiles, "batched"))
     assert fit(config, setup, every_sample((64,))).traced == traced
     assert SMALL > 1000
+
+
+@pytest.mark.parametrize(("width", "budget", "returns"), [
+    (2048, 10**11, False), (2048, 10**6, True), (32768, 10**11, True),
+])  # fmt: skip
+def test_weights_on_disk_are_traced_and_large_ones_always_leave_a_heap_that_gives_back(
+    tmp_path: Path, width: int, budget: int, returns: bool
+) -> None:
+    asked: list[Question] = []
+
+    def measure(question: Question) -> Profile:
+        asked.append(question)
+        return ANY
+
+    config = {"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 13, "num_attention_heads": 4,
+              "intermediate_size": width, "vocab_size": 1000}  # fmt: skip
+    method, train = MethodSpec(precision="fp32", alpha=1.0), TrainSpec(budget=budget)
+    for profiles in (Profiles(tmp_path, measure), None):
+        traced = Traced(profiles, "batched") if profiles else None
+        setup = Setup(method, train, "cpu", 0, stream=True, traced=traced)
+        found = fit(config, setup, every_sample((64,)))
+        assert found.traced == bool(traced)
+        assert found.returns == (returns if traced else width == 32768)
+    assert [one.stream for one in asked] == [True]
+
+
+def test_answers_of_weights_on_disk_hold_a_tile(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 13, "num_attention_heads": 4,
+              "intermediate_size": 2048, "vocab_size": 1000}  # fmt: skip
+    train, profiles = TrainSpec(budget=10**11), Traced(Profiles(tmp_path, lambda _: ANY), "batched")
+    method = MethodSpec(precision="fp32", alpha=1.0)
+    held = []
+    for on_disk in (True, False):
+        setup = Setup(method, train, "cpu", 0, answered=10, stream=on_disk, traced=profiles)
+        moments = fit(config, setup, every_sample((64,))).moments
+        held.append(next(one for one in moments if one.name == "answers").total)
+    assert held[0] - held[1] == 512 * 2048 * (4 + 2)
 
 
 def test_the_numbers_that_a_plan_repeats_are_those_of_the_engine() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.train.ranks import CASES, CROSSING, Case, begun, make_toys, results, start, train
 from xiaozao.train.ranks import ALONE
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("ranks")]  # one process makes the runs of all tests
 CLOSE = 1e-5
 
 

@@ -17,7 +17,7 @@ from xiaozao.texts.catalogue import LANGUAGES
 from xiaozao.train.ranks import ALONE, Place, Ranks, cut, join, joined, made_whole
 from xiaozao.worker import family
 from xiaozao.worker.family import GONE, TornDown, agreed, among, gone, is_lost
-from xiaozao.worker.jobs import check_devices
+from xiaozao.worker.ready import check_devices
 from xiaozao.worker.resolve import on_devices
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}

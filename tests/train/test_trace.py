@@ -1,6 +1,7 @@
 """A traced profile against what torch's own allocator reports while the same step really runs."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,11 @@ from transformers import AutoModelForCausalLM
 
 from bench.rig.live import live_peak
 from xiaozao.errors import UnsupportedModel
+from xiaozao.models import stream
+from xiaozao.models.bases import parameter_count
 from xiaozao.models.blocks import Decoder, view
 from xiaozao.models.linear import FrozenLinear, put
+from xiaozao.models.load import load
 from xiaozao.models.quantize import BASES
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
@@ -43,6 +47,8 @@ CASES: dict[str, dict[str, Any]] = {
     "dora": {"method": MethodSpec(adapter="dora", rank=4, alpha=8.0)},
     "int8": {"base": "int8"},
     "int8, block": {"base": "int8", "checkpointing": "block"},
+    "nf4": {"base": "nf4"},
+    "lora, 8 bits": {"optimizer": "adamw8bit", "method": MethodSpec(rank=64, alpha=8.0)},
     "full": {"method": FULL},
     "full, block": {"method": FULL, "checkpointing": "block"},
     "full, adafactor": {"method": FULL, "optimizer": "adafactor"},
@@ -147,6 +153,29 @@ def test_short_and_single_samples(lengths: tuple[int, ...]) -> None:
     decoder, optimizer = real(asked)
     found = planned(traced("lora"), asked, False, lengths).live_bytes
     assert found == pytest.approx(measured(decoder, optimizer, asked, 1, lengths), rel=0.02)
+
+
+@pytest.mark.parametrize(("base", "tile"), [("none", 40_000), ("nf4", stream.TILE)])
+def test_weights_on_disk_are_traced_as_they_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, tile: int
+) -> None:
+    monkeypatch.setattr(stream, "TILE", tile)
+    asked = question(base=base, stream=True, checkpointing="block", optimizer="adamw8bit")
+    model = AutoModelForCausalLM.from_config(config_of(asked.config), dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path / "model")
+    decoder = load(tmp_path / "model", torch.float32, torch.device("cpu"), "batched", base, tmp_path / "streams")
+    make_trainable(decoder, asked.method, 0)
+    fuse(decoder)
+    recompute(decoder, "block")
+    optimizer = OPTIMIZERS[asked.optimizer](decoder.trainable(), Options(rank=8))
+    profile = trace(asked)
+    found = planned(profile, asked, True, (33,)).live_bytes
+    peak = measured(decoder, optimizer, asked, 2, (33,))
+    mapped = max(sum(one.bytes for one in base.matrix.parts) for base in stream.streamed_bases(decoder.model))
+    assert peak * 0.98 < found < peak * 1.02 + mapped  # which torch's allocator does not see
+    assert profile.parameters.of(profile.blocks) == parameter_count(decoder.model)
+    held = [*decoder.model.parameters(), *decoder.model.buffers()]
+    assert profile.weights.of(profile.blocks) == sum(one.nbytes for one in held)
 
 
 def test_a_model_that_cannot_be_traced_says_so() -> None:

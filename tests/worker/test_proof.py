@@ -10,25 +10,35 @@ from typing import Any
 
 import pytest
 
+from tests.test_readme import DEMO, ROOT, as_user
+
 DATA = Path(os.environ.get("ZAO_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(2400)]
+
+
+@pytest.fixture(autouse=True)
+def _cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZAO_CACHE", str(session_cache))
 
 
 def zao(*words: str, home: Path) -> list[dict[str, Any]]:
-    """The JSON lines that a command prints; it must succeed. Models are looked for in the user's own cache."""
+    """The JSON lines that `zao train` prints; it must succeed."""
     done = subprocess.run(
         [sys.executable, "-m", "xiaozao.cli", *words, "--json"],
         capture_output=True, text=True, encoding="utf-8", check=False, cwd=home,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    if words[0] == "train":
-        return [json.loads(line) for line in done.stdout.splitlines()]
-    return [json.loads(done.stdout)]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_the_demo_proves_itself_and_its_memory_was_foreseen(tmp_path: Path) -> None:
-    (result,) = zao("demo", "--output", str(tmp_path / "demo"), home=tmp_path)
+@pytest.mark.long
+@pytest.mark.skipif(os.name == "nt", reason="make needs a POSIX shell")
+def test_the_demo_proves_itself_and_its_memory_was_foreseen(tmp_path: Path, session_cache: Path) -> None:
+    """The first command of the README, whole."""
+    words = f"--output {tmp_path / 'demo'} --json"
+    said = as_user(["sh", "-ex", "-c", DEMO], ROOT, tmp_path / "user", session_cache, ARGS=words)
+    result = json.loads(said[said.index("{") :])  # after make's own line
     assert result["n"] == 60
     assert result["base"]["valid_json"] < 0.2
     assert result["tuned"]["valid_json"] >= 0.9
@@ -55,6 +65,7 @@ def test_a_real_model_learns_from_real_preference_pairs(tmp_path: Path) -> None:
     assert records[-1]["state"] == "succeeded"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not (DATA / "bitext").is_dir(), reason="the bitext data set is not beside the project")
 def test_customer_support_is_learned_from_a_sorted_file(tmp_path: Path) -> None:
     records = zao(

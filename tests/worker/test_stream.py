@@ -40,7 +40,7 @@ def test_a_run_from_disk_is_the_run_from_memory(tmp_path: Path, model: Path, obj
 
 
 def test_blocks_are_computed_again_unless_something_else_is_asked_for(tmp_path: Path, model: Path) -> None:
-    for asked, decided in (("none", "block"), ("selective", "selective")):
+    for asked, decided in (("auto", "block"), ("selective", "selective"), ("none", "none")):
         folder = make(tmp_path / asked, model, "sft", stream="disk", checkpointing=asked)
         heard(folder)
         assert read_file(folder.resolved)["checkpointing"] == decided

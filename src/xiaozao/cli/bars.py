@@ -19,12 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from xiaozao.events import Planned
-from xiaozao.spec.plan import PARTS, MemoryPlan
+from xiaozao.spec.plan import PARTS, SAFE, MemoryPlan
 from xiaozao.texts.catalogue import Language, has, say
 
 GB = 1e9
 WIDTH = 48
-SAFE = 0.85  # of the budget; beyond it a run fits, but tightly
 
 GLYPHS = {"weights": "■", "gradients": "▨", "optimizer": "▦", "activations": "░", "runtime": "┆"}
 ASCII = {"weights": "#", "gradients": "/", "optimizer": "o", "activations": "x", "runtime": "|"}

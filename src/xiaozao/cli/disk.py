@@ -22,12 +22,16 @@ from xiaozao.store.files import RunFolder, cache, home
 from xiaozao.store.lock import holder
 from xiaozao.store.runs import forget
 
+# What may be removed at any time and is made again when it is needed: prepared data, models in another form, matrices
+# that stream=disk converted, traces of plans.
+CACHES = ("conversions", "data", "streams", "profiles")
+
 
 @dataclass(frozen=True)
 class Item:
     """Something that takes room. `free` is what to write after --free; empty for what is not ours to remove."""
 
-    kind: str  # "model" | "conversions" | "data" | "run"
+    kind: str  # "model" | one of CACHES | "run"
     name: str
     path: Path
     bytes: int
@@ -48,25 +52,29 @@ def runs_folder() -> Path:
     return home() / "runs"
 
 
+def cache_of(kind: str) -> Path:
+    """Where a kind of CACHES lies."""
+    return conversions(cache()) if kind == "conversions" else cache() / kind
+
+
 def items() -> list[Item]:
-    """Everything that takes room: models in the hubs' caches, conversions, prepared data, runs."""
+    """Everything that takes room: models in the hubs' caches, our own caches, runs."""
     found = [
         Item("model", f"{one.origin}:{one.name}", one.root, one.bytes, f"models:{one.origin}:{one.name}")
         for one in cached_models(cache())
         if one.origin in ("hf", "modelscope")
     ]
-    for kind, path in (("conversions", conversions(cache())), ("data", cache() / "data")):
-        found.append(Item(kind, kind, path, folder_bytes(path), kind))
+    found += [Item(kind, kind, cache_of(kind), folder_bytes(cache_of(kind)), kind) for kind in CACHES]
     for path in sorted(runs_folder().glob("*/spec.yaml")):
         found.append(Item("run", path.parent.name, path.parent, folder_bytes(path.parent), f"runs:{path.parent.name}"))
     return found
 
 
 def removal(what: str) -> Removal:
-    """What `--free WHAT` removes: conversions, data, runs:NAME or models:NAME. Raises UsageError, NotFound, Busy."""
+    """What `--free WHAT` removes: one of CACHES, runs:NAME or models:NAME. Raises UsageError, NotFound, Busy."""
     kind, _, name = what.partition(":")
-    if what == "conversions" or what == "data":
-        path = conversions(cache()) if what == "conversions" else cache() / "data"
+    if what in CACHES:
+        path = cache_of(what)
         return Removal(path, folder_bytes(path), lambda: remove_tree(path, cache()))
     if kind == "runs" and name:
         return _run(name)

@@ -5,17 +5,19 @@ from functools import partial
 from typing import Any
 
 import click
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from xiaozao.cli.bars import gigabytes, memory_view, of_plan
 from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.ladder import ladder_view, ways_view
 from xiaozao.cli.options import anchored_model, gather, spec_flags
 from xiaozao.cli.verb import Verb
 from xiaozao.models.sources import resolve
-from xiaozao.plan.fit import plan_command
+from xiaozao.plan.command import plan_command
 from xiaozao.plan.hf.plan import document as hf_document
 from xiaozao.plan.hf.plan import plan_hf
+from xiaozao.plan.ladder import Choice
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache
@@ -25,17 +27,19 @@ from xiaozao.worker.rates import rates
 EXIT_DOES_NOT_FIT = 4
 
 
-def plan_of(spec: RunSpec, output: Output) -> MemoryPlan:
-    """The plan of a run. Fetches the model if it is not here yet, showing how far it is."""
+def choice_of(spec: RunSpec, output: Output) -> Choice:
+    """A run with what is open decided, and its plan. Fetches the model if it is not here yet, showing how far it is."""
     with output.stages() as report:
         model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
-        return plan_command(spec, model.path, profiles(report), partial(rates, report=report))
+        with profiles(report) as traces:
+            return plan_command(spec, model.path, traces, partial(rates, report=report))
 
 
 def show_hf(spec: RunSpec, output: Output) -> int:
     """Plan the run in the Hugging Face stack and print it; returns the exit code."""
     with output.stages() as report:
         model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
+    spec = spec.decided()
     found = plan_hf(spec, model.path)
     least, _, most = found.process
     output.note("plan.hf", allocated=gigabytes(found.replay.allocated), reserved=gigabytes(found.replay.reserved))
@@ -46,22 +50,32 @@ def show_hf(spec: RunSpec, output: Output) -> int:
     return 0 if found.plan.fits else EXIT_DOES_NOT_FIT
 
 
-def show_plan(plan: MemoryPlan, spec: RunSpec, output: Output) -> int:
+def show_choice(choice: Choice, output: Output) -> int:
     """Print it; returns the exit code, which says whether it fits."""
+    plan, spec = choice.plan, choice.spec
     if spec.train.devices > 1:
         output.note("plan.per_device", devices=spec.train.devices)
-    view = memory_view(of_plan(plan), output.language, output.unicode)
-    if plan.step is not None:
-        micros = -(-spec.train.batch // plan.micro_batch)
-        told = {"seconds": _rounded(plan.step.total), "tokens": plan.tokens * micros, "batch": spec.train.batch}
-        view = Group(view, Text(), Text(output.say("plan.step_time", **told)))
-    output.result(view, document(plan, spec))
+    told = ladder_view([asdict(one) for one in choice.steps], output.language)
+    told += ways_view(choice.ways, output.language)
+    view = Group(memory_view(of_plan(plan), output.language, output.unicode), *_time(choice, output), *told)
+    output.result(view, {**document(plan, spec), **way_there(choice)})
     return 0 if plan.fits else EXIT_DOES_NOT_FIT
 
 
-def _rounded(seconds: float) -> str:
-    """Two figures: more would promise what a busy machine does not keep."""
-    return f"{seconds:.1f}" if seconds < 10 else f"{float(f'{seconds:.2g}'):.0f}"
+def _time(choice: Choice, output: Output) -> list[RenderableType]:
+    """How long a step takes, where that is known; two figures, for more would promise what a busy machine breaks."""
+    plan, batch = choice.plan, choice.spec.train.batch
+    if plan.step is None:
+        return []
+    seconds = plan.step.total
+    told = f"{seconds:.1f}" if seconds < 10 else f"{float(f'{seconds:.2g}'):.0f}"
+    tokens = plan.tokens * -(-batch // plan.micro_batch)
+    return [Text(), Text(output.say("plan.step_time", seconds=told, tokens=tokens, batch=batch))]
+
+
+def way_there(choice: Choice) -> dict[str, Any]:
+    """What gave way to the budget, and where that was not enough, what would be, for a program."""
+    return {"ladder": [asdict(one) for one in choice.steps], "advice": [asdict(one) for one in choice.ways]}
 
 
 def document(plan: MemoryPlan, spec: RunSpec) -> dict[str, Any]:
@@ -101,7 +115,7 @@ def _run(arguments: tuple[str, ...], engine: str, **flags: str | None) -> int:
     spec = RunSpec.from_options({"data": "none", **options, **anchored_model(options)})
     if engine == "hf":
         return show_hf(spec, output)
-    return show_plan(plan_of(spec, output), spec, output)
+    return show_choice(choice_of(spec, output), output)
 
 
 # Which program would do the run is asked of a plan alone; it is no option of a run.

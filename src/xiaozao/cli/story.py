@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from xiaozao.cli.bars import gigabytes, memory_view, of_event
+from xiaozao.cli.ladder import ladder_view
 from xiaozao.events import (
     Answered,
     Ended,
@@ -60,7 +61,8 @@ class Story:
                 self.validation = event.loss
                 return [self._evaluated(event)]
             case Planned():
-                return [memory_view(of_event(event), self.language, self.unicode), ""]
+                memory = memory_view(of_event(event), self.language, self.unicode)
+                return [memory, *ladder_view(event.ladder, self.language), ""]
             case Rehearsed():
                 self.stage = None
                 return [self._rehearsed(event)]

@@ -13,8 +13,8 @@ from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.plan.catalogue import Entry, catalogue
+from xiaozao.plan.command import free_memory
 from xiaozao.plan.duration import least_hours
-from xiaozao.plan.fit import free_memory
 from xiaozao.plan.hardware import look
 from xiaozao.plan.suggest import JOBS, Device, Hours, Need, Precision, Suggestion, size_class, suggest
 from xiaozao.spec.pace import Asked

@@ -21,7 +21,7 @@ import psutil
 
 from xiaozao.cli.console import Output, current_output, show
 from xiaozao.cli.options import anchored, gather, spec_flags
-from xiaozao.cli.plan import plan_of, show_plan
+from xiaozao.cli.plan import choice_of, show_choice
 from xiaozao.cli.runs import details, short_name
 from xiaozao.cli.stop import Signals, stopping
 from xiaozao.cli.story import failure
@@ -116,7 +116,7 @@ def _run(
     spec = RunSpec.from_options(anchored(spec.options()))
     require(spec.train.track)
     if dry_run:
-        return show_plan(plan_of(spec, output), spec, output)
+        return show_choice(choice_of(spec, output), output)
     folder = create_run(spec.train.output, PurePath(spec.model.model.removeprefix("pypi:")).name)
     folder.spec.write_text(spec.with_options(output=str(folder.path)).to_yaml(), encoding="utf-8")
     register(folder.path)

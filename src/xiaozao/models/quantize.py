@@ -27,6 +27,7 @@ from xiaozao.models.bases import Base
 from xiaozao.models.guard import refuse_kernels
 
 CHUNK = 1 << 20  # weights worked on at a time, so that intermediates in fp32 stay small; a multiple of BLOCK
+CPU = torch.device("cpu")
 BLOCK, NESTED = 64, 256  # weights per absmax, and absmaxes per scale
 
 
@@ -76,7 +77,7 @@ class Nf4Base(Dequantised):
             absmax.append(state.absmax)
         blocks = torch.cat(absmax)
         offset = blocks.mean()
-        twice, state = nf4.quantize_blockwise(blocks.sub_(offset), dynamic_map(weight.device), blocksize=NESTED)
+        twice, state = nf4.quantize_blockwise(blocks.sub_(offset), dynamic_map(weight.device, True), blocksize=NESTED)
         self.codes = _frozen(torch.cat(codes))  # (weights / 2, 1)
         self.absmax = _frozen(twice)  # (weights / 64)
         self.scales = _frozen(state.absmax)  # (weights / 64 / 256)
@@ -99,7 +100,7 @@ def from_int8(codes: Tensor, absmax: Tensor, dtype: torch.dtype) -> Tensor:
 def nf4_blocks(absmax: Tensor, scales: Tensor, offset: Tensor) -> Tensor:
     """The fp32 absmax of each block of weights, from their own eight bits."""
     nf4 = bitsandbytes()
-    state = nf4.QuantState(absmax=scales, code=dynamic_map(absmax.device), blocksize=NESTED, dtype=torch.float32)
+    state = nf4.QuantState(absmax=scales, code=dynamic_map(absmax.device, True), blocksize=NESTED, dtype=torch.float32)
     blocks: Tensor = nf4.dequantize_blockwise(absmax, state)
     return blocks.add_(offset)
 
@@ -119,9 +120,13 @@ BASES: dict[str, type[Int8Base] | type[Nf4Base]] = {"int8": Int8Base, "nf4": Nf4
 
 
 def ready(base: str) -> None:
-    """Import what a base needs, before anything large is loaded. Raises EnvironmentProblem where it is missing."""
+    """Import and make what a base needs, before anything large is loaded, or before tensors are fakes.
+
+    Raises EnvironmentProblem where it is missing.
+    """
     if base == "nf4":
         bitsandbytes()
+        dynamic_map(CPU, True)
 
 
 @cache
@@ -135,9 +140,9 @@ def bitsandbytes() -> Any:
 
 
 @cache
-def dynamic_map(device: torch.device) -> Tensor:
-    """The 256 values that the absmaxes of all nf4 bases are written in."""
-    values: Tensor = bitsandbytes().create_dynamic_map()
+def dynamic_map(device: torch.device, signed: bool) -> Tensor:
+    """The 256 values that the absmaxes of all nf4 bases are written in, and an optimizer's states of 8 bits."""
+    values: Tensor = bitsandbytes().create_dynamic_map(signed)
     return values.to(device)
 
 

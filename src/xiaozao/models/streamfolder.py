@@ -92,6 +92,15 @@ def write_index(folder: Path, entries: Mapping[str, Mapping[str, Any]], resident
     DISK.write_bytes(folder / INDEX, json.dumps({"schema": SCHEMA, "matrices": entries}).encode())
 
 
+def matrix_of(form: str, parts: Mapping[str, Mapped], shape: tuple[int, ...]) -> Matrix:
+    """A matrix (out, in) from what lies on disk of it. form: "plain", "int8" or "nf4"."""
+    if form == "int8":
+        return Int8(parts["codes"], parts["absmax"])
+    if form == "nf4":
+        return Nf4(parts["codes"], parts["absmax"], parts["scales"], parts["offset"], shape)
+    return Plain(parts["weight"])
+
+
 def stored_type(folder: Path) -> torch.dtype:
     """The type of most of a model's numbers."""
     counts: dict[str, int] = {}
@@ -103,12 +112,7 @@ def stored_type(folder: Path) -> torch.dtype:
 def _matrix(folder: Path, entry: Mapping[str, Any]) -> Matrix:
     path = folder / entry["file"]
     parts = {name: Mapped.of(path, one) for name, one in read_header(path).items()}
-    if entry["form"] == "int8":
-        return Int8(parts["codes"], parts["absmax"])
-    if entry["form"] == "nf4":
-        rows, columns = entry["shape"]
-        return Nf4(parts["codes"], parts["absmax"], parts["scales"], parts["offset"], (rows, columns))
-    return Plain(parts["weight"])
+    return matrix_of(entry["form"], parts, tuple(entry["shape"]))
 
 
 def _write(

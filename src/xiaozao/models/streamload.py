@@ -23,11 +23,10 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from xiaozao.models.config import weight_files
-from xiaozao.models.heap import keep_nothing
 from xiaozao.models.linear import FrozenLinear, is_plain, put
 from xiaozao.models.mapped import DTYPES, Mapped
 from xiaozao.models.quantizer import Stored, stored
-from xiaozao.models.stream import Matrix, StreamedBase, StreamedEmbedding, read_ahead, streamed_bases
+from xiaozao.models.stream import Matrix, StreamedBase, StreamedEmbedding, read_ahead
 from xiaozao.models.stream import Plain as PlainMatrix
 from xiaozao.models.streamchoice import Chosen, block_of, choose
 from xiaozao.models.streamfolder import read_folder, streamed_folder
@@ -76,9 +75,39 @@ def around(
             quantization_config=StreamingConfig(places, weights, device),
         )  # fmt: skip
     read_ahead(model)
-    if sum(len(base.tiles()) > 1 for base in streamed_bases(model)) > 2:  # not the two ends alone: a large model
-        keep_nothing()
     return model
+
+
+def put_streamed(
+    model: PreTrainedModel, chosen: Chosen, places: Mapping[str, Matrix], weights: torch.dtype, device: torch.device
+) -> None:
+    """Let the chosen modules of a model look for their matrices where they lie; states come out in `weights`."""
+    for name, layer in chosen.layers.items():
+        base = StreamedBase(places[name], weights, device, block_of(name))
+        put(model, name, FrozenLinear(base, layer.bias, isinstance(layer, Conv1D)))
+    _put_ends(model, chosen, places, weights, device)
+
+
+def _put_ends(
+    model: PreTrainedModel, chosen: Chosen, places: Mapping[str, Matrix], weights: torch.dtype, device: torch.device
+) -> None:
+    """Embedding and head, which may be one matrix."""
+    ends = [name for name in (chosen.embedding, chosen.head) if name is not None]
+    found = {name: name if name in places else next(one for one in ends if one in places) for name in ends}
+    blocks = 1 + max((block_of(name) for name in chosen.layers), default=0)
+    bases = {name: StreamedBase(places[name], weights, device, EMBEDDING) for name in found.values()}
+    if chosen.head is not None:
+        bases[found[chosen.head]].block = blocks
+        head = model.get_submodule(chosen.head)
+        assert is_plain(head)
+        put(model, chosen.head, FrozenLinear(bases[found[chosen.head]], head.bias))
+    if chosen.embedding is not None:
+        matrix = places[found[chosen.embedding]]
+        assert isinstance(matrix, PlainMatrix)
+        put(model, chosen.embedding, StreamedEmbedding(bases[found[chosen.embedding]], matrix.weight, weights))
+    gone = {f"{name}.weight" for name in ends}
+    tied = model.all_tied_weights_keys
+    model.all_tied_weights_keys = {one: other for one, other in tied.items() if not {one, other} & gone}
 
 
 def own_matrices(folder: Path, model: PreTrainedModel, chosen: Chosen) -> dict[str, Matrix] | None:
@@ -134,33 +163,6 @@ class Streaming(HfQuantizer):
             model.get_submodule(name).weight = nn.Parameter(torch.empty(0, device="meta"), requires_grad=False)
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
-        for name, layer in self.chosen.layers.items():
-            base = self._base(name, block_of(name))
-            put(model, name, FrozenLinear(base, layer.bias, isinstance(layer, Conv1D)))
-        self._put_ends(model)
-        HfQuantizer.remove_quantization_config(self, model)
-
-    def _put_ends(self, model: PreTrainedModel) -> None:
-        """Embedding and head, which may be one matrix."""
-        places, chosen = self.quantization_config.places, self.chosen
-        ends = [name for name in (chosen.embedding, chosen.head) if name is not None]
-        found = {name: name if name in places else next(one for one in ends if one in places) for name in ends}
-        blocks = 1 + max((block_of(name) for name in chosen.layers), default=0)
-        bases = {name: self._base(name, EMBEDDING) for name in found.values()}
-        if chosen.head is not None:
-            bases[found[chosen.head]].block = blocks
-            head = model.get_submodule(chosen.head)
-            assert is_plain(head)
-            put(model, chosen.head, FrozenLinear(bases[found[chosen.head]], head.bias))
-        if chosen.embedding is not None:
-            matrix = places[found[chosen.embedding]]
-            assert isinstance(matrix, PlainMatrix)
-            base = bases[found[chosen.embedding]]
-            put(model, chosen.embedding, StreamedEmbedding(base, matrix.weight, self.quantization_config.dtype))
-        gone = {f"{name}.weight" for name in ends}
-        tied = model.all_tied_weights_keys
-        model.all_tied_weights_keys = {one: other for one, other in tied.items() if not {one, other} & gone}
-
-    def _base(self, name: str, block: int) -> StreamedBase:
         config = self.quantization_config
-        return StreamedBase(config.places[name], config.dtype, config.device, block)
+        put_streamed(model, self.chosen, config.places, config.dtype, config.device)
+        HfQuantizer.remove_quantization_config(self, model)

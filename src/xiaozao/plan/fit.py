@@ -1,29 +1,20 @@
-"""A budget and what the user left open -> a plan with the micro-batch that suits both."""
+"""A budget and a run with all but the micro-batch decided -> a plan with the micro-batch that suits both."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from xiaozao.models.config import read_config
-from xiaozao.plan.duration import step_time
-from xiaozao.plan.hardware import Hardware, look
 from xiaozao.plan.load import Load, ModelShape
-from xiaozao.plan.memory import RUNTIMES, answer_bytes, plan
+from xiaozao.plan.memory import answer_bytes, plan
 from xiaozao.plan.profiles import Profiles
+from xiaozao.plan.streamed import heap_returns, tile_bytes
 from xiaozao.plan.traced import Setting, plan_traced
-from xiaozao.spec.objectives import sequences
-from xiaozao.spec.pace import Asked, Rates
-from xiaozao.spec.parts import ATTENTION, MethodSpec, TrainSpec
+from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan, Row
 from xiaozao.spec.profile import Profile, Question
-from xiaozao.spec.run import RunSpec
 
 COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 ENOUGH_TOKENS = {"cpu": 1024, "cuda": 8192}  # in a micro-batch; more is hardly faster and only takes memory
-SAFE = 0.85  # of the budget: above it a plan is tight
 SMALL = 10_000_000  # parameters; a smaller model is not worth the seconds of a trace
 
 Rows = Callable[[int], Sequence[Row]]  # a micro-batch -> the largest rows that it makes
@@ -46,6 +37,16 @@ def every_sample(lengths: tuple[int, ...]) -> Sizes:
     return Sizes(rows, rows)
 
 
+def shortened(rows: Rows, length: int) -> Rows:
+    """The rows, where no sample has more tokens than this."""
+
+    def short(micro_batch: int) -> list[Row]:
+        kept = [(tuple(min(one, length) for one in row.lengths), row.targets) for row in rows(micro_batch)]
+        return [Row(lengths, min(targets, sum(lengths))) for lengths, targets in kept]
+
+    return short
+
+
 @dataclass(frozen=True)
 class Setup:
     """A run as a plan sees it, beside model and data; precision and budget must be decided (0: there is none
@@ -65,116 +66,98 @@ class Setup:
     traced: "Traced | None" = None
 
 
-def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes) -> MemoryPlan:
-    """The plan with the given micro-batch, or the largest of batch, batch/2, batch/4 ... that fits and suffices."""
-    method, train, device, traced = setup.method, setup.train, setup.device, setup.traced
+def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes, returns: bool | None = None) -> MemoryPlan:
+    """The fastest that surely fits of batch, batch/2, batch/4 ... samples at a time and of both ways of the heap.
+
+    What the setup names is kept, and `returns` where it is given. Where nothing surely fits: the smallest.
+    """
+    method, train, traced = setup.method, setup.train, setup.traced
     assert train.budget is not None and method.precision != "auto"
     shape = ModelShape.from_config(config)
     profile = traced.profile(config, setup) if traced and shape.parameters >= SMALL else None
     share = -(-train.batch // train.devices)
-    room = SAFE * train.budget if train.budget else math.inf
     choices = [train.micro_batch] if train.micro_batch else [share] if train.fused_update else _halvings(share)
+    found: list[MemoryPlan] = []
     for size in choices:
         rows = sizes.rows(size)
-        load = Load(
-            method=method.method, rank=method.rank, targets=method.targets,
-            compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing,
-            micro_batch=size, tokens=max(row.tokens for row in rows),
-            accumulates=size * train.devices < train.batch, runtime=setup.runtime, cpu=device == "cpu",
-            answered=setup.answered, adapter=method.adapter, also=method.also,
-            last_blocks=method.last_blocks, base=setup.base, devices=train.devices, optimizer=train.optimizer,
-            projection=train.projection_rank, fused=train.fused_update,
-            wide=2 if method.weights == "bf16" else 4, stream=setup.stream,
-        )  # fmt: skip
+        if size != choices[-1] and max(row.tokens for row in rows) > ENOUGH_TOKENS[setup.device]:
+            continue
+        load = _load(setup, size, rows)
         if profile is not None and traced is not None:
-            found = _traced(profile, shape, load, traced, rows, sizes.validation(size), train.budget)
-            if rates := traced.rates():  # of samples that are alike; the worst rows of real data are not the usual
-                micros = [rows[0]] * -(-share // size)
-                found = replace(found, step=step_time(profile, micros, traced.attention, found.returns, rates))
+            found += _traced(profile, shape, load, traced, rows, sizes.validation(size), setup, returns)
         else:
-            found = plan(shape, load, train.budget)
-        if found.tokens <= ENOUGH_TOKENS[device] and found.peak_bytes <= room:
-            return found
-    return found
+            planned = plan(shape, load, train.budget)
+            found.append(replace(planned, seconds=_slowness(setup, size, False)))
+    fitting = [one for one in found if one.surely_fits]
+    if fitting:
+        return min(fitting, key=lambda one: one.seconds)
+    return min(found, key=lambda one: max(one.peak_bytes, one.high_bytes))
+
+
+def _load(setup: Setup, size: int, rows: Sequence[Row]) -> Load:
+    method, train = setup.method, setup.train
+    return Load(
+        method=method.method, rank=method.rank, targets=method.targets,
+        compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing,
+        micro_batch=size, tokens=max(row.tokens for row in rows),
+        accumulates=size * train.devices < train.batch, runtime=setup.runtime, cpu=setup.device == "cpu",
+        answered=setup.answered, adapter=method.adapter, also=method.also,
+        last_blocks=method.last_blocks, base=setup.base, devices=train.devices, optimizer=train.optimizer,
+        projection=train.projection_rank, fused=train.fused_update,
+        wide=2 if method.weights == "bf16" else 4, stream=setup.stream,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Traced:
-    """Where profiles come from, the attention that is planned for, and the machine's pace where a time is wanted."""
+    """Where profiles come from, and the attention that is planned for."""
 
     profiles: Profiles
     attention: str
-    rates: Callable[[], Rates | None] = lambda: None
 
     def profile(self, config: Mapping[str, Any], setup: Setup) -> Profile | None:
-        """None on several devices, with streamed weights, and for a model that cannot be traced."""
+        """None on several devices, and for a model that cannot be traced."""
         method, train = setup.method, setup.train
-        if train.devices > 1 or setup.stream:
+        if train.devices > 1:
             return None
         return self.profiles.get(
             Question(
                 config=dict(config), method=method, precision=method.precision, base=setup.base,
                 attention=self.attention, checkpointing=train.checkpointing, optimizer=train.optimizer,
-                projection_rank=train.projection_rank, fused_update=train.fused_update,
+                projection_rank=train.projection_rank, fused_update=train.fused_update, stream=setup.stream,
             )
         )  # fmt: skip
 
 
 def _traced(
     profile: Profile, shape: ModelShape, load: Load, traced: Traced, rows: Sequence[Row], validation: Sequence[Row],
-    budget: int,
-) -> MemoryPlan:  # fmt: skip
-    """With a heap that keeps what it may need again, which is faster; else with one that gives it back."""
-    for returns in (False, True):
+    setup: Setup, returns: bool | None,
+) -> list[MemoryPlan]:  # fmt: skip
+    """With a heap that keeps what it may need again, and with one that gives it back, as it does tiles of a stream."""
+    ways = [False, True] if load.cpu else [False]
+    if load.stream and heap_returns(shape.largest):
+        ways = [True]
+    elif returns is not None:
+        ways = [returns]
+    answers = answer_bytes(shape, load)
+    if load.stream and load.answered:
+        answers += tile_bytes(max(shape.largest, shape.matrix), load.compute_bytes, load.base)
+    assert setup.train.budget is not None
+    found = []
+    for way in ways:
         setting = Setting(
             attention=traced.attention, micro_batch=load.micro_batch, accumulates=load.accumulates,
-            runtime=load.runtime, cpu=load.cpu, returns=returns, answers=answer_bytes(shape, load), budget=budget,
+            runtime=load.runtime, cpu=load.cpu, returns=way, answers=answers, budget=setup.train.budget,
         )  # fmt: skip
-        found = plan_traced(profile, rows, validation, setting)
-        if not budget or not load.cpu or found.high_bytes <= SAFE * budget:
-            break
+        planned = plan_traced(profile, rows, validation, setting)
+        found.append(replace(planned, seconds=_slowness(setup, load.micro_batch, way)))
     return found
 
 
-def plan_command(
-    spec: RunSpec, model_folder: Path, profiles: Profiles | None = None,
-    pace: Callable[[Asked], Rates | None] | None = None,
-) -> MemoryPlan:  # fmt: skip
-    """The plan of a run whose data is not known: every sample as long as `length` allows.
-
-    pace: how fast this machine is; asked on a CPU alone, and only where the model can be traced.
-    """
-    hardware = look()
-    device = "cuda" if spec.model.device == "cuda" or spec.model.device == "auto" and hardware.gpus else "cpu"
-    precision = spec.method.precision
-    if precision == "auto":
-        precision = "bf16" if hardware.fast_bf16 else "fp32"
-        if device == "cuda":
-            precision = "bf16" if not hardware.gpus or hardware.gpus[0].bf16 else "fp16"
-    sharing = spec.train.devices if device == "cpu" else 1  # a GPU is one process's own
-    budget = spec.train.budget or free_memory(device, hardware) // sharing
-    method = spec.method.model_copy(update={"precision": precision})
-    train = spec.train.model_copy(update={"budget": budget})
-    config = read_config(model_folder).values
-    sizes = every_sample((spec.data.length,) * sequences(method.objective))
-    attention = ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention
-    bits = spec.model.base == "nf4" or train.optimizer == "adamw8bit"
-    asked = Asked(spec.train.threads or hardware.cores, precision, bits)
-    rates = cache(lambda: pace(asked) if pace and device == "cpu" else None)
-    traced = Traced(profiles, attention, rates) if profiles else None
-    stream = spec.model.stream == "disk"
-    if stream and train.checkpointing == "none":  # as worker/resolve.py decides it
-        train = train.model_copy(update={"checkpointing": "block"})
-    return fit(
-        config, Setup(method, train, device, RUNTIMES[device], spec.model.base, stream=stream, traced=traced), sizes
-    )
-
-
-def free_memory(device: str, hardware: Hardware) -> int:
-    """What a run may take when no budget is given: what is free now; 0 on a GPU that is not here."""
-    if device == "cpu":
-        return hardware.memory_available
-    return hardware.gpus[0].memory_free if hardware.gpus else 0
+def _slowness(setup: Setup, micro_batch: int, returns: bool) -> float:
+    """A step's time beside that of others."""
+    again = {"none": 1.0, "selective": 1.15, "block": 1.33, "offload": 1.4}[setup.train.checkpointing]
+    return again * (1.3 if returns else 1.0) * (1 + 0.05 / micro_batch)
 
 
 def _halvings(batch: int) -> list[int]:

@@ -14,6 +14,7 @@ V vocabulary, L blocks, s bytes of the compute dtype. What one block keeps for b
 
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.states import gradient_bytes, held_states, whole_update
+from xiaozao.plan.streamed import heap_returns
 from xiaozao.spec.plan import MemoryPlan, Moment
 
 # Bytes before anything is loaded, by device: a Python process with torch and transformers imported, measured with torch
@@ -63,7 +64,10 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
         Moment("optimizer step", {**steady, "gradients": gradients, "activations": whole_update(shape, load)}),
         Moment("answers", {**steady, "gradients": 0, "optimizer": 0, "activations": answers}),
     )
-    return MemoryPlan(moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable)
+    return MemoryPlan(
+        moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable,
+        returns=load.stream and heap_returns(shape.largest),
+    )  # fmt: skip
 
 
 def answer_bytes(shape: ModelShape, load: Load) -> int:

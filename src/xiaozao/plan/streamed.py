@@ -9,10 +9,17 @@ SOURCE = {"none": 2.0, "int8": 1.0, "nf4": 0.52}  # bytes a weight on disk, mapp
 
 def streamed_weights(masters: int, norms: int, largest: int, compute_bytes: int, base: str) -> int:
     """Bytes held at any time, from the numbers that learn, those of the norms, and those of the largest matrix."""
-    tile = min(TILE, largest)
-    return 4 * masters + compute_bytes * norms + round(tile * (compute_bytes + SOURCE[base]))
+    return 4 * masters + compute_bytes * norms + tile_bytes(largest, compute_bytes, base)
+
+
+def tile_bytes(largest: int, compute_bytes: int, base: str) -> int:
+    """Bytes of a tile of the largest matrix while it is made, with what it is made of."""
+    return round(min(TILE, largest) * (compute_bytes + SOURCE[base]))
 
 
 def heap_returns(largest: int) -> bool:
-    """Whether glibc is told to keep nothing (models/heap.py), as it is for models with matrices larger than a tile."""
+    """Whether glibc is told to keep nothing (models/heap.py) whatever the budget: for matrices larger than a tile.
+
+    Tiles and products of such models are fresh pages anyhow, and beside their arithmetic the others cost little.
+    """
     return largest > TILE

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from xiaozao.plan.catalogue import Entry, Thinking
-from xiaozao.plan.fit import SAFE, Setup, every_sample, fit
+from xiaozao.plan.fit import Setup, every_sample, fit
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.spec.parts import MethodSpec, TrainSpec
-from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.plan import SAFE, MemoryPlan
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["bf16", "fp16", "fp32"]
@@ -107,7 +107,7 @@ def verdict(config: dict[str, Any], need: Need) -> Verdict:
     runtime = RUNTIMES[need.device]
     tried: list[Verdict] = []
     for base, checkpointing in WAYS:
-        train = TrainSpec(budget=need.budget, checkpointing=checkpointing)
+        train = TrainSpec(budget=need.budget, checkpointing=checkpointing, optimizer="adamw")
         method = MethodSpec(precision=need.precision)
         plan = fit(config, Setup(method, train, need.device, runtime, base), every_sample((need.length,)))
         if plan.peak_bytes <= SAFE * need.budget:

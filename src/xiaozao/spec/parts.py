@@ -12,6 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 ATTENTION = {"cpu": "batched", "cuda": "sdpa"}  # what `attention=auto` means: the fastest on each
+# What `auto` means of these where memory is no concern: the fastest, and exact. plan/ladder.py goes on from here.
+FIRST = {"checkpointing": "none", "optimizer": "adamw", "base": "none", "stream": "none"}
 SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -49,8 +51,8 @@ class ModelSpec(Part):
     model: str = Field(min_length=1)
     source: Literal["auto", "hf", "modelscope", "local"] = "auto"
     revision: str | None = None
-    base: Literal["none", "int8", "nf4"] = "none"
-    stream: Literal["none", "disk"] = "none"
+    base: Literal["auto", "none", "int8", "nf4"] = "auto"
+    stream: Literal["auto", "none", "disk"] = "auto"
     attention: Literal["auto", "batched", "sdpa", "eager"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -98,7 +100,7 @@ class TrainSpec(Part):
     """The loop."""
 
     output: str | None = None
-    optimizer: Literal["adamw", "adamw8bit", "adafactor", "apollo-mini", "galore", "badam"] = "adamw"
+    optimizer: Literal["auto", "adamw", "adamw8bit", "adafactor", "apollo-mini", "galore", "badam"] = "auto"
     projection_rank: int = Field(128, ge=1, le=4096)
     switch_every: int | None = Field(None, ge=1, json_schema_extra=unit("steps"))
     fused_update: bool = False
@@ -110,7 +112,7 @@ class TrainSpec(Part):
     warmup: float = Field(0.03, ge=0, json_schema_extra=unit("share of all steps; steps when 1 or more"))
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0)
-    checkpointing: Literal["none", "selective", "block", "offload"] = "none"
+    checkpointing: Literal["auto", "none", "selective", "block", "offload"] = "auto"
     budget: Bytes | None = Field(None, ge=1, json_schema_extra=unit("bytes, or 8GB"))
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int | None = Field(None, ge=1)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from xiaozao.spec.pace import StepTime
 
+SAFE = 0.85  # of the budget: a plan above it is tight
 PARTS = ("weights", "gradients", "optimizer", "activations", "runtime")
 
 
@@ -46,6 +47,7 @@ class MemoryPlan:
     high_bytes: int = 0
     returns: bool = False  # whether the heap has to give large blocks back at once (models/heap.py)
     traced: bool = False  # whether the model was traced; else the numbers are those of a decoder of its size
+    seconds: float = 1.0  # that a step takes, beside the same of other plans; no promise of its own
     step: StepTime | None = None  # None where the machine's pace or the model's work is not known
 
     @property
@@ -57,5 +59,37 @@ class MemoryPlan:
         return self.peak.total
 
     @property
+    def surely_fits(self) -> bool:
+        """Whether the budget is above the interval; where there is none, whether a share of the budget is left."""
+        if not self.budget_bytes:
+            return True
+        most = self.high_bytes if self.high_bytes > self.low_bytes else self.peak_bytes / SAFE
+        return most <= self.budget_bytes
+
+    @property
     def fits(self) -> bool:
         return not self.budget_bytes or self.peak_bytes <= self.budget_bytes
+
+
+@dataclass(frozen=True)
+class Down:
+    """A step down the ladder (plan/ladder.py): an option, what it saves and what it costs."""
+
+    option: str
+    before: str
+    after: str
+    saves_bytes: int  # at the peak
+    slower: float  # a step's time over that before
+
+
+@dataclass(frozen=True)
+class WayOut:
+    """What would make a run fit that does not: changed options, and the peak with them."""
+
+    options: dict[str, str]
+    peak_bytes: int
+
+    def words(self) -> dict[str, str]:
+        """The parameters of the text that says it."""
+        named = " ".join(f"{name}={value}" for name, value in self.options.items())
+        return {"options": named, "peak": f"{self.peak_bytes / 1e9:.2f}"}

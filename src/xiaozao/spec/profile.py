@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from xiaozao.spec.parts import MethodSpec
 
-VERSION = 3  # of what is written; a profile of another version is traced again
+VERSION = 4  # of what is written; a profile of another version is traced again
 VARIABLES = ("one", "tokens", "padded", "targets", "chunk", "forward", "backward")
 Line = tuple[float, ...]  # a coefficient, in bytes, for each of VARIABLES
 WORK_VARIABLES = ("one", "tokens", "padded", "targets", "chunks")  # chunks of logits
@@ -35,6 +35,7 @@ class Question:
     optimizer: str
     projection_rank: int
     fused_update: bool
+    stream: bool = False  # whether the frozen matrices stay on disk
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Profile:
     trainable: Amount  # how many
     weights: Amount
     states: Amount  # of the optimizer
-    largest: int  # weight
+    largest: int  # that loading holds beside the weights
     bytes: int  # of a number in the compute dtype
     attention: tuple[Heads, ...]  # the different ones
     fresh: tuple[Stretch, ...]  # of a step's first micro-batch

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from xiaozao.errors import NotFound, Problem, UsageError
 from xiaozao.spec.fields import OPTIONS, PARTS, nearest, show
 from xiaozao.spec.objectives import READ_BY
-from xiaozao.spec.parts import DataSpec, EvalSpec, MethodSpec, ModelSpec, Part, TrainSpec, split_names
+from xiaozao.spec.parts import FIRST, DataSpec, EvalSpec, MethodSpec, ModelSpec, Part, TrainSpec, split_names
 from xiaozao.spec.patterns import broken
 from xiaozao.spec.yamlfile import read_scalar, read_yaml, write_yaml
 
@@ -57,6 +57,17 @@ class RunSpec(Part):
     def with_options(self, **changes: object) -> "RunSpec":
         """The same run with some options changed."""
         return RunSpec.from_options({**self.options(), **changes})
+
+    def decided(self, **changes: object) -> "RunSpec":
+        """The same run with some options changed, and the first choice of what is `auto` still.
+
+        Weights on disk are for models larger than memory, and what all their blocks would keep is larger still.
+        """
+        options = {**self.options(), **changes}
+        first = {name: choice for name, choice in FIRST.items() if options[name] == "auto"}
+        if "checkpointing" in first and {**options, **first}["stream"] == "disk":
+            first["checkpointing"] = "block"
+        return self.with_options(**changes, **first)
 
     def to_yaml(self) -> str:
         """The flat YAML file that reads back as this spec."""
@@ -114,9 +125,9 @@ def _method_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
         if given.get(name) is not None and getattr(method, name) != getattr(MethodSpec(), name):
             key = "only_full" if lora else "only_lora"
             found.append(Problem(key, {"name": name, "value": show(given[name])}))
-    if not lora and spec.model.base != "none":
+    if not lora and spec.model.base not in ("auto", "none"):
         found.append(Problem("full_base", {"base": spec.model.base}))
-    if lora and method.adapter == "pissa" and spec.model.base != "none":
+    if lora and method.adapter == "pissa" and spec.model.base not in ("auto", "none"):
         found.append(Problem("pissa_base", {"base": spec.model.base}))
     for target in method.targets:
         if (detail := broken(target)) is not None:
@@ -158,7 +169,7 @@ def _update_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
 
 def _stream_conflicts(spec: RunSpec) -> list[Problem]:
     """What weights that stay on disk do not go with: whatever changes them, or wants them whole."""
-    if spec.model.stream == "none":
+    if spec.model.stream != "disk":
         return []
     found = []
     if spec.method.method == "full":

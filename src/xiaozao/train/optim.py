@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from torch import nn
 
 from xiaozao.errors import EnvironmentProblem
-from xiaozao.models.quantize import bitsandbytes
+from xiaozao.models.quantize import CPU, bitsandbytes, dynamic_map
 from xiaozao.train.optim_blocks import ByBlocks
 from xiaozao.train.optim_engine import Optimizer, Options
 from xiaozao.train.optim_lowrank import Apollo, GaLore
@@ -60,8 +60,13 @@ OPTIMIZERS: dict[str, Callable[[Parameters, Options], Optimizer]] = {
 
 
 def ready(optimizer: str) -> None:
-    """Import what an optimizer needs, before anything large is loaded. EnvironmentProblem where it is missing."""
+    """Import and make what an optimizer needs, before anything large is loaded, or before tensors are fakes.
+
+    Raises EnvironmentProblem where it is missing.
+    """
     if optimizer == "adamw8bit":
         if find_spec("bitsandbytes") is None:
             raise EnvironmentProblem("no_bitsandbytes_optimizer")
         bitsandbytes()
+        for signed in (True, False):
+            dynamic_map(CPU, signed)

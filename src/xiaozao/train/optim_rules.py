@@ -85,7 +85,7 @@ class AdamW8bit(Rule):
 
     def _codes(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self.codes:
-            self.codes[device] = dynamic_map(device), self.functional.create_dynamic_map(signed=False).to(device)
+            self.codes[device] = dynamic_map(device, True), dynamic_map(device, False)
         return self.codes[device]
 
 

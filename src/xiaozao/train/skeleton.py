@@ -4,11 +4,13 @@ To be built and run under fake tensors (train/trace.py). What the real way prove
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from xiaozao.models.attention import Asked, PackedAttention, Sight
@@ -16,8 +18,13 @@ from xiaozao.models.autograd import call
 from xiaozao.models.blocks import Decoder, blocks_of, view
 from xiaozao.models.linear import FrozenLinear, is_plain, is_router, put
 from xiaozao.models.load import DTYPES
+from xiaozao.models.mapped import Mapped
 from xiaozao.models.quantize import BASES
 from xiaozao.models.recompute import recompute
+from xiaozao.models.stream import Matrix, streamed_bases
+from xiaozao.models.streamchoice import choose
+from xiaozao.models.streamfolder import matrix_of
+from xiaozao.models.streamload import put_streamed
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable
 from xiaozao.spec.profile import Heads, Question
@@ -98,12 +105,15 @@ def build(question: Question, config: PreTrainedConfig, ledger: Ledger) -> Decod
     method = question.method
     frozen = method.method == "lora" or method.last_blocks is not None
     dtype = DTYPES[question.precision if frozen else method.weights]
+    stored = file_type(config)  # before the model's own is written into it
     model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
+    if question.stream:
+        _leave_on_disk(model, question.base, stored, dtype)
     seen = view(model, question.attention)
     attention = TracedAttention(question.attention, ledger)
     model.set_attn_implementation(attention.name)
     decoder = Decoder(model, seen.head, attention)
-    if question.base != "none":
+    if question.base != "none" and not question.stream:
         _store(decoder, question.base)
     make_trainable(decoder, method, 0)
     fuse(decoder, proven=lambda *_: True)
@@ -121,3 +131,69 @@ def _store(decoder: Decoder, base: str) -> None:
             transposed = isinstance(one, Conv1D)
             weight = one.weight.t() if transposed else one.weight
             put(model, name, FrozenLinear(BASES[base](weight.detach()), one.bias, transposed))
+
+
+@dataclass(frozen=True)
+class Absent(Mapped):
+    """A tensor of a file that is not there. Like the pages of one that is, it is alive while it is looked at."""
+
+    def rows(self, first: int, last: int) -> Tensor:
+        return torch.empty((last - first, *self.shape[1:]), dtype=self.dtype)
+
+    def whole(self) -> Tensor:
+        return torch.empty(self.shape, dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class Table(Absent):
+    """One of which an embedding sees the rows of its tokens alone: their pages are a small part of what comes later.
+
+    A page or the system's 64 kB around it for each token, gone before the first block; each block keeps its input.
+    """
+
+    everything: Tensor  # made where nobody counts
+
+    def whole(self) -> Tensor:
+        return self.everything
+
+
+def _leave_on_disk(model: PreTrainedModel, base: str, stored: torch.dtype, dtype: torch.dtype) -> None:
+    """The matrices as models/streamload.py leaves them on disk, in files that are not there."""
+    chosen = choose(model)
+    places: dict[str, Matrix] = {}
+    for name in chosen.names:
+        layer = model.get_submodule(name)
+        weight = layer.get_parameter("weight").detach()
+        weight = weight.t() if isinstance(layer, Conv1D) else weight
+        if name in chosen.layers and base != "none":
+            parts = {part: absent(one) for part, one in BASES[base](weight).state_dict().items()}
+            places[name] = matrix_of(base, parts, tuple(weight.shape))
+        else:
+            table = Table(Path(), 0, stored, tuple(weight.shape), torch.empty(weight.shape, dtype=stored))
+            places[name] = matrix_of("plain", {"weight": table}, tuple(weight.shape))
+    put_streamed(model, chosen, places, dtype, torch.device("cpu"))
+
+
+def absent(tensor: Tensor) -> Absent:
+    """What stands for a tensor that was written to a file."""
+    return Absent(Path(), 0, tensor.dtype, tuple(tensor.shape))
+
+
+def file_type(config: PreTrainedConfig) -> torch.dtype:
+    """The type of the numbers in a model's own files; bf16, as most are, where its config does not tell."""
+    told = getattr(config.get_text_config(decoder=True), "dtype", None) or config.dtype
+    return told if isinstance(told, torch.dtype) else torch.bfloat16
+
+
+def held_by_loading(model: nn.Module, question: Question) -> int:
+    """Bytes beside the weights: the largest of them, which is held twice for a moment.
+
+    Of weights on disk none is; but a tile, with where it comes from, when the model is checked, or one matrix as its
+    own file has it, when they are converted first.
+    """
+    largest = max(one.nbytes for one in (*model.parameters(), *model.buffers()))
+    stored, computed = file_type(config_of(question.config)).itemsize, DTYPES[question.precision].itemsize
+    for base in streamed_bases(model):
+        matrix, tile = base.out_features * base.in_features, base.tiles()[0].stop * base.in_features
+        largest = max(largest, tile * (computed + stored) if question.base == "none" else matrix * stored)
+    return largest

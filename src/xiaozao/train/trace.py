@@ -28,15 +28,17 @@ from xiaozao.models.attention import layout
 from xiaozao.models.bases import parameter_count
 from xiaozao.models.blocks import blocks_of
 from xiaozao.models.load import DTYPES
+from xiaozao.models.quantize import ready as ready_base
 from xiaozao.spec.objectives import KINDS
 from xiaozao.spec.profile import VERSION, Amount, Line, Profile, Question, Stretch, Work
 from xiaozao.train.head import head_loss, token_losses
 from xiaozao.train.ledger import Ledger, Seen
 from xiaozao.train.loop import computing
-from xiaozao.train.optim import OPTIMIZERS, ready
+from xiaozao.train.optim import OPTIMIZERS
+from xiaozao.train.optim import ready as ready_optimizer
 from xiaozao.train.optim_blocks import ByBlocks, block_of
 from xiaozao.train.optim_engine import Optimizer, Options
-from xiaozao.train.skeleton import TracedAttention, are_alike, build, config_of
+from xiaozao.train.skeleton import TracedAttention, are_alike, build, config_of, held_by_loading
 from xiaozao.train.update import gradient_norm
 from xiaozao.train.work import Further, Tally, pieces
 
@@ -73,7 +75,8 @@ class Window(NamedTuple):
 
 def trace(question: Question) -> Profile:
     """The profile of a model and a method. Raises UnsupportedModel for a model that cannot be traced."""
-    ready(question.optimizer)
+    ready_optimizer(question.optimizer)
+    ready_base(question.base)
     gc.disable()  # when a collection frees what it frees would differ from one size to the next
     try:
         alike = are_alike(question)
@@ -108,7 +111,6 @@ class _Tracer:
         with self.ledger:
             tensors = [*model.parameters(), *model.buffers()]
             self.ledger.count(tensors)
-            largest = max(one.nbytes for one in tensors)
             self._begin()
             self._micro(SIZES[0])
             self._update()
@@ -130,7 +132,7 @@ class _Tracer:
             parameters=amount(parameter_count(model), parameter_count(self.blocks[-1])),
             trainable=amount(sum(one.numel() for one in learning.values()), sum(one.numel() for one in own)),
             weights=amount(_bytes(tensors), _bytes(one for one in tensors if id(one) in inside)),
-            states=amount(sum(states.values()), own_states), largest=largest,
+            states=amount(sum(states.values()), own_states), largest=held_by_loading(model, self.question),
             bytes=DTYPES[self.question.precision].itemsize, attention=tuple(sorted(attention.met, key=repr)),
             fresh=self._stretches([one.heard for one, _ in sizes], False, alike),
             accumulating=self._stretches([one.heard for _, one in sizes], True, alike),

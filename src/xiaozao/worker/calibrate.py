@@ -88,7 +88,7 @@ def _turns(one: torch.Tensor) -> Iterator[torch.Tensor]:
 def _bits(dtype: torch.dtype) -> dict[str, Piece]:
     """Weights out of four bits, and an update of states in eight (train/optim_rules.py). Raises EnvironmentProblem."""
     base, functional, cpu = Nf4Base(torch.randn(1024, UNITS // 1024)), bitsandbytes(), torch.device("cpu")
-    signed, unsigned = dynamic_map(cpu), functional.create_dynamic_map(signed=False)
+    signed, unsigned = dynamic_map(cpu, True), dynamic_map(cpu, False)
     value, grad = torch.randn(UNITS), torch.randn(UNITS)
     states = [torch.zeros(UNITS, dtype=torch.uint8) for _ in range(2)]
     scales = [torch.zeros(UNITS // 256) for _ in range(2)]

@@ -7,67 +7,44 @@ spec.yaml -> models.sources -> data.prepare -> resolve -> plan -> models.load ->
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
-from xiaozao.data.prepare import PreparedData, prepare
-from xiaozao.errors import DoesNotFit, EnvironmentProblem
 from xiaozao.evaluate.curves import draw_curve, write_metrics
-from xiaozao.events import Ended, Event, Loaded, Noticed, Planned, Prepared, Progress, Rehearsed, Split, Started
+from xiaozao.events import Ended, Event, Loaded, Noticed, Rehearsed, Split, Started
 from xiaozao.models import checkpoint
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
 from xiaozao.models.bases import parameter_count
 from xiaozao.models.blocks import Decoder
-from xiaozao.models.config import read_config
 from xiaozao.models.hashes import weights_hash
-from xiaozao.models.heap import give_back, keep_nothing
 from xiaozao.models.load import DTYPES, device_of, load
-from xiaozao.models.quantize import ready as import_base
 from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
-from xiaozao.models.sources import ModelFolder
-from xiaozao.models.sources import resolve as find_model
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable, rate_factors
 from xiaozao.plan.hardware import look
-from xiaozao.plan.memory import RUNTIMES
-from xiaozao.plan.resident import peak_rss, reset_peak, rss
-from xiaozao.spec.plan import MemoryPlan
-from xiaozao.spec.run import RunSpec, read_file
+from xiaozao.plan.resident import peak_rss
+from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import language_from
 from xiaozao.train.distributed import Sharded, shard, whole_adapters, whole_model
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim import ready as import_optimizer
 from xiaozao.train.optim_engine import Optimizer, Options
-from xiaozao.train.ranks import ALONE, Place, Ranks
+from xiaozao.train.ranks import ALONE, Ranks
 from xiaozao.train.rehearsal import rehearse
 from xiaozao.train.schedules import warmup_steps
 from xiaozao.train.state import Keeper, load_weights
 from xiaozao.train.state import Progress as TrainProgress
-from xiaozao.worker.limits import check_disk, limited
-from xiaozao.worker.profiles import profiles
-from xiaozao.worker.proof import Exam, Proof
+from xiaozao.worker.limits import limited
+from xiaozao.worker.proof import Proof
+from xiaozao.worker.ready import Ready, get_ready
 from xiaozao.worker.reference import loss_of, with_reference
-from xiaozao.worker.resolve import memory_plan, on_devices, order_of, resolve
+from xiaozao.worker.resolve import order_of
 
 Emit = Callable[[Event], object]
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A run with everything decided and its data prepared; nothing large is in memory yet."""
-
-    folder: RunFolder
-    spec: RunSpec
-    model: ModelFolder
-    data: PreparedData
-    exam: Exam | None
-    plan: MemoryPlan
-    own_budget: bool  # the user named it; else it is what was free
 
 
 def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
@@ -111,58 +88,6 @@ def get_start(folder: RunFolder, emit: Emit) -> int:
     return start
 
 
-def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Ready:
-    """Find the model, prepare the data, decide what is open, plan. Raises DoesNotFit; nothing large is loaded yet."""
-    resumed = folder.resolved.is_file()
-    spec = RunSpec.from_options(read_file(folder.resolved if resumed else folder.spec))
-    asked = read_file(folder.spec) if folder.spec.is_file() else {}
-    own_budget = asked.get("budget") is not None
-    spec = on_devices(spec, place, resumed, own_budget)
-    import_base(spec.model.base)  # before the data, so that a missing package is told now, and counts as runtime
-    import_optimizer(spec.train.optimizer)
-
-    def report(stage: str, done: int, total: int) -> None:
-        emit(Progress(stage, done, total))
-
-    model = find_model(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
-    data = prepare(spec.data, model.path, spec.train.seed, cache(), report, spec.method.objective)
-    emit(_prepared(data))
-    device = device_of(spec.model.device)
-    check_devices(device, place)
-    config = read_config(model.path)
-    if config.stripped:
-        emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
-    exam = Exam.of(spec, model)
-    answered = exam.tokens if exam else 0
-    traces = profiles(report)
-    if not resumed:
-        spec = resolve(spec, data, config.values, device.type, look(), traces, place.local_world)
-    if not resumed and place.rank == 0:  # decided once: from it a run goes on with any number of devices
-        folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
-    torch.set_num_threads(spec.train.threads or 1)
-    give_back()  # what preparing the data took is no part of the run
-    runtime = RUNTIMES["cuda"] if device.type == "cuda" else rss()
-    reset_peak()
-    plan = memory_plan(spec, data, config.values, runtime, traces, answered)
-    if plan.returns:
-        keep_nothing()
-    steps = order_of(spec, data).steps
-    emit(
-        Planned(
-            plan.micro_batch, plan.tokens, plan.peak.parts, plan.peak.name, plan.peak_bytes, plan.budget_bytes, steps,
-            plan.live_bytes, plan.low_bytes, plan.high_bytes,
-        )
-    )  # fmt: skip
-    if not plan.fits:
-        raise DoesNotFit(
-            "does_not_fit", peak=f"{plan.peak_bytes / 1e9:.2f}", budget=f"{plan.budget_bytes / 1e9:.2f}",
-            moment=plan.peak.name, micro_batch=plan.micro_batch, tokens=plan.tokens,
-        )  # fmt: skip
-    if place.rank == 0:
-        check_disk(folder, plan, spec, steps, look(), emit)
-    return Ready(folder, spec, model, data, exam, plan, own_budget)
-
-
 def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[TrainProgress, bool]:
     """Rehearse, unless that was done in an earlier life of the run, and train; within the memory there is for it."""
     past = list(read_events(ready.folder.events))
@@ -176,12 +101,6 @@ def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[T
         if not start and not rehearsed:
             rehearse(loop, gauge, optimizer, progress)
         return loop.run(optimizer, progress)
-
-
-def check_devices(device: torch.device, place: Place) -> None:
-    """Raises EnvironmentProblem where this machine has fewer GPUs than processes of the run."""
-    if device.type == "cuda" and place.local_world > torch.cuda.device_count():
-        raise EnvironmentProblem("few_gpus", devices=place.local_world, found=torch.cuda.device_count())
 
 
 def get_model(ready: Ready, emit: Emit) -> Decoder:
@@ -292,13 +211,4 @@ def ended(state: str, ready: Ready, progress: TrainProgress, loop: Loop) -> Ende
         train_seconds=progress.seconds, tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
         final_loss=progress.last_loss, best_validation_loss=progress.best_loss, peak_rss_bytes=peak_rss(),
         predicted_peak_bytes=ready.plan.peak_bytes, output=str(ready.folder.path),
-    )  # fmt: skip
-
-
-def _prepared(data: PreparedData) -> Prepared:
-    lengths = data.train.lengths
-    return Prepared(
-        rows_read=data.counts.rows_read, rows_used=data.counts.rows_used, rows_validation=data.counts.rows_validation,
-        dropped=dict(data.counts.dropped), tokens=int(sum(lengths)), target_tokens=data.train.target_tokens,
-        longest=int(max(lengths)),
     )  # fmt: skip

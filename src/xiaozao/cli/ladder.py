@@ -1,0 +1,48 @@
+"""What gave way to the budget, and the ways out where that was not enough, as lines."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from xiaozao.spec.plan import WayOut
+from xiaozao.texts.catalogue import Language, has, say
+
+NOTICEABLE = 0.02  # a share of a step's time
+
+
+def ladder_view(steps: Sequence[Mapping[str, Any]], language: Language) -> list[RenderableType]:
+    """A line for every option that gave way; nothing where memory decided nothing. `steps` as in events.Planned."""
+    if not steps:
+        return []
+    return [Text(), Text(say("ladder.title", language)), *(Text(f"  {_step(one, language)}") for one in steps)]
+
+
+def ways_view(ways: Sequence[WayOut], language: Language) -> list[RenderableType]:
+    """A line for every way out; nothing where the run fits."""
+    if not ways:
+        return []
+    lines = (say("problem.way_out", language, **one.words()) for one in ways)
+    return [Text(), Text(say("ladder.ways", language)), *(Text(f"  {line}") for line in lines)]
+
+
+def _step(step: Mapping[str, Any], language: Language) -> str:
+    option = step["option"]
+    before, after = (_value(option, str(step[name]), language) for name in ("before", "after"))
+    slower = float(step["slower"])
+    costs = "same" if abs(slower - 1) < NOTICEABLE else "slower" if slower > 1 else "faster"
+    name = say(f"ladder.{option}", language) if has(f"ladder.{option}") else option
+    how = {"factor": f"{slower if slower > 1 else 1 / slower:.2f}"}
+    line = say("ladder.step", language, option=name, before=before, after=after, saved=_size(int(step["saves_bytes"])))
+    return line + say(f"ladder.{costs}", language, **how)
+
+
+def _value(option: str, value: str, language: Language) -> str:
+    key = f"ladder.{option}.{value}"
+    return say(key, language) if has(key) else value
+
+
+def _size(count: int) -> str:
+    """`1.20 GB`, `35 MB`; what costs memory is below 0."""
+    return f"{count / 1e9:.2f} GB" if abs(count) >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -1,0 +1,175 @@
+"""What a run left open, decided by its budget: the fastest way that fits, and step by step less. No torch.
+
+    a rung     optimizer, base and stream, from what costs nothing of quality to what costs time as well
+    on it      every checkpointing, micro-batch and way of the heap: the same numbers in more or less memory
+
+The first rung with a way that surely fits is taken, and on it the fastest. What the user named is kept on every rung.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from itertools import pairwise
+from typing import Protocol
+
+from xiaozao.errors import UsageError
+from xiaozao.spec.parts import FIRST
+from xiaozao.spec.plan import Down, MemoryPlan, WayOut
+from xiaozao.spec.run import RunSpec
+
+Changes = dict[str, str]
+
+# How activations are kept, by device: the fastest first.
+KEPT = {"cpu": ("none", "selective", "block"), "cuda": ("none", "selective", "block", "offload")}
+# From the least harm to the most: eight bits of the optimizer's states, of the frozen weights, four of them; then
+# weights that are read from disk again and again, which change nothing but the time.
+RUNGS: tuple[Changes, ...] = (
+    {},
+    {"optimizer": "adamw8bit"},
+    {"base": "int8"},
+    {"base": "int8", "optimizer": "adamw8bit"},
+    {"base": "nf4"},
+    {"base": "nf4", "optimizer": "adamw8bit"},
+    {"stream": "disk"},
+    {"stream": "disk", "optimizer": "adamw8bit"},
+    {"stream": "disk", "base": "nf4"},
+    {"stream": "disk", "base": "nf4", "optimizer": "adamw8bit"},
+)
+NEEDS = {"adamw8bit": "bitsandbytes", "nf4": "bitsandbytes"}  # packages that are not always there
+LEAN: tuple[Changes, ...] = (
+    {"checkpointing": "block"}, {"base": "nf4"}, {"stream": "disk"}, {"optimizer": "adafactor"}, {"micro_batch": "1"},
+    {"method": "lora"},
+)  # fmt: skip
+TOGETHER: Changes = {"checkpointing": "block", "base": "nf4", "stream": "disk"}
+SHORTEST = 64  # tokens; a shorter length is no way out
+WAYS = 3
+ORDER = ("micro_batch", "checkpointing", "heap", "optimizer", "base", "stream")  # of the steps down that are told
+
+
+class Planner(Protocol):
+    """Plans a run in which every option but the micro-batch is decided, and that too if it is given."""
+
+    def __call__(self, spec: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
+        """A budget of 0 is none at all; `returns`: the heap's way, or the better one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run with all decided, its plan, how it came down to it, and where it does not fit, ways out."""
+
+    spec: RunSpec
+    plan: MemoryPlan
+    steps: tuple[Down, ...] = ()
+    ways: tuple[WayOut, ...] = ()
+
+
+def choose(spec: RunSpec, device: str, budget: int, ask: Planner) -> Choice:
+    """Decide what is `auto`, and the micro-batch. The choice's plan says whether it fits; 0 is no budget at all."""
+    top = spec.decided()
+    best = Choice(top, ask(top, budget))
+    comfort = ask(top, 0)
+    if best.plan.surely_fits and best.plan.micro_batch == comfort.micro_batch and not best.plan.returns:
+        return _pinned(best)
+    tried = [best]
+    for rung in _rungs(spec):
+        kinds = KEPT[device] if spec.train.checkpointing == "auto" else (spec.train.checkpointing,)
+        if rung:  # without the leanest there is no need to look at the others
+            kinds = tuple(reversed(kinds))
+        found: list[Choice] = []
+        for kind in kinds:
+            way = spec.decided(**{**rung, "checkpointing": kind})
+            one = best if way == top else Choice(way, ask(way, budget))
+            if one.plan.traced < best.plan.traced:  # it cannot be computed so
+                continue
+            found.append(one)
+            if rung and not one.plan.surely_fits:
+                break
+        tried += found
+        if fitting := [one for one in found if one.plan.surely_fits]:
+            return _told(min(fitting, key=lambda one: one.plan.seconds), top, comfort, ask)
+    if tight := [one for one in tried if one.plan.fits]:
+        return _told(tight[0], top, comfort, ask)
+    least = min(tried, key=lambda one: one.plan.peak_bytes)
+    return replace(_told(least, top, comfort, ask), ways=tuple(_ways_out(spec, least, budget, ask)))
+
+
+def _rungs(spec: RunSpec) -> Iterator[Changes]:
+    """Those that touch only what is open, with the packages that are here, and that go with the rest of the run."""
+    opened = {name for name in FIRST if spec.options()[name] == "auto"}
+    for rung in RUNGS:
+        if rung.keys() <= opened and all(_is_here(value) for value in rung.values()):
+            try:
+                spec.decided(**rung)
+            except UsageError:
+                continue
+            yield rung
+
+
+def _is_here(value: str) -> bool:
+    return value not in NEEDS or find_spec(NEEDS[value]) is not None
+
+
+def _pinned(choice: Choice) -> Choice:
+    return replace(choice, spec=choice.spec.with_options(micro_batch=choice.plan.micro_batch))
+
+
+def _told(choice: Choice, top: RunSpec, comfort: MemoryPlan, ask: Planner) -> Choice:
+    """With the steps from where memory is no concern to the choice, one option at a time."""
+    choice = _pinned(choice)
+    now, heap = top.with_options(micro_batch=comfort.micro_batch), comfort.returns
+    path: list[tuple[str, str, str, RunSpec, bool]] = [("", "", "", now, heap)]
+    for name in ORDER:
+        if name == "heap":
+            before, after, heap = _way(heap), _way(choice.plan.returns), choice.plan.returns
+        else:
+            before, after = (str(one.options()[name]) for one in (now, choice.spec))
+            if before != after:
+                try:
+                    now = now.with_options(**{name: choice.spec.options()[name]})
+                except UsageError:  # not without what comes later
+                    continue
+        if before != after:
+            path.append((name, before, after, now, heap))
+    plans = [ask(one, 0, way) for *_, one, way in path]
+    steps = [
+        Down(name, before, after, last.peak_bytes - new.peak_bytes, new.seconds / last.seconds)
+        for (name, before, after, *_), (last, new) in zip(path[1:], pairwise(plans), strict=True)
+    ]
+    return replace(choice, steps=tuple(steps))
+
+
+def _way(returns: bool) -> str:
+    return "returns" if returns else "keeps"
+
+
+def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[WayOut]:
+    """At most three changes of what the user named that make it fit, the smallest budget last."""
+    found: list[WayOut] = []
+    length = spec.data.length
+    shorter = [{"length": str(one)} for one in _halves(length)]
+    for changes in (*LEAN, *shorter, {**TOGETHER, "length": str(min(length, 256))}):
+        if len(found) == WAYS - 1 or any(changes.keys() <= one.options.keys() for one in found):
+            continue
+        if not all(_is_here(value) for value in changes.values()):
+            continue
+        try:
+            way = least.spec.with_options(**changes)
+        except UsageError:
+            continue
+        if way != least.spec and (plan := ask(way, budget)).fits:
+            found.append(WayOut(changes, plan.peak_bytes))
+    return [*found, larger_budget(least.plan)]
+
+
+def larger_budget(plan: MemoryPlan) -> WayOut:
+    """The smallest that would do."""
+    most = max(plan.peak_bytes, plan.high_bytes)
+    return WayOut({"budget": f"{-(-most // 10**7) / 100:.2f}GB"}, plan.peak_bytes)
+
+
+def _halves(length: int) -> Sequence[int]:
+    found = []
+    while (length := length // 2) >= SHORTEST:
+        found.append(length)
+    return found

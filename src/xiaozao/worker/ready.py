@@ -1,0 +1,132 @@
+"""From what is asked of a run to a run that can begin: the model is found, the data prepared, all decided and planned.
+
+spec.yaml -> models.sources -> data.prepare -> resolve -> plan -> resolved.yaml; nothing large is in memory yet
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+
+from xiaozao.data.prepare import PreparedData, prepare
+from xiaozao.errors import DoesNotFit, EnvironmentProblem, Problem
+from xiaozao.events import Event, Noticed, Planned, Prepared, Progress
+from xiaozao.models.config import read_config
+from xiaozao.models.heap import give_back, keep_nothing
+from xiaozao.models.load import device_of
+from xiaozao.models.quantize import ready as import_base
+from xiaozao.models.sources import ModelFolder
+from xiaozao.models.sources import resolve as find_model
+from xiaozao.plan.hardware import look
+from xiaozao.plan.ladder import Choice, larger_budget
+from xiaozao.plan.memory import RUNTIMES
+from xiaozao.plan.resident import reset_peak, rss
+from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.run import RunSpec, read_file
+from xiaozao.store.files import RunFolder, cache
+from xiaozao.train.optim import ready as import_optimizer
+from xiaozao.train.ranks import ALONE, Place
+from xiaozao.worker.limits import check_disk
+from xiaozao.worker.profiles import profiles
+from xiaozao.worker.proof import Exam
+from xiaozao.worker.resolve import on_devices, order_of, planner, resolve
+
+Emit = Callable[[Event], object]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run with everything decided and its data prepared; nothing large is in memory yet."""
+
+    folder: RunFolder
+    spec: RunSpec
+    model: ModelFolder
+    data: PreparedData
+    exam: Exam | None
+    plan: MemoryPlan
+    own_budget: bool  # the user named it; else it is what was free
+
+
+def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Ready:
+    """Find the model, prepare the data, decide what is open, plan. Raises DoesNotFit; nothing large is loaded yet."""
+    resumed = folder.resolved.is_file()
+    spec = RunSpec.from_options(read_file(folder.resolved if resumed else folder.spec))
+    asked = read_file(folder.spec) if folder.spec.is_file() else {}
+    own_budget = asked.get("budget") is not None
+    spec = on_devices(spec, place, resumed, own_budget)
+    import_what_is_named(spec)  # before the data, so that a missing package is told now, and counts as runtime
+
+    def report(stage: str, done: int, total: int) -> None:
+        emit(Progress(stage, done, total))
+
+    model = find_model(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
+    data = prepare(spec.data, model.path, spec.train.seed, cache(), report, spec.method.objective)
+    emit(_prepared(data))
+    device = device_of(spec.model.device)
+    check_devices(device, place)
+    config = read_config(model.path)
+    if config.stripped:
+        emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
+    exam, choice = Exam.of(spec, model), None
+    with profiles(report) as traces:
+        if not resumed:
+            choice = resolve(spec, data, config.values, device.type, look(), traces, place.local_world)
+            spec = choice.spec
+            import_what_is_named(spec)
+        torch.set_num_threads(spec.train.threads or 1)
+        give_back()  # what preparing the data took is no part of the run
+        runtime = RUNTIMES["cuda"] if device.type == "cuda" else rss()
+        reset_peak()
+        ask = planner(spec, data, config.values, runtime, traces, exam.tokens if exam else 0)
+        plan = ask(spec, spec.train.budget or 0)
+    if plan.returns:
+        keep_nothing()
+    steps = order_of(spec, data).steps
+    emit(_planned(plan, steps, choice))
+    if not plan.fits:
+        raise _does_not_fit(plan, choice)
+    if place.rank == 0:
+        if not resumed:  # decided once: from it a run goes on with any number of devices
+            folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
+        check_disk(folder, plan, spec, steps, look(), emit)
+    return Ready(folder, spec, model, data, exam, plan, own_budget)
+
+
+def check_devices(device: torch.device, place: Place) -> None:
+    """Raises EnvironmentProblem where this machine has fewer GPUs than processes of the run."""
+    if device.type == "cuda" and place.local_world > torch.cuda.device_count():
+        raise EnvironmentProblem("few_gpus", devices=place.local_world, found=torch.cuda.device_count())
+
+
+def import_what_is_named(spec: RunSpec) -> None:
+    """Packages that base and optimizer need. Raises EnvironmentProblem for one that is missing."""
+    if spec.model.base != "auto":
+        import_base(spec.model.base)
+    if spec.train.optimizer != "auto":
+        import_optimizer(spec.train.optimizer)
+
+
+def _planned(plan: MemoryPlan, steps: int, choice: Choice | None) -> Planned:
+    return Planned(
+        plan.micro_batch, plan.tokens, plan.peak.parts, plan.peak.name, plan.peak_bytes, plan.budget_bytes, steps,
+        plan.live_bytes, plan.low_bytes, plan.high_bytes, [asdict(one) for one in choice.steps] if choice else [],
+        plan.returns,
+    )  # fmt: skip
+
+
+def _does_not_fit(plan: MemoryPlan, choice: Choice | None) -> DoesNotFit:
+    ways = [*(choice.ways[:-1] if choice else ()), larger_budget(plan)]
+    return DoesNotFit(
+        "does_not_fit", [Problem("way_out", one.words()) for one in ways], peak=f"{plan.peak_bytes / 1e9:.2f}",
+        budget=f"{plan.budget_bytes / 1e9:.2f}", moment=plan.peak.name, micro_batch=plan.micro_batch,
+        tokens=plan.tokens,
+    )  # fmt: skip
+
+
+def _prepared(data: PreparedData) -> Prepared:
+    lengths = data.train.lengths
+    return Prepared(
+        rows_read=data.counts.rows_read, rows_used=data.counts.rows_used, rows_validation=data.counts.rows_validation,
+        dropped=dict(data.counts.dropped), tokens=int(sum(lengths)), target_tokens=data.train.target_tokens,
+        longest=int(max(lengths)),
+    )  # fmt: skip

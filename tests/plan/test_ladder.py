@@ -1,0 +1,122 @@
+"""What a budget decides: the ladder, with plans of a decoder of known size."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from xiaozao.plan import ladder
+from xiaozao.plan.fit import Setup, every_sample, fit
+from xiaozao.plan.ladder import Choice, choose, larger_budget
+from xiaozao.spec.parts import FIRST
+from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.run import RunSpec
+
+ONE_B = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
+         "intermediate_size": 8192, "vocab_size": 128256}  # fmt: skip
+EVERYTHING = 10**12
+
+
+def spec(**options: Any) -> RunSpec:
+    return RunSpec.from_options({"model": "m", "data": "d", "length": 512, "precision": "bf16", **options})
+
+
+def ask(one: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
+    train = one.train.model_copy(update={"budget": budget})
+    setup = Setup(one.method, train, "cuda", 0, one.model.base, stream=one.model.stream == "disk")
+    return fit(ONE_B, setup, every_sample((one.data.length,)), returns)
+
+
+def chosen(budget: int, **options: Any) -> Choice:
+    return choose(spec(**options), "cuda", budget, ask)
+
+
+def values(choice: Choice) -> dict[str, Any]:
+    named = choice.spec.options()
+    return {name: named[name] for name in ("optimizer", "base", "stream", "checkpointing", "micro_batch", "batch")}
+
+
+def test_with_room_for_all_nothing_gives_way() -> None:
+    found = chosen(EVERYTHING)
+    assert values(found) == {"optimizer": "adamw", "base": "none", "stream": "none", "checkpointing": "none",
+                             "micro_batch": 16, "batch": 16}  # fmt: skip
+    assert not found.steps and not found.ways
+
+
+def test_without_a_budget_the_first_choices_are_planned() -> None:
+    assert values(chosen(0)) == values(chosen(EVERYTHING))
+
+
+def test_less_and_less_memory_goes_down_the_rungs_and_what_is_chosen_surely_fits() -> None:
+    top, peaks, seen = ask(spec().decided(), 0).peak_bytes, [], []
+    for share in (1.2, 0.6, 0.3, 0.2, 0.12, 0.1, 0.06, 0.04):
+        found = chosen(round(share * top))
+        if not found.plan.surely_fits:
+            break
+        peaks.append(found.plan.peak_bytes)
+        rung = {name: values(found)[name] for name in ("optimizer", "base", "stream")}
+        seen.append(next(i for i, one in enumerate(ladder.RUNGS) if {**FIRST, **one}.items() >= rung.items()))
+        assert found.spec.train.batch == 16
+    assert len(seen) >= 6 and seen == sorted(seen) and seen[0] == 0 and max(seen) >= 6
+    assert peaks == sorted(peaks, reverse=True)
+
+
+@pytest.mark.parametrize("share", [0.95, 0.8, 0.7, 0.6])
+def test_what_is_chosen_is_the_fastest_of_all_that_change_no_number(share: float) -> None:
+    budget = round(share * ask(spec().decided(), 0).peak_bytes)
+    found = chosen(budget)
+    tried = [
+        ask(spec(checkpointing=kind, micro_batch=size).decided(), budget)
+        for kind, size in product(ladder.KEPT["cuda"], (1, 2, 4, 8, 16))
+    ]
+    assert found.spec.model.base == "none" and found.spec.train.optimizer == "adamw"
+    assert found.plan.seconds == min(one.seconds for one in tried if one.surely_fits)
+
+
+@pytest.mark.parametrize("pinned", [{"checkpointing": "none"}, {"base": "int8"}, {"optimizer": "adafactor"},
+                                    {"stream": "none"}, {"micro_batch": 2}])  # fmt: skip
+@pytest.mark.parametrize("budget", [EVERYTHING, 6 * 10**9, 3 * 10**9, 10**6])
+def test_what_the_user_named_is_kept(pinned: dict[str, Any], budget: int) -> None:
+    assert values(chosen(budget, **pinned)).items() >= pinned.items()
+
+
+def test_the_steps_down_lead_from_comfort_to_the_choice() -> None:
+    comfort = ask(spec().decided(), 0)
+    found = chosen(round(0.2 * comfort.peak_bytes))
+    named = values(Choice(spec().decided(micro_batch=comfort.micro_batch), comfort))
+    for step in found.steps:
+        assert str(named[step.option]) == step.before
+        named[step.option] = step.after
+    assert {name: str(value) for name, value in named.items()} == {
+        name: str(value) for name, value in values(found).items()
+    }
+    assert sum(step.saves_bytes for step in found.steps) == comfort.peak_bytes - found.plan.peak_bytes
+
+
+def test_where_nothing_fits_there_are_ways_out_that_do_and_the_smallest_budget() -> None:
+    found = chosen(3_000_000_000, base="none", stream="none", length=4096)
+    assert not found.plan.fits and 1 < len(found.ways) <= 3
+    for way in found.ways[:-1]:
+        changed = {**way.options}
+        budget = 3_000_000_000
+        assert ask(found.spec.with_options(**changed), budget).fits
+    ((name, value),) = found.ways[-1].options.items()
+    assert name == "budget"
+    again = spec(base="none", stream="none", length=4096, budget=value)
+    assert again.train.budget and choose(again, "cuda", again.train.budget, ask).plan.fits
+
+
+def test_rungs_that_need_a_package_that_is_not_here_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "find_spec", lambda _: None)
+    for budget in (3 * 10**9, 10**9, 10**8):
+        assert values(chosen(budget))["base"] != "nf4" and values(chosen(budget))["optimizer"] != "adamw8bit"
+
+
+def test_full_parameters_have_no_base_and_no_stream_to_give() -> None:
+    found = chosen(10**8, method="full")
+    assert values(found)["base"] == "none" and values(found)["stream"] == "none"
+    assert {"method": "lora"} in [way.options for way in chosen(8 * 10**9, method="full").ways]
+
+
+def test_the_smallest_budget_is_rounded_up() -> None:
+    assert larger_budget(ask(spec().decided(micro_batch=1), 0)).options["budget"].endswith("GB")

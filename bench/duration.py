@@ -34,6 +34,7 @@ from xiaozao.data.prepare import prepare
 from xiaozao.models.config import read_config
 from xiaozao.plan.duration import step_time
 from xiaozao.spec.pace import ASKED, RATES, Asked, Rates, StepTime
+from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import Row
 from xiaozao.spec.profile import Question
 from xiaozao.spec.run import RunSpec, read_file
@@ -69,7 +70,7 @@ def measure(row: Options, folder: Path, machine: Machine, model: Path) -> Timed:
     options: dict[str, object] = {
         "model": model.absolute(), "data": find_data(DATA).absolute(), "rows": ROWS, "validation": "none",
         "batch": BATCH, "epochs": 1, "seed": 0, "eval_every": NEVER, "save_every": NEVER, "budget": PLENTY,
-        **{name: value for name, value in row.items() if name != "heap"},
+        **FIRST, **{name: value for name, value in row.items() if name != "heap"},
     }  # fmt: skip
     returns = row.get("heap") == "returns"
     try:

@@ -162,7 +162,7 @@ def _traced(
         # Of samples that are alike; the worst rows of real data are not the usual, so ways are compared by the token.
         step = step_time(profile, [rows[0]] * micros, traced.attention, way, rates or TYPICAL)
         token = (step.total - step.update) / (rows[0].tokens * micros)
-        found.append(replace(planned, seconds=token, step=step if rates else None))
+        found.append(replace(planned, seconds=token, step=step if rates and not setup.stream else None))
     return found
 
 

@@ -57,7 +57,7 @@ class Tally:
             self.add("flops", 2.0 * one.numel() * other.shape[-1])
             self.add("operands", _bytes([one, other]) + _bytes(outputs) * _written(func))
         elif kind == "eight_bit":
-            self.add(kind, args[0].numel())
+            self.add(kind, _tensors(args)[0].numel())
         elif kind in ("unpacked", "heavy"):
             self.add(kind, sum(one.numel() for one in outputs))
         elif kind == "lookup":

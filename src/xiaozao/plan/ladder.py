@@ -73,7 +73,10 @@ def choose(spec: RunSpec, device: str, budget: int, ask: Planner) -> Choice:
         return _pinned(best)
     tried = [best]
     for rung in _rungs(spec):
+        first = spec.decided(**rung)
         kinds = KEPT[device] if spec.train.checkpointing == "auto" else (spec.train.checkpointing,)
+        if spec.train.checkpointing == "auto" and first.model.stream == "disk":
+            kinds = (first.train.checkpointing,)  # what all blocks keep would be larger than the memory there is
         if rung:  # without the leanest there is no need to look at the others
             kinds = tuple(reversed(kinds))
         found: list[Choice] = []

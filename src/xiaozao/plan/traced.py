@@ -12,9 +12,9 @@ from xiaozao.plan.memory import CHUNK
 from xiaozao.spec.plan import MemoryPlan, Moment, Row
 from xiaozao.spec.profile import Line, Profile, Stretch
 
-# What glibc's heap holds between its blocks: a share of what comes and goes, or so many bytes where that is more. Over
-# four runs of a 135M model in fp32 it was 330 to 510 MB, whatever its activations were.
-KEPT, KEPT_MOST = (0.3, 300_000_000), (1.0, 800_000_000)
+# What glibc's heap holds between its blocks: a share of what comes and goes, or so many bytes where that is more. Of a
+# 135M model in fp32 it was 110 to 170 MB in the demo and 330 to 510 MB in four runs, whatever the activations were.
+KEPT, KEPT_MOST = (0.2, 200_000_000), (1.0, 800_000_000)
 # Where large blocks go back to the system at once, what remains: small blocks, and pages of 4 kB that are not full.
 RETURNED, RETURNED_MOST = (0.01, 5_000_000), (0.05, 40_000_000)
 COMPILED = 30_000_000  # code that oneDNN and MKL keep, and their buffers

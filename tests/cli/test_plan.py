@@ -78,6 +78,7 @@ def test_a_dry_run_of_train_is_the_same_plan(model: str, tmp_path: Path, capsys:
     assert run(["train", *words, f"data={data}", "--dry-run"]) == 0
     dry = json.loads(capsys.readouterr().out)
     assert dry["moments"] == plan["moments"]
+    assert [one["option"] for one in plan["effects"]] == ["micro_batch", "length", "rank"]
     assert not (tmp_path / "home" / "runs").exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from xiaozao.plan import ladder
 from xiaozao.plan.fit import Setup, every_sample, fit
-from xiaozao.plan.ladder import Choice, choose, larger_budget
+from xiaozao.plan.ladder import Choice, choose, effects, larger_budget
 from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
@@ -120,3 +120,16 @@ def test_full_parameters_have_no_base_and_no_stream_to_give() -> None:
 
 def test_the_smallest_budget_is_rounded_up() -> None:
     assert larger_budget(ask(spec().decided(micro_batch=1), 0)).options["budget"].endswith("GB")
+
+
+def test_what_larger_numbers_would_take_is_what_the_plan_says_of_them() -> None:
+    found = chosen(EVERYTHING, micro_batch=2, batch=2)
+    told = {one.option: one.peak_bytes for one in effects(found, ask)}
+    now = ask(found.spec, 0).peak_bytes
+    assert told["micro_batch"] == ask(found.spec.with_options(micro_batch=3, batch=3), 0).peak_bytes - now > 0
+    assert told["length"] == ask(found.spec.with_options(length=768), 0).peak_bytes - now > 0
+    assert told["rank"] == ask(found.spec.with_options(rank=32), 0).peak_bytes - now > 0
+
+
+def test_full_parameters_have_no_rank_that_could_be_larger() -> None:
+    assert [one.option for one in effects(chosen(EVERYTHING, method="full"), ask)] == ["micro_batch", "length"]

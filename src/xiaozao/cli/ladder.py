@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from xiaozao.spec.plan import WayOut
+from xiaozao.spec.plan import Effect, WayOut
 from xiaozao.texts.catalogue import Language, has, say
 
 NOTICEABLE = 0.02  # a share of a step's time
@@ -17,6 +17,14 @@ def ladder_view(steps: Sequence[Mapping[str, Any]], language: Language) -> list[
     if not steps:
         return []
     return [Text(), Text(say("ladder.title", language)), *(Text(f"  {_step(one, language)}") for one in steps)]
+
+
+def effects_view(effects: Sequence[Effect], language: Language) -> list[RenderableType]:
+    """One line: what larger numbers would take."""
+    if not effects:
+        return []
+    told = (say(f"ladder.more.{one.option}", language, more=one.more, size=_size(one.peak_bytes)) for one in effects)
+    return [Text(), Text(say("ladder.more", language, effects=say("ladder.more.and", language).join(told)))]
 
 
 def ways_view(ways: Sequence[WayOut], language: Language) -> list[RenderableType]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from xiaozao.cli.bars import gigabytes, memory_view, of_plan
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.ladder import ladder_view, ways_view
+from xiaozao.cli.ladder import effects_view, ladder_view, ways_view
 from xiaozao.cli.options import anchored_model, gather, spec_flags
 from xiaozao.cli.verb import Verb
 from xiaozao.models.sources import resolve
@@ -57,7 +57,8 @@ def show_choice(choice: Choice, output: Output) -> int:
         output.note("plan.per_device", devices=spec.train.devices)
     memory = memory_view(of_plan(plan), output.language, output.unicode)
     view = Group(
-        memory, *time_view(plan, spec, output), *ladder_view([asdict(one) for one in choice.steps], output.language),
+        memory, *effects_view(choice.effects, output.language), *time_view(plan, spec, output),
+        *ladder_view([asdict(one) for one in choice.steps], output.language),
         *ways_view(choice.ways, output.language),
     )  # fmt: skip
     output.result(view, {**document(plan, spec), **way_there(choice)})
@@ -66,7 +67,11 @@ def show_choice(choice: Choice, output: Output) -> int:
 
 def way_there(choice: Choice) -> dict[str, Any]:
     """What gave way to the budget, and where that was not enough, what would be, for a program."""
-    return {"ladder": [asdict(one) for one in choice.steps], "advice": [asdict(one) for one in choice.ways]}
+    return {
+        "ladder": [asdict(one) for one in choice.steps],
+        "advice": [asdict(one) for one in choice.ways],
+        "effects": [asdict(one) for one in choice.effects],
+    }
 
 
 def time_view(plan: MemoryPlan, spec: RunSpec, output: Output) -> list[RenderableType]:

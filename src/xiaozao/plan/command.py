@@ -1,13 +1,14 @@
 """What `zao plan` asks: a run whose data is not known, every sample as long as `length` allows. No torch."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from xiaozao.models.config import read_config
 from xiaozao.plan.fit import Setup, Traced, every_sample, fit
 from xiaozao.plan.hardware import Hardware, look
-from xiaozao.plan.ladder import Choice, choose
+from xiaozao.plan.ladder import Choice, choose, effects
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.plan.profiles import Profiles
 from xiaozao.spec.objectives import sequences
@@ -49,7 +50,8 @@ def plan_command(
         setup = Setup(method, train, device, RUNTIMES[device], one.model.base, stream=stream, traced=traced)
         return fit(config, setup, every_sample((one.data.length,) * sequences(method.objective)), returns)
 
-    return choose(spec, device, spec.train.budget or free_memory(device, hardware) // sharing, ask)
+    choice = choose(spec, device, spec.train.budget or free_memory(device, hardware) // sharing, ask)
+    return replace(choice, effects=effects(choice, ask))
 
 
 def free_memory(device: str, hardware: Hardware) -> int:

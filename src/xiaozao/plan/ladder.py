@@ -14,7 +14,7 @@ from typing import Protocol
 
 from xiaozao.errors import UsageError
 from xiaozao.spec.parts import FIRST
-from xiaozao.spec.plan import Down, MemoryPlan, WayOut
+from xiaozao.spec.plan import Down, Effect, MemoryPlan, WayOut
 from xiaozao.spec.run import RunSpec
 
 Changes = dict[str, str]
@@ -43,6 +43,7 @@ LEAN: tuple[Changes, ...] = (
 TOGETHER: Changes = {"checkpointing": "block", "base": "nf4", "stream": "disk"}
 SHORTEST = 64  # tokens; a shorter length is no way out
 WAYS = 3
+MATTERS = {"micro_batch": 1, "length": 256, "rank": 16}  # whose effects are told
 ORDER = ("micro_batch", "checkpointing", "heap", "optimizer", "base", "stream")  # of the steps down that are told
 
 
@@ -62,6 +63,7 @@ class Choice:
     plan: MemoryPlan
     steps: tuple[Down, ...] = ()
     ways: tuple[WayOut, ...] = ()
+    effects: tuple[Effect, ...] = ()
 
 
 def choose(spec: RunSpec, device: str, budget: int, ask: Planner) -> Choice:
@@ -163,6 +165,23 @@ def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[W
         if way != least.spec and (plan := ask(way, budget)).fits:
             found.append(WayOut(changes, plan.peak_bytes))
     return [*found, larger_budget(least.plan)]
+
+
+def effects(choice: Choice, ask: Planner) -> tuple[Effect, ...]:
+    """What one more sample at a time, 256 more tokens a sample and 16 more of rank would take."""
+    spec, returns = choice.spec, choice.plan.returns
+    now, found = ask(spec, 0, returns).peak_bytes, []
+    for option, more in MATTERS.items():
+        value = spec.options()[option]
+        changes = {option: value + more}
+        if option == "micro_batch" and value * spec.train.devices >= spec.train.batch:
+            changes["batch"] = spec.train.batch + spec.train.devices
+        try:
+            larger = spec.with_options(**changes)
+        except UsageError:  # a method without ranks, a rank that is too large
+            continue
+        found.append(Effect(option, more, ask(larger, 0, returns).peak_bytes - now))
+    return tuple(found)
 
 
 def larger_budget(plan: MemoryPlan) -> WayOut:

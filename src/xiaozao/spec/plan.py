@@ -83,6 +83,15 @@ class Down:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """What a larger number would change: an option, by how much more, and the bytes at the peak."""
+
+    option: str
+    more: int
+    peak_bytes: int  # in addition
+
+
+@dataclass(frozen=True)
 class WayOut:
     """What would make a run fit that does not: changed options, and the peak with them."""
 

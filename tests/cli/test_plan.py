@@ -18,6 +18,7 @@ from xiaozao.spec.pace import StepTime
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
 from xiaozao.texts.catalogue import Language
+from xiaozao.worker import rates
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +177,10 @@ def test_the_time_of_a_step_is_told_where_it_is_known(
 
 
 @pytest.mark.real
-def test_a_model_that_is_traced_has_a_time_that_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_is_traced_has_a_time_that_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "busy", lambda: False)
     folder = toy_folder(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     sizes = {"hidden_size": 512, "intermediate_size": 1024, "vocab_size": 20_000}  # a plan reads no weight

@@ -1,5 +1,6 @@
 """A profile by arithmetic, and where profiles are kept."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from xiaozao.models import attention, batched, stream
 from xiaozao.models.blocks import Head
 from xiaozao.plan import memory, streamed
 from xiaozao.plan.attention import Bucket, buckets, transients
+from xiaozao.plan.command import plan_command
+from xiaozao.plan.duration import TYPICAL
 from xiaozao.plan.fit import SMALL, Setup, Traced, every_sample, fit
 from xiaozao.plan.profiles import Profiles, key
 from xiaozao.plan.traced import Setting, plan_traced
+from xiaozao.spec.pace import Asked, Rates
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import Row
 from xiaozao.spec.profile import COSTS, Amount, Heads, Profile, Question, Stretch, Work
+from xiaozao.spec.run import RunSpec
 
 NOTHING, PIECES = Amount(0.0, 0.0), ("fresh", "later", "update", "validation")
 FORWARD = Stretch(
@@ -178,3 +183,20 @@ def test_a_heap_that_keeps_adds_to_the_steps_where_loading_would_be_the_peak_wit
         found = plan_traced(large, [Row((32,), 10)], [], replace(SETTING, cpu=True, returns=returns))
         assert (found.peak.name == "load") == returns
         assert found.low_bytes < found.peak_bytes < found.high_bytes
+
+
+@pytest.mark.parametrize(("options", "times"), [({}, 1), ({"base": "nf4"}, 1), ({"stream": "disk"}, 0)])
+def test_the_pace_is_asked_for_what_was_chosen_alone(tmp_path: Path, options: dict[str, str], times: int) -> None:
+    config = {"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 13, "num_attention_heads": 4,
+              "intermediate_size": 2048, "vocab_size": 1000}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    asked: list[Asked] = []
+
+    def pace(one: Asked) -> Rates:
+        asked.append(one)
+        return TYPICAL
+
+    words = {"model": "m", "data": "d", "device": "cpu", "precision": "fp32", "budget": "1GB", **options}
+    found = plan_command(RunSpec.from_options(words), tmp_path, Profiles(tmp_path / "profiles", lambda _: ANY), pace)
+    assert len(asked) == times and (found.plan.step is None) == (times == 0)
+    assert [one.bits for one in asked] == [options.get("base") == "nf4"] * times

@@ -39,12 +39,14 @@ def test_what_was_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert told == [("calibrate", 0, 1), ("calibrate", 1, 1)]
 
 
-def test_what_was_measured_on_a_busy_machine_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_busy_machine_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = counting(monkeypatch, lambda: TYPICAL)
     monkeypatch.setattr(module, "busy", lambda: True)
-    for _ in range(2):
-        assert rates(ASKED, lambda *_: None, tmp_path) == TYPICAL
-    assert asked == [ASKED, ASKED] and not list(tmp_path.iterdir())
+    assert rates(ASKED, lambda *_: None, tmp_path) is None and not asked
+    monkeypatch.setattr(module, "busy", lambda: False)
+    rates(ASKED, lambda *_: None, tmp_path)
+    monkeypatch.setattr(module, "busy", lambda: True)
+    assert rates(ASKED, lambda *_: None, tmp_path) == TYPICAL and len(asked) == 1
 
 
 def test_a_damaged_file_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache
 from xiaozao.worker.profiles import profiles
-from xiaozao.worker.rates import rates
+from xiaozao.worker.rates import busy, rates
 
 EXIT_DOES_NOT_FIT = 4
 
@@ -77,7 +77,7 @@ def way_there(choice: Choice) -> dict[str, Any]:
 def time_view(plan: MemoryPlan, spec: RunSpec, output: Output) -> list[RenderableType]:
     """How long a step takes, where this machine's pace is known."""
     if plan.step is None:
-        return []
+        return [Text(), Text(output.say("plan.busy"))] if plan.traced and busy() else []
     micros = -(-spec.train.batch // plan.micro_batch)
     told = {"seconds": _rounded(plan.step.total), "tokens": plan.tokens * micros, "batch": spec.train.batch}
     return [Text(), Text(output.say("plan.step_time", **told))]

@@ -13,10 +13,9 @@ from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.plan.catalogue import Entry, catalogue
-from xiaozao.plan.command import free_memory
 from xiaozao.plan.duration import least_hours
 from xiaozao.plan.hardware import look
-from xiaozao.plan.suggest import JOBS, Device, Hours, Need, Precision, Suggestion, size_class, suggest
+from xiaozao.plan.suggest import JOBS, Hours, Need, Suggestion, size_class, suggest
 from xiaozao.spec.pace import Asked
 from xiaozao.spec.parts import parse_bytes
 from xiaozao.worker.rates import known
@@ -47,16 +46,13 @@ def _run(job: str, language: str | None, budget: str | None, device: str, length
 def needed(job: str, language: str, budget: str | None, device: str, length: int) -> Need:
     """The question in full: what was not said is read off this machine. Raises UsageError."""
     hardware = look()
-    on: Device = "cuda" if device == "cuda" or (device == "auto" and hardware.gpus) else "cpu"
+    on = hardware.device(device)
     if on == "cuda" and not hardware.gpus and budget is None:
         raise UsageError("suggest_no_gpu")
-    size = parse_bytes(budget) if budget else free_memory(on, hardware)
+    size = parse_bytes(budget) if budget else hardware.free(on)
     if not isinstance(size, int) or size <= 0:
         raise UsageError("suggest_budget", value=budget)
-    precision: Precision = "bf16" if hardware.fast_bf16 else "fp32"
-    if on == "cuda":
-        precision = "bf16" if not hardware.gpus or hardware.gpus[0].bf16 else "fp16"
-    return Need(job, language.lower().replace("_", "-").partition("-")[0], size, on, precision, length)
+    return Need(job, language.lower().replace("_", "-").partition("-")[0], size, on, hardware.precision(on), length)
 
 
 def hours(need: Need) -> Hours | None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from xiaozao.models.config import read_config
-from xiaozao.plan.fit import Setup, Traced, every_sample, fit
-from xiaozao.plan.hardware import Hardware, look
+from xiaozao.plan.duration import step_time
+from xiaozao.plan.fit import Setup, Sizes, Traced, every_sample, fit
+from xiaozao.plan.hardware import look
 from xiaozao.plan.ladder import Choice, choose, effects
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.plan.profiles import Profiles
@@ -15,6 +15,7 @@ from xiaozao.spec.objectives import sequences
 from xiaozao.spec.pace import Asked, Rates
 from xiaozao.spec.parts import ATTENTION
 from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.profile import Profile
 from xiaozao.spec.run import RunSpec
 
 
@@ -24,38 +25,44 @@ def plan_command(
 ) -> Choice:  # fmt: skip
     """What is open decided by the budget, which is what is free now where none is named.
 
-    pace: how fast this machine is; asked on a CPU alone, and only where the model can be traced.
+    pace: how fast this machine is; asked once, on a CPU alone, where the model is traced and in memory.
     """
     hardware = look()
-    device = "cuda" if spec.model.device == "cuda" or spec.model.device == "auto" and hardware.gpus else "cpu"
-    precision = spec.method.precision
-    if precision == "auto":
-        precision = "bf16" if hardware.fast_bf16 else "fp32"
-        if device == "cuda":
-            precision = "bf16" if not hardware.gpus or hardware.gpus[0].bf16 else "fp16"
+    device = hardware.device(spec.model.device)
+    precision = hardware.precision(device) if spec.method.precision == "auto" else spec.method.precision
     sharing = spec.train.devices if device == "cpu" else 1  # a GPU is one process's own
     config = read_config(model_folder).values
     attention = ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention
 
-    @cache
-    def paced(bits: bool) -> Rates | None:
-        return pace(Asked(spec.train.threads or hardware.cores, precision, bits)) if pace and device == "cpu" else None
+    traced = Traced(profiles, attention) if profiles else None
 
-    traced = Traced(profiles, attention, lambda setup: paced(setup.in_bits)) if profiles else None
-
-    def ask(one: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
+    def setup_of(one: RunSpec, budget: int) -> Setup:
         method = one.method.model_copy(update={"precision": precision})
         train = one.train.model_copy(update={"budget": budget})
         stream = one.model.stream == "disk"
-        setup = Setup(method, train, device, RUNTIMES[device], one.model.base, stream=stream, traced=traced)
-        return fit(config, setup, every_sample((one.data.length,) * sequences(method.objective)), returns)
+        return Setup(method, train, device, RUNTIMES[device], one.model.base, stream=stream, traced=traced)
 
-    choice = choose(spec, device, spec.train.budget or free_memory(device, hardware) // sharing, ask)
-    return replace(choice, effects=effects(choice, ask))
+    def ask(one: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
+        return fit(config, setup_of(one, budget), _sizes(one), returns)
+
+    choice = choose(spec, device, spec.train.budget or hardware.free(device) // sharing, ask)
+    choice = replace(choice, effects=effects(choice, ask))
+    if device == "cuda" or traced is None or pace is None:
+        return choice
+    profile = traced.profile(config, setup_of(choice.spec, 0)) if choice.plan.traced else None
+    bits = choice.spec.model.base == "nf4" or choice.spec.train.optimizer == "adamw8bit"
+    if profile is None or choice.spec.model.stream == "disk":  # how fast the disk is, nobody has measured
+        return choice
+    rates = pace(Asked(spec.train.threads or hardware.cores, precision, bits))
+    return _timed(choice, profile, attention, rates) if rates else choice
 
 
-def free_memory(device: str, hardware: Hardware) -> int:
-    """What a run may take when no budget is given: what is free now; 0 on a GPU that is not here."""
-    if device == "cpu":
-        return hardware.memory_available
-    return hardware.gpus[0].memory_free if hardware.gpus else 0
+def _timed(choice: Choice, profile: Profile, attention: str, rates: Rates) -> Choice:
+    """With how long a step takes at these rates."""
+    plan = choice.plan
+    micros = list(_sizes(choice.spec).rows(plan.micro_batch)) * -(-choice.spec.train.batch // plan.micro_batch)
+    return replace(choice, plan=replace(plan, step=step_time(profile, micros, attention, plan.returns, rates)))
+
+
+def _sizes(spec: RunSpec) -> Sizes:
+    return every_sample((spec.data.length,) * sequences(spec.method.objective))

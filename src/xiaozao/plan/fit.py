@@ -10,7 +10,6 @@ from xiaozao.plan.memory import answer_bytes, plan
 from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.streamed import heap_returns, tile_bytes
 from xiaozao.plan.traced import Setting, plan_traced
-from xiaozao.spec.pace import Rates
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan, Row
 from xiaozao.spec.profile import Profile, Question
@@ -67,11 +66,6 @@ class Setup:
     stream: bool = False  # whether the frozen matrices stay on disk
     traced: "Traced | None" = None
 
-    @property
-    def in_bits(self) -> bool:
-        """Whether weights in four bits or states in eight are used, whose speed is measured apart."""
-        return self.base == "nf4" or self.train.optimizer == "adamw8bit"
-
 
 def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes, returns: bool | None = None) -> MemoryPlan:
     """The fastest that surely fits of batch, batch/2, batch/4 ... samples at a time and of both ways of the heap.
@@ -117,11 +111,10 @@ def _load(setup: Setup, size: int, rows: Sequence[Row]) -> Load:
 
 @dataclass(frozen=True)
 class Traced:
-    """Where profiles come from, the attention that is planned for, and the machine's pace where a time is wanted."""
+    """Where profiles come from, and the attention that is planned for."""
 
     profiles: Profiles
     attention: str
-    rates: Callable[[Setup], Rates | None] = lambda setup: None
 
     def profile(self, config: Mapping[str, Any], setup: Setup) -> Profile | None:
         """None on several devices, and for a model that cannot be traced."""
@@ -151,7 +144,7 @@ def _traced(
     if load.stream and load.answered:
         answers += tile_bytes(max(shape.largest, shape.matrix), load.compute_bytes, load.base)
     assert setup.train.budget is not None
-    found, rates = [], traced.rates(setup)
+    found = []
     micros = -(-setup.train.batch // (load.micro_batch * setup.train.devices))
     for way in ways:
         setting = Setting(
@@ -159,10 +152,10 @@ def _traced(
             runtime=load.runtime, cpu=load.cpu, returns=way, answers=answers, budget=setup.train.budget,
         )  # fmt: skip
         planned = plan_traced(profile, rows, validation, setting)
-        # Of samples that are alike; the worst rows of real data are not the usual, so ways are compared by the token.
-        step = step_time(profile, [rows[0]] * micros, traced.attention, way, rates or TYPICAL)
-        token = (step.total - step.update) / (rows[0].tokens * micros)
-        found.append(replace(planned, seconds=token, step=step if rates and not setup.stream else None))
+        # By the token, since the worst rows of real data are not the usual; and with typical rates whatever this
+        # machine's are, so that a plan and the run that follows it decide alike.
+        step = step_time(profile, [rows[0]] * micros, traced.attention, way, TYPICAL)
+        found.append(replace(planned, seconds=(step.total - step.update) / (rows[0].tokens * micros)))
     return found
 
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import pynvml
@@ -46,6 +47,22 @@ class Hardware:
         while not path.exists() and path != path.parent:
             path = path.parent
         return shutil.disk_usage(path).free
+
+    def device(self, asked: str) -> Literal["cpu", "cuda"]:
+        """ "cpu" or "cuda": the one that is asked for, and a GPU for "auto" where there is one."""
+        return "cuda" if asked == "cuda" or (asked == "auto" and self.gpus) else "cpu"
+
+    def precision(self, device: str) -> Literal["bf16", "fp16", "fp32"]:
+        """The fastest dtype that trains well; a GPU that is not here is taken to be of a kind that has bf16."""
+        if device == "cuda":
+            return "bf16" if not self.gpus or self.gpus[0].bf16 else "fp16"
+        return "bf16" if self.fast_bf16 else "fp32"
+
+    def free(self, device: str) -> int:
+        """What a run may take when no budget is given: what is free now; 0 on a GPU that is not here."""
+        if device == "cpu":
+            return self.memory_available
+        return self.gpus[0].memory_free if self.gpus else 0
 
 
 def look() -> Hardware:

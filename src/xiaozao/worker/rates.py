@@ -23,9 +23,9 @@ PATIENCE = 120  # seconds; it takes five, but the machine may be busy with other
 
 
 def rates(asked: Asked, report: Report, folder: Path | None = None) -> Rates | None:
-    """From the cache, or measured, which `report` is told; None where it cannot be measured. Not kept if it is busy."""
+    """From the cache, or measured, which `report` is told; None where it cannot be measured, or not now."""
     kept = known(asked, folder)
-    if kept is not None:
+    if kept is not None or busy():
         return kept
     report("calibrate", 0, 1)
     try:
@@ -34,8 +34,7 @@ def rates(asked: Asked, report: Report, folder: Path | None = None) -> Rates | N
         return None
     finally:
         report("calibrate", 1, 1)
-    if not busy():
-        write_whole(_path(asked, folder), RATES.dump_json(found))
+    write_whole(_path(asked, folder), RATES.dump_json(found))
     return found
 
 
@@ -43,7 +42,7 @@ def busy() -> bool:
     """Whether other things compute here, so that what is measured now is no measure of this machine."""
     if not hasattr(os, "getloadavg"):  # Windows
         return False
-    return os.getloadavg()[0] > BUSY * (os.cpu_count() or 1) + 1  # the calibration is itself one
+    return os.getloadavg()[0] > BUSY * (os.cpu_count() or 1) + 1  # a plan is itself one
 
 
 def known(asked: Asked, folder: Path | None = None) -> Rates | None:

@@ -9,7 +9,6 @@ import torch
 
 from xiaozao.data.prepare import PreparedData
 from xiaozao.errors import UsageError
-from xiaozao.plan.command import free_memory
 from xiaozao.plan.fit import Setup, Sizes, Traced, fit, shortened
 from xiaozao.plan.hardware import Hardware
 from xiaozao.plan.ladder import Choice, Planner, choose
@@ -56,7 +55,7 @@ def resolve(
         beta=spec.method.beta or BETAS.get(objective),
         gamma=GAMMA if objective == "simpo" and spec.method.gamma is None else spec.method.gamma,
         alpha=_alpha(spec.method) if spec.method.method == "lora" else None,
-        budget=spec.train.budget or free_memory(device, hardware) // (here if device == "cpu" else 1),
+        budget=spec.train.budget or hardware.free(device) // (here if device == "cpu" else 1),
     )
     if spec.train.fused_update:  # a gradient that is gone at once cannot be added to
         spec = spec.with_options(micro_batch=-(-spec.train.batch // spec.train.devices))

@@ -27,7 +27,8 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache" / "data" / "abc" / "x.npy").write_bytes(bytes(5000))
     (tmp_path / "cache" / "streams" / "m-0123-nf4").mkdir(parents=True)
     (tmp_path / "cache" / "streams" / "m-0123-nf4" / "00000.safetensors").write_bytes(bytes(4000))
-    (tmp_path / "cache" / "profiles").mkdir()
+    for name in ("profiles", "rates"):
+        (tmp_path / "cache" / name).mkdir()
     (tmp_path / "cache" / "profiles" / "0123.json").write_bytes(bytes(300))
 
 
@@ -60,10 +61,10 @@ def test_everything_that_takes_room_is_listed_with_how_to_free_it(capsys: pytest
     assert f"--free runs:{folder.name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("what", ["conversions", "data", "streams", "profiles"])
+@pytest.mark.parametrize("what", ["conversions", "data", "streams", "profiles", "rates"])
 def test_a_cache_is_freed_and_the_rest_stays(capsys: pytest.CaptureFixture[str], tmp_path: Path, what: str) -> None:
     folder = a_run()
-    names = {"conversions": "models", "data": "data", "streams": "streams", "profiles": "profiles"}
+    names = {"conversions": "models", "data": "data", "streams": "streams", "profiles": "profiles", "rates": "rates"}
     would = answer(capsys, "--free", what, "--dry-run")
     assert (tmp_path / "cache" / names[what]).is_dir()
     done = answer(capsys, "--free", what, "--yes")

@@ -6,7 +6,7 @@ import pytest
 
 from xiaozao.plan.attended import attended
 from xiaozao.plan.attention import Bucket
-from xiaozao.plan.duration import least_hours, step_time, validation_time, work_of
+from xiaozao.plan.duration import least_hours, step_time, work_of
 from xiaozao.plan.load import ModelShape
 from xiaozao.spec.pace import Rates
 from xiaozao.spec.plan import Row
@@ -24,7 +24,7 @@ def work(name: str, attends: tuple[Attended, ...] = (), **lines: tuple[float, ..
 
 def profile(*works: Work) -> Profile:
     pieces = {one.name: one for one in works}
-    whole = tuple(pieces.get(name, work(name)) for name in ("fresh", "later", "update", "validation"))
+    whole = tuple(pieces.get(name, work(name)) for name in ("fresh", "later", "update"))
     kept = Stretch("backward", ((1000.0, *(0.0,) * 6),), (0.0,) * 7, Amount(200.0, 0.0))
     return Profile(
         VERSION, 2, 2, NOTHING, NOTHING, NOTHING, NOTHING, 0, 4, (HEADS,), fresh=(kept,), accumulating=(), work=whole
@@ -77,7 +77,7 @@ def test_attention_multiplies_what_a_block_of_queries_sees() -> None:
 
 
 def test_attention_runs_as_often_as_it_was_heard_for_each_bucket() -> None:
-    piece = work("validation", (Attended(HEADS, "forward", 5.0),))
+    piece = work("fresh", (Attended(HEADS, "forward", 5.0),))
     expected = [
         5 * (a + b)
         for a, b in zip(
@@ -85,9 +85,6 @@ def test_attention_runs_as_often_as_it_was_heard_for_each_bucket() -> None:
         )
     ]
     assert work_of(piece, ROW, 4) == pytest.approx(expected)
-    assert validation_time(profile(piece), [ROW, ROW], RATES) == pytest.approx(
-        2 * sum(cost / vars(RATES)[name] for name, cost in zip(COSTS, expected, strict=True) if name != "fresh")
-    )
 
 
 def test_the_least_hours_are_the_products_of_a_decoder() -> None:

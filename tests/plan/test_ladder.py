@@ -67,7 +67,7 @@ def test_what_is_chosen_is_the_fastest_of_all_that_change_no_number(share: float
     found = chosen(budget)
     tried = [
         ask(spec(checkpointing=kind, micro_batch=size).decided(), budget)
-        for kind, size in product(ladder.KEPT["cuda"], (1, 2, 4, 8, 16))
+        for kind, size in product(ladder.CHECKPOINTING["cuda"], (1, 2, 4, 8, 16))
     ]
     assert found.spec.model.base == "none" and found.spec.train.optimizer == "adamw"
     assert found.plan.seconds == min(one.seconds for one in tried if one.surely_fits)

@@ -23,7 +23,7 @@ from xiaozao.spec.plan import Row
 from xiaozao.spec.profile import COSTS, Amount, Heads, Profile, Question, Stretch, Work
 from xiaozao.spec.run import RunSpec
 
-NOTHING, PIECES = Amount(0.0, 0.0), ("fresh", "later", "update", "validation")
+NOTHING, PIECES = Amount(0.0, 0.0), ("fresh", "later", "update")
 FORWARD = Stretch(
     name="forward", lines=((100.0, 2.0, 0.0, 0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 50.0, 0.0, 0.0, 0.0)),
     further=(5.0, 1.0, 0, 0, 0, 0, 0), gradients=NOTHING,

@@ -47,20 +47,11 @@ def test_products_are_those_that_pytorch_counts(case: str) -> None:
     assert counted(traced(case), "fresh") == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
-def test_validation_is_forward_alone() -> None:
-    decoder, _ = real(question())
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place})
-    with counter, torch.no_grad(), decoder.attention.segments(LENGTHS):
-        sft(decoder, row())
-    assert counted(traced("lora"), "validation") == pytest.approx(counter.get_total_flops(), rel=0.01)
-
-
 def test_blocks_that_were_not_traced_work_as_the_others() -> None:
     few, many = trace(question()), trace(question({**LLAMA, "num_hidden_layers": 12}))
-    for piece in ("fresh", "validation"):
-        head = 2 * counted(few, piece) - counted(many, piece)  # 12 blocks are twice 6; what is outside is there once
-        whole = trace(question({**LLAMA, "num_hidden_layers": 3}))
-        assert counted(whole, piece) == pytest.approx(head + (counted(few, piece) - head) / 2, rel=1e-6)
+    head = 2 * counted(few, "fresh") - counted(many, "fresh")  # 12 blocks are twice 6; what is outside is there once
+    whole = trace(question({**LLAMA, "num_hidden_layers": 3}))
+    assert counted(whole, "fresh") == pytest.approx(head + (counted(few, "fresh") - head) / 2, rel=1e-6)
 
 
 def test_a_recomputed_block_works_more_and_an_update_goes_over_all_that_learns() -> None:

@@ -1,13 +1,18 @@
 """The process that traces: what the traces in a test's own process cannot show, because they are not the first."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from xiaozao.errors import UnsupportedModel
+from xiaozao.errors import EnvironmentProblem, UnsupportedModel
+from xiaozao.plan.profiles import Profiles
 from xiaozao.spec.parts import MethodSpec
-from xiaozao.spec.profile import Question
+from xiaozao.spec.profile import QUESTION, Question
+from xiaozao.worker import profiles as module
 from xiaozao.worker.profiles import Tracer
 
 LLAMA: dict[str, object] = {
@@ -28,6 +33,36 @@ def test_a_fresh_process_traces_what_needs_tables_of_codes(change: dict[str, Any
         tracer.close()
     part = "weights" if "base" in change else "states"
     assert getattr(less, part).of(4) < getattr(plain, part).of(4)
+
+
+def test_what_libraries_print_is_no_answer() -> None:
+    code = (
+        "import os, sys, xiaozao.worker.trace as module\n"
+        "from xiaozao.errors import UnsupportedModel\n"
+        "def trace(question):\n"
+        "    print('a warning'); os.write(1, b'another\\n')\n"
+        "    raise UnsupportedModel('trace', model='m', detail='why')\n"
+        "module.trace = trace\n"
+        "sys.exit(module.main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=QUESTION.dump_json(PLAIN), capture_output=True, check=True
+    )
+    assert done.stdout == b'{"failed": "why"}\n'
+    assert b"a warning" in done.stderr and b"another" in done.stderr
+
+
+def test_a_process_that_dies_is_no_verdict_on_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MODULE", "xiaozao.no_such_thing")
+    tracer = Tracer()
+    try:
+        with pytest.raises(EnvironmentProblem) as caught:
+            tracer.trace(PLAIN)
+        assert caught.value.key == "tracer" and "no_such_thing" in caught.value.what()
+        assert Profiles(tmp_path, tracer.trace).get(PLAIN) is None
+    finally:
+        tracer.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_cannot_be_traced_does_not_end_the_process() -> None:

@@ -23,8 +23,8 @@ from xiaozao.store.lock import holder
 from xiaozao.store.runs import forget
 
 # What may be removed at any time and is made again when it is needed: prepared data, models in another form, matrices
-# that stream=disk converted, traces of plans.
-CACHES = ("conversions", "data", "streams", "profiles")
+# that stream=disk converted, traces of plans, the measured pace of this machine.
+CACHES = ("conversions", "data", "streams", "profiles", "rates")
 
 
 @dataclass(frozen=True)

@@ -48,13 +48,6 @@ def step_time(profile: Profile, rows: Sequence[Row], attention: str, returns: bo
     )  # fmt: skip
 
 
-def validation_time(profile: Profile, rows: Sequence[Row], rates: Rates) -> float:
-    """Seconds of a validation over these micro-batches."""
-    piece = next(one for one in profile.work if one.name == "validation")
-    done = [work_of(piece, row, profile.bytes) for row in rows]
-    return sum(sum(_seconds({**dict(zip(COSTS, one, strict=True)), "fresh": 0.0}, rates).values()) for one in done)
-
-
 def least_hours(config: Mapping[str, Any], checkpointing: str, tokens: int, length: int, rates: Rates) -> float:
     """Hours of LoRA over so many tokens in samples of `length`, at least: the matrix products of a dense decoder alone.
 

@@ -20,7 +20,7 @@ from xiaozao.spec.run import RunSpec
 Changes = dict[str, str]
 
 # How activations are kept, by device: the fastest first.
-KEPT = {"cpu": ("none", "selective", "block"), "cuda": ("none", "selective", "block", "offload")}
+CHECKPOINTING = {"cpu": ("none", "selective", "block"), "cuda": ("none", "selective", "block", "offload")}
 # From the least harm to the most: eight bits of the optimizer's states, of the frozen weights, four of them; then
 # weights that are read from disk again and again, which change nothing but the time.
 RUNGS: tuple[Changes, ...] = (
@@ -76,7 +76,7 @@ def choose(spec: RunSpec, device: str, budget: int, ask: Planner) -> Choice:
     tried = [best]
     for rung in _rungs(spec):
         first = spec.decided(**rung)
-        kinds = KEPT[device] if spec.train.checkpointing == "auto" else (spec.train.checkpointing,)
+        kinds = CHECKPOINTING[device] if spec.train.checkpointing == "auto" else (spec.train.checkpointing,)
         if spec.train.checkpointing == "auto" and first.model.stream == "disk":
             kinds = (first.train.checkpointing,)  # what all blocks keep would be larger than the memory there is
         if rung:  # without the leanest there is no need to look at the others

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from xiaozao.errors import UnsupportedModel
+from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.spec.parts import MethodSpec
 from xiaozao.spec.profile import PROFILE, QUESTION, VERSION, Profile, Question
 
@@ -22,13 +22,16 @@ UNTRACED = "untraced"  # what is kept of a model that could not be traced
 
 @dataclass(frozen=True)
 class Profiles:
-    """A folder of profiles, and how a new one is made: `measure` raises UnsupportedModel where that cannot be."""
+    """A folder of profiles, and how a new one is made.
+
+    `measure` raises UnsupportedModel where that cannot be, which is kept too, and EnvironmentProblem where it failed.
+    """
 
     folder: Path
     measure: Callable[[Question], Profile]
 
     def get(self, question: Question) -> Profile | None:
-        """The profile, or None for a model that cannot be traced."""
+        """The profile, or None for a model that cannot be traced, or not now."""
         question = replace(question, method=_shapes(question.method))
         path = self.folder / f"{key(question)}.json"
         try:
@@ -40,6 +43,8 @@ class Profiles:
             found: Profile | None = self.measure(question)
         except UnsupportedModel:
             found = None
+        except EnvironmentProblem:
+            return None
         write_whole(path, UNTRACED.encode() if found is None else PROFILE.dump_json(found))
         return found
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from xiaozao.spec.parts import MethodSpec
 
-VERSION = 4  # of what is written; a profile of another version is traced again
+VERSION = 5  # of what is written; a profile of another version is traced again
 VARIABLES = ("one", "tokens", "padded", "targets", "chunk", "forward", "backward")
 Line = tuple[float, ...]  # a coefficient, in bytes, for each of VARIABLES
 WORK_VARIABLES = ("one", "tokens", "padded", "targets", "chunks")  # chunks of logits
@@ -86,7 +86,7 @@ class Attended:
 class Work:
     """What a piece of a step computes in the whole model; attention's own work is left to plan/attended.py."""
 
-    name: str  # "fresh" and "later": a step's first micro-batch, and each that follows; "update", "validation"
+    name: str  # "fresh" and "later": a step's first micro-batch, and each that follows; "update"
     costs: tuple[Line, ...]  # of each of COSTS: a coefficient for each of WORK_VARIABLES
     attended: tuple[Attended, ...]
 

@@ -27,7 +27,6 @@ class Ledger(TorchDispatchMode):
         self.now = 0
         self.heard: dict[str, list[Seen]] = {}
         self.work: dict[str, Tally] = {}  # a block's own ends with its number
-        self.block: int | None = None  # whose work it is, where the name does not say
         self._name = ""
         self._known: set[int] = set()
 
@@ -83,5 +82,4 @@ class Ledger(TorchDispatchMode):
         self.heard.setdefault(self._name, []).append((self.now, kind))
 
     def _tally(self) -> Tally:
-        name = self._name if self.block is None else f"{self._name} {self.block}"
-        return self.work.setdefault(name, Tally())
+        return self.work.setdefault(self._name, Tally())

@@ -43,7 +43,6 @@ class AdamW8bit(Rule):
 
     def __init__(self) -> None:
         self.functional, self.plain = bitsandbytes(), AdamW()
-        self.codes: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def start(self, name: str, value: Tensor) -> State:
         if value.numel() < SMALL:
@@ -77,16 +76,11 @@ class AdamW8bit(Rule):
         }
 
     def _move(self, value: Tensor, grad: Tensor, state: State, count: int, rate: float, decay: float) -> None:
-        signed, unsigned = self._codes(value.device)
+        signed, unsigned = dynamic_map(value.device, True), dynamic_map(value.device, False)
         self.functional.optimizer_update_8bit_blockwise(
             "adam", grad, value, state["state1"], state["state2"], BETAS[0], BETAS[1], 0.0, 0.0, EPSILON, count, rate,
             signed, unsigned, state["absmax1"], state["absmax2"], decay,
         )  # fmt: skip
-
-    def _codes(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        if device not in self.codes:
-            self.codes[device] = dynamic_map(device, True), dynamic_map(device, False)
-        return self.codes[device]
 
 
 class Adafactor(Rule):

@@ -210,12 +210,9 @@ class _Tracer:
     def _begins(self, number: int, *_: object) -> None:
         if torch.is_grad_enabled():
             self.ledger.enter(f"forward {number}")
-        else:
-            self.ledger.block = number
 
     def _ends(self, number: int, module: nn.Module, inputs: object, output: object) -> None:
         states = output[0] if isinstance(output, tuple) else output
-        self.ledger.block = None
         if isinstance(states, Tensor) and states.requires_grad:
             states.register_hook(lambda grad: self.ledger.enter(f"backward {number}"))
             if number == len(self.blocks) - 1:

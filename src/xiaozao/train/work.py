@@ -93,8 +93,7 @@ def pieces(
     numbers: the variables' values at each size. Blocks that were not traced are as the second.
     """
     made = []
-    for name, sizes, inside in (("fresh", fresh, None), ("later", later, None), ("update", later, "optimizer step"),
-                                ("validation", later, "validation")):  # fmt: skip
+    for name, sizes, inside in (("fresh", fresh, None), ("later", later, None), ("update", later, "optimizer step")):
         tallies = []
         for size in sizes:
             ours = {label: one for label, one in size.items() if _piece(label) == inside}

@@ -5,9 +5,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from xiaozao.errors import UnsupportedModel
+from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.plan.profiles import Profiles
 from xiaozao.spec.profile import PROFILE, QUESTION, Profile, Question
 from xiaozao.store.files import cache
@@ -46,30 +46,47 @@ class Tracer:
         self.log = tempfile.TemporaryFile()  # what libraries print, and a traceback
 
     def trace(self, question: Question) -> Profile:
-        """Raises UnsupportedModel where the model cannot be traced."""
-        if self.process is None or self.process.poll() is not None:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
-                env=environment(),
-            )  # fmt: skip
-        assert self.process.stdin and self.process.stdout
+        """Raises UnsupportedModel where the model cannot be traced, EnvironmentProblem where the process ended."""
+        process = self._running()
+        assert process.stdin and process.stdout
         try:
-            self.process.stdin.write(QUESTION.dump_json(question) + b"\n")
-            self.process.stdin.flush()
-            answer = self.process.stdout.readline()
+            process.stdin.write(QUESTION.dump_json(question) + b"\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
         except OSError:
             answer = b""
-        failed = json.loads(answer).get("failed") if answer else self._last_words()
+        model = question.config.get("model_type")
+        if not answer.endswith(b"\n"):  # killed, for example, by a system that is short of memory
+            raise EnvironmentProblem("tracer", model=model, detail=self._last_words())
+        failed = json.loads(answer).get("failed")
         if failed is not None:
-            raise UnsupportedModel("trace", model=question.config.get("model_type"), detail=failed)
+            raise UnsupportedModel("trace", model=model, detail=failed)
         return PROFILE.validate_json(answer)
 
     def close(self) -> None:
         """End the process, if there is one."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
+        self._end()
         self.log.close()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        """The process; another one where it ended."""
+        if self.process is None or self.process.poll() is not None:
+            self._end()
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
+                env=environment(),
+            )  # fmt: skip
+        return self.process
+
+    def _end(self) -> None:
+        if self.process is None:
+            return
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):  # what was not read yet by one that is gone
+                if pipe is not None:
+                    pipe.close()
+        self.process.wait()
 
     def _last_words(self) -> str:
         self.log.seek(0)

@@ -1,10 +1,11 @@
 """`python -m xiaozao.worker.trace`: questions on standard input, their profiles on standard output, a line each.
 
 In a process of its own, because fake tensors need code that a run has no use for, and would carry to its end. A line
-that is no profile is `{"failed": why}`.
+that is no profile is `{"failed": why}`. What libraries print goes to standard error.
 """
 
 import json
+import os
 import sys
 
 from xiaozao.errors import UnsupportedModel
@@ -14,13 +15,15 @@ from xiaozao.train.trace import trace
 
 def main() -> int:
     """Answer until the input ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     for line in sys.stdin.buffer:
         try:
             answer = PROFILE.dump_json(trace(QUESTION.validate_json(line)))
         except UnsupportedModel as error:
             answer = json.dumps({"failed": str(error.params.get("detail"))}).encode()
-        sys.stdout.buffer.write(answer + b"\n")
-        sys.stdout.buffer.flush()
+        answers.write(answer + b"\n")
+        answers.flush()
     return 0
 
 

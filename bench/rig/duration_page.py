@@ -1,9 +1,7 @@
 """docs/duration.md from results/duration.jsonl: predicted seconds of a step beside the measured."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 HEAD = """# The planned time of a step, against the CPU
 
@@ -47,17 +45,6 @@ class Timed:
     @property
     def off(self) -> float:
         return self.predicted / self.measured - 1
-
-
-def read_timed(path: Path) -> list[Timed]:
-    """All lines of a results file; an absent file is an empty one."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [Timed(**json.loads(line)) for line in lines]
-
-
-def write_timed(path: Path, found: Sequence[Timed]) -> None:
-    """All rows, one a line."""
-    path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in found), encoding="utf-8")
 
 
 def duration_page(found: Sequence[Timed]) -> str:

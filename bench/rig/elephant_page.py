@@ -1,10 +1,8 @@
 """docs/streaming.md from results/elephant.jsonl: models larger than memory, and what a step of theirs costs."""
 
-import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 HEAD = """# Models larger than memory
@@ -50,7 +48,8 @@ is near what is measured; where it keeps, only the plan's interval is stood behi
 | 135M, bf16 on disk, 163 tokens | keeps | 1.10 GB (0.67 to 1.50) | 0.87 GB |
 
 The two runs of the 7B shape are those below, which an earlier plan predicted; here they are planned anew, on 0.52 GB
-for Python, torch and bitsandbytes.
+for Python, torch and bitsandbytes. The 135M rows that keep and give back come from single runs; `python -m bench.plan
+--only stream` measures such rows again.
 
 ## Measured
 
@@ -97,19 +96,6 @@ class Elephant:
     def key(self) -> tuple[object, ...]:
         """What makes two runs the same run."""
         return self.size, self.base, self.stream, self.precision, self.tokens, self.pieces
-
-
-def read_elephants(path: Path) -> list[Elephant]:
-    """All lines of a results file; an absent file is an empty one."""
-    if not path.is_file():
-        return []
-    return [Elephant(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def write_elephants(path: Path, rows: Iterable[Elephant]) -> None:
-    """The whole file anew, one line each."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in rows), encoding="utf-8")
 
 
 def elephant_page(rows: Sequence[Elephant], cost: Mapping[str, Any] | None = None) -> str:

@@ -1,9 +1,7 @@
 """docs/methods.md from results/methods.jsonl: what each method costs and what it learns in the same steps."""
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 HEAD = """# Methods
 
@@ -43,19 +41,6 @@ class Measured:
     def key(self) -> tuple[str, str, str]:
         """What makes two runs the same run."""
         return str(sorted(self.options.items())), self.setting, self.version
-
-
-def read_measured(path: Path) -> list[Measured]:
-    """All lines of a results file; an absent file is an empty one."""
-    if not path.is_file():
-        return []
-    return [Measured(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def write_measured(path: Path, rows: Iterable[Measured]) -> None:
-    """The whole file anew, one line each."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in rows), encoding="utf-8")
 
 
 def methods_page(rows: Sequence[Measured]) -> str:

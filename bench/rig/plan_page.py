@@ -1,11 +1,11 @@
 """docs/plan.md from results/plan.jsonl: what was planned beside what was measured, with the points drawn."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+import matplotlib
 from matplotlib.figure import Figure
 
 HEAD = """# The plan against the CPU
@@ -51,17 +51,6 @@ class Planned:
         return self.peak / self.peak_measured - 1
 
 
-def read_planned(path: Path) -> list[Planned]:
-    """All lines of a results file; an absent file is an empty one."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [Planned(**json.loads(line)) for line in lines]
-
-
-def write_planned(path: Path, found: Sequence[Planned]) -> None:
-    """All rows, one a line."""
-    path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in found), encoding="utf-8")
-
-
 def plan_page(found: Sequence[Planned]) -> str:
     """The whole page."""
     good = [one for one in found if not one.error]
@@ -98,7 +87,8 @@ def draw(found: Sequence[Planned], path: Path) -> None:
     axes.set_xlabel("measured, GB")
     axes.set_ylabel("planned, GB")
     axes.legend()
-    figure.savefig(path, metadata={"Date": None})
+    with matplotlib.rc_context({"svg.hashsalt": "xiaozao"}):  # the same rows draw the same file
+        figure.savefig(path, metadata={"Date": None})
 
 
 def _summary(good: Sequence[Planned]) -> list[str]:

@@ -19,7 +19,7 @@ from xiaozao.plan.profiles import Profiles, key
 from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.pace import Asked, Rates
 from xiaozao.spec.parts import MethodSpec, TrainSpec
-from xiaozao.spec.plan import Row
+from xiaozao.spec.plan import Questions, Row
 from xiaozao.spec.profile import COSTS, Amount, Heads, Profile, Question, Stretch, Work
 from xiaozao.spec.run import RunSpec
 
@@ -37,7 +37,7 @@ ANY = replace(PROFILE, accumulating=(FORWARD,))  # of a run with any micro-batch
 QUESTION = Question(
     {"model_type": "llama"}, MethodSpec(alpha=1.0), "fp32", "none", "batched", "none", "adamw", 128, False
 )
-SETTING = Setting("batched", 2, False, 1000, False, True, 0, 10**9)
+SETTING = Setting("batched", 2, False, 1000, False, True, [], 10**9)
 
 
 def test_the_highest_line_and_the_further_blocks_make_the_level() -> None:
@@ -157,7 +157,7 @@ def test_answers_of_weights_on_disk_hold_a_tile(tmp_path: Path) -> None:
     method = MethodSpec(precision="fp32", alpha=1.0)
     held = []
     for on_disk in (True, False):
-        setup = Setup(method, train, "cpu", 0, answered=10, stream=on_disk, traced=profiles)
+        setup = Setup(method, train, "cpu", 0, questions=Questions(1, 8, 2), stream=on_disk, traced=profiles)
         moments = fit(config, setup, every_sample((64,))).moments
         held.append(next(one for one in moments if one.name == "answers").total)
     assert held[0] - held[1] == 512 * 2048 * (4 + 2)

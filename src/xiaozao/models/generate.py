@@ -10,11 +10,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from xiaozao.models.attention import implementation, own_attention
 from xiaozao.models.blocks import Decoder, distance, run
 from xiaozao.models.families import FAILURES, rounding
+from xiaozao.models.kvcache import roomy_cache
 
 TRIED = (6, 9)  # tokens of two prompts
 CACHED: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # what came of it
@@ -76,7 +77,7 @@ class _Cached:
         self.decoder = decoder
         self.ids, self.mask = _left_padded(prompts, decoder.device)
         self.positions = (self.mask.cumsum(1) - 1).clamp(min=0)
-        self.cache = DynamicCache(config=decoder.model.config)
+        self.cache = roomy_cache(decoder.model.config)
 
     def read(self) -> Tensor:
         """The logits of what follows (rows, vocabulary)."""

@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from xiaozao.plan.answers import choices
 from xiaozao.plan.duration import TYPICAL, step_time
 from xiaozao.plan.load import Load, ModelShape
-from xiaozao.plan.memory import answer_bytes, plan
+from xiaozao.plan.memory import plan
 from xiaozao.plan.profiles import Profiles
-from xiaozao.plan.streamed import heap_returns, tile_bytes
+from xiaozao.plan.streamed import heap_returns
 from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.parts import MethodSpec, TrainSpec
-from xiaozao.spec.plan import MemoryPlan, Row
+from xiaozao.spec.plan import MemoryPlan, Questions, Row
 from xiaozao.spec.profile import Profile, Question
 
 COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -53,8 +54,8 @@ class Setup:
     """A run as a plan sees it, beside model and data; precision and budget must be decided (0: there is none
     to compare with).
 
-    answered: tokens of all questions with their answers. traced: where profiles come from; without it, and for a model
-    that cannot be traced, the numbers are those of a decoder of this size.
+    questions: those that are answered before and after training. traced: where profiles come from; without it, and for
+    a model that cannot be traced, the numbers are those of a decoder of this size.
     """
 
     method: MethodSpec
@@ -62,7 +63,7 @@ class Setup:
     device: str
     runtime: int  # bytes
     base: str = "none"
-    answered: int = 0
+    questions: Questions | None = None
     stream: bool = False  # whether the frozen matrices stay on disk
     traced: "Traced | None" = None
 
@@ -77,17 +78,17 @@ def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes, returns: bool | N
     shape = ModelShape.from_config(config)
     profile = traced.profile(config, setup) if traced and shape.parameters >= SMALL else None
     share = -(-train.batch // train.devices)
-    choices = [train.micro_batch] if train.micro_batch else [share] if train.fused_update else _halvings(share)
+    counts = [train.micro_batch] if train.micro_batch else [share] if train.fused_update else _halvings(share)
     found: list[MemoryPlan] = []
-    for size in choices:
+    for size in counts:
         rows = sizes.rows(size)
-        if size != choices[-1] and max(row.tokens for row in rows) > ENOUGH_TOKENS[setup.device]:
+        if size != counts[-1] and max(row.tokens for row in rows) > ENOUGH_TOKENS[setup.device]:
             continue
         load = _load(setup, size, rows)
         if profile is not None and traced is not None:
             found += _traced(profile, shape, load, traced, rows, sizes.validation(size), setup, returns)
         else:
-            planned = plan(shape, load, train.budget)
+            planned = plan(shape, load, train.budget, setup.questions)
             found.append(replace(planned, seconds=_slowness(setup, size, False)))
     fitting = [one for one in found if one.surely_fits]
     if fitting:
@@ -102,7 +103,7 @@ def _load(setup: Setup, size: int, rows: Sequence[Row]) -> Load:
         compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing,
         micro_batch=size, tokens=max(row.tokens for row in rows),
         accumulates=size * train.devices < train.batch, runtime=setup.runtime, cpu=setup.device == "cpu",
-        answered=setup.answered, adapter=method.adapter, also=method.also,
+        adapter=method.adapter, also=method.also,
         last_blocks=method.last_blocks, base=setup.base, devices=train.devices, optimizer=train.optimizer,
         projection=train.projection_rank, fused=train.fused_update,
         wide=2 if method.weights == "bf16" else 4, stream=setup.stream,
@@ -140,16 +141,14 @@ def _traced(
         ways = [True]
     elif returns is not None:
         ways = [returns]
-    answers = answer_bytes(shape, load)
-    if load.stream and load.answered:
-        answers += tile_bytes(max(shape.largest, shape.matrix), load.compute_bytes, load.base)
     assert setup.train.budget is not None
     found = []
     micros = -(-setup.train.batch // (load.micro_batch * setup.train.devices))
     for way in ways:
         setting = Setting(
             attention=traced.attention, micro_batch=load.micro_batch, accumulates=load.accumulates,
-            runtime=load.runtime, cpu=load.cpu, returns=way, answers=answers, budget=setup.train.budget,
+            runtime=load.runtime, cpu=load.cpu, returns=way,
+            answers=choices(shape, load, setup.questions), budget=setup.train.budget,
         )  # fmt: skip
         planned = plan_traced(profile, rows, validation, setting)
         # By the token, since the worst rows of real data are not the usual; and with typical rates whatever this

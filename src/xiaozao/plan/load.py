@@ -124,7 +124,6 @@ class Load:
     accumulates: bool
     runtime: int
     cpu: bool
-    answered: int = 0  # tokens of all questions that are answered together, with their answers
     adapter: str = "lora"
     also: tuple[str, ...] = ()
     last_blocks: int | None = None

@@ -12,10 +12,11 @@ V vocabulary, L blocks, s bytes of the compute dtype. What one block keeps for b
   + s 7 r               the narrow products of the adapters, of rank r
 """
 
+from xiaozao.plan.answers import as_many_as_fit, choices
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.states import gradient_bytes, held_states, whole_update
 from xiaozao.plan.streamed import heap_returns
-from xiaozao.spec.plan import MemoryPlan, Moment
+from xiaozao.spec.plan import MemoryPlan, Moment, Questions
 
 # Bytes before anything is loaded, by device: a Python process with torch and transformers imported, measured with torch
 # 2.13; on CUDA context and kernels outside the allocator, 0.1 to 1.4 GB on the cards that were measured.
@@ -28,7 +29,7 @@ COMPILED_CPU = 60_000_000
 HEAP_SLACK = 0.3
 
 
-def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
+def plan(shape: ModelShape, load: Load, budget: int, questions: Questions | None = None) -> MemoryPlan:
     """The moments of the run. Gradients live while others are computed when micro-batches accumulate."""
     full = load.method == "full"
     trainable = load.trainable(shape)
@@ -46,8 +47,7 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
         cast += shape.matrix * (8 + load.compute_bytes)
     kept = round(kept_activations(shape, load) * (1 + HEAP_SLACK if load.slack(shape) else 1)) + cast
     chunk = min(CHUNK, load.tokens) * shape.vocabulary * CHUNK_BYTES
-    answers = answer_bytes(shape, load)
-    moments = (
+    moments: tuple[Moment, ...] = (
         # Pages of the weights' file that loading touches are the system's to take back; one tensor is held twice.
         Moment(
             "load",
@@ -62,18 +62,16 @@ def plan(shape: ModelShape, load: Load, budget: int) -> MemoryPlan:
         Moment("loss", {**steady, "activations": kept + chunk}),
         Moment("backward", {**steady, "gradients": gradients, "activations": kept + one_block_back(shape, load)}),
         Moment("optimizer step", {**steady, "gradients": gradients, "activations": whole_update(shape, load)}),
-        Moment("answers", {**steady, "gradients": 0, "optimizer": 0, "activations": answers}),
     )
+    together = 1
+    if asked := choices(shape, load, questions):
+        beside = {**steady, "gradients": 0, "optimizer": 0, "activations": 0}
+        together, taken = as_many_as_fit(asked, max(one.total for one in moments) - sum(beside.values()))
+        moments += (Moment("answers", {**beside, "activations": taken}),)
     return MemoryPlan(
         moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable,
-        returns=load.cpu and load.stream and heap_returns(shape.largest),
+        returns=load.cpu and load.stream and heap_returns(shape.largest), together=together,
     )  # fmt: skip
-
-
-def answer_bytes(shape: ModelShape, load: Load) -> int:
-    """Keys and values of all questions that are answered together, which are copied as they grow."""
-    cache = load.answered * 2 * shape.key * shape.blocks * load.compute_bytes
-    return round(cache * 1.5) + load.dequantised(shape)
 
 
 def kept_activations(shape: ModelShape, load: Load) -> int:

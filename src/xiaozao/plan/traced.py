@@ -7,6 +7,7 @@ peak    runtime + live + what the heap keeps between its blocks                 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from xiaozao.plan.answers import as_many_as_fit
 from xiaozao.plan.attention import buckets, transients
 from xiaozao.plan.memory import CHUNK
 from xiaozao.spec.plan import MemoryPlan, Moment, Row
@@ -30,7 +31,7 @@ class Setting:
     runtime: int
     cpu: bool
     returns: bool  # whether the heap gives large blocks back at once
-    answers: int  # bytes while questions are answered, beside the weights
+    answers: list[tuple[int, int]]  # choices: questions at a time, and bytes beside the weights (plan/answers.py)
     budget: int
 
 
@@ -53,8 +54,11 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
         level = max(_level(profile, stretch, _numbers(profile, row, setting.attention)) for row in these)
         gradients = min(stretch.gradients.of(profile.blocks), level)
         moments.append(Moment(stretch.name, {**steady, "gradients": gradients, "activations": level - gradients}))
+    together = 1
     if setting.answers:
-        moments.append(Moment("answers", {**steady, "optimizer": 0, "activations": setting.answers}))
+        beside = {**steady, "optimizer": 0}
+        together, taken = as_many_as_fit(setting.answers, max(one.total for one in moments) - sum(beside.values()))
+        moments.append(Moment("answers", {**beside, "activations": taken}))
     load, steps = moments[0], moments[1:]
     highest = max(steps, key=lambda one: one.total)
     held, held_most = (round(max(share * highest.parts["activations"], least)) for share, least in (kept, most))
@@ -66,7 +70,7 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
         trainable=profile.trainable.of(profile.blocks), live_bytes=highest.total - runtime,
         low_bytes=max(load.total, highest.total) - (COMPILED if setting.cpu else 0),
         high_bytes=max(load.total + spare, highest.total + held_most),
-        returns=setting.returns, traced=True,
+        returns=setting.returns, together=together, traced=True,
     )  # fmt: skip
 
 

@@ -21,6 +21,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Questions:
+    """The questions of a run, that are answered before and after training."""
+
+    number: int
+    tokens: int  # of the longest
+    answer: int  # tokens, at most
+
+
+@dataclass(frozen=True)
 class Moment:
     """The memory held at one moment of the run, by part."""
 
@@ -46,6 +55,7 @@ class MemoryPlan:
     low_bytes: int = 0  # the interval that is stood behind
     high_bytes: int = 0
     returns: bool = False  # whether the heap has to give large blocks back at once (models/heap.py)
+    together: int = 1  # questions that are answered at a time
     traced: bool = False  # whether the model was traced; else the numbers are those of a decoder of its size
     step: StepTime | None = None  # None where the machine's pace or the model's work is not known
     seconds: float = 1.0  # that a token takes, beside the same of other plans of a run; no promise of its own

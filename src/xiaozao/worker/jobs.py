@@ -60,7 +60,7 @@ def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
     decoder = sharded.decoder
     exam, proof = ready.exam, Proof(folder, language_from(), ranks.is_first)
     if exam and not ranks.first(proof.has("base")):
-        proof.keep("base", sharded.together(lambda: exam.sit("base", decoder, emit)))
+        proof.keep("base", sharded.together(lambda: exam.sit("base", decoder, ready.plan, emit)))
     loop, optimizer = get_loop(ready, sharded, emit, ranks)
     progress, stopped = train(ready, loop, optimizer, start)
     if not stopped:
@@ -70,7 +70,7 @@ def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
     if ranks.is_first:
         draw(folder)
     if exam and not stopped:
-        proof.keep("tuned", sharded.together(lambda: exam.sit("tuned", decoder, emit)))
+        proof.keep("tuned", sharded.together(lambda: exam.sit("tuned", decoder, ready.plan, emit)))
         if ranks.is_first:
             facts = ready.spec, ready.model.name, ready.plan, ready.data, ended("succeeded", ready, progress, loop)
             emit(proof.write(*facts))

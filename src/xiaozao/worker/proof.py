@@ -20,14 +20,12 @@ from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.heap import give_back
 from xiaozao.models.sources import ModelFolder
 from xiaozao.plan.hardware import look
-from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.plan import MemoryPlan, Questions
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import Language
 from xiaozao.train.losses import mean_loss, sft
-
-TOGETHER = 64  # questions that are answered in one batch
 
 
 @dataclass(frozen=True)
@@ -72,20 +70,20 @@ class Exam:
         return cls(questions, samples, ChatTokenizer.from_folder(model.path), spec.evaluate.answer_tokens)
 
     @property
-    def tokens(self) -> int:
-        """The most tokens in memory while questions are answered together."""
-        return min(TOGETHER, len(self.questions)) * (self.samples.longest + self.answer_tokens)
+    def sizes(self) -> Questions:
+        """The questions as a plan counts them."""
+        return Questions(len(self.questions), self.samples.longest, self.answer_tokens)
 
-    def sit(self, who: str, decoder: Decoder, on_event: Callable[[Event], object]) -> Side:
-        """Let a model answer all questions greedily, and take the loss of the right answers."""
+    def sit(self, who: str, decoder: Decoder, plan: MemoryPlan, on_event: Callable[[Event], object]) -> Side:
+        """Let a model answer all questions greedily, as many together as planned, and take the right answers' loss."""
         begun = time.perf_counter()
         answers: list[Answer] = []
-        for start in range(0, len(self.questions), TOGETHER):
+        for start in range(0, len(self.questions), plan.together):
             on_event(Progress(f"answers_{who}", len(answers), len(self.questions)))
-            answers += self._answer(decoder, self.questions[start : start + TOGETHER])
+            answers += self._answer(decoder, self.questions[start : start + plan.together])
             give_back()
         on_event(Progress(f"answers_{who}", len(answers), len(self.questions)))
-        loss = mean_loss(decoder, sft, self.samples, 8).loss
+        loss = mean_loss(decoder, sft, self.samples, plan.micro_batch).loss
         found = score(answers, learn_contract([one.reference for one in self.questions]))
         valid = None if found.valid_json is None else found.valid_json / found.n
         on_event(Answered(who, found.n, loss, found.exact / found.n, valid, time.perf_counter() - begun))

@@ -77,7 +77,7 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
         give_back()  # what preparing the data took is no part of the run
         runtime = RUNTIMES["cuda"] if device.type == "cuda" else rss()
         reset_peak()
-        ask = planner(spec, data, config.values, runtime, traces, exam.tokens if exam else 0)
+        ask = planner(spec, data, config.values, runtime, traces, exam.sizes if exam else None)
         plan = ask(spec, spec.train.budget or 0)
     if plan.returns:
         keep_nothing()

@@ -17,7 +17,7 @@ from xiaozao.plan.memory import RUNTIMES
 from xiaozao.plan.profiles import Profiles
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
 from xiaozao.spec.parts import ATTENTION, MethodSpec
-from xiaozao.spec.plan import MemoryPlan, Row
+from xiaozao.spec.plan import MemoryPlan, Questions, Row
 from xiaozao.spec.run import FULL_ONLY, RunSpec
 from xiaozao.train.batches import Order, worst_rows
 from xiaozao.train.losses import in_order
@@ -94,7 +94,8 @@ def order_of(spec: RunSpec, data: PreparedData, micro_batch: int | None = None) 
 
 
 def planner(
-    spec: RunSpec, data: PreparedData, config: Mapping[str, Any], runtime: int, profiles: Profiles, answered: int = 0
+    spec: RunSpec, data: PreparedData, config: Mapping[str, Any], runtime: int, profiles: Profiles,
+    questions: Questions | None = None,
 ) -> Planner:  # fmt: skip
     """The plans of a run on its real data, in whatever way: of the largest micro-batches that will come."""
 
@@ -109,7 +110,7 @@ def planner(
     def ask(way: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
         setup = Setup(
             way.method, way.train.model_copy(update={"budget": budget}), way.model.device, runtime, way.model.base,
-            answered, way.model.stream == "disk", Traced(profiles, way.model.attention),
+            questions, way.model.stream == "disk", Traced(profiles, way.model.attention),
         )  # fmt: skip
         length = way.data.length
         return fit(config, setup, Sizes(shortened(rows, length), shortened(validation, length)), returns)

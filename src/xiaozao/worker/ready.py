@@ -29,7 +29,7 @@ from xiaozao.train.ranks import ALONE, Place
 from xiaozao.worker.limits import check_disk
 from xiaozao.worker.profiles import profiles
 from xiaozao.worker.proof import Exam
-from xiaozao.worker.resolve import on_devices, order_of, planner, resolve
+from xiaozao.worker.resolve import on_devices, order_of, planner, resolve, sizes_of
 
 Emit = Callable[[Event], object]
 
@@ -68,16 +68,18 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     if config.stripped:
         emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
     exam, choice = Exam.of(spec, model), None
+    questions, sizes = exam.sizes if exam else None, sizes_of(spec, data)
     with profiles(report) as traces:
         if not resumed:
-            choice = resolve(spec, data, config.values, device.type, look(), traces, place.local_world)
+            before = planner(sizes, config.values, RUNTIMES[device.type], traces, questions)
+            choice = resolve(spec, data, config.values, device.type, look(), before, place.local_world)
             spec = choice.spec
             import_what_is_named(spec)
         torch.set_num_threads(spec.train.threads or 1)
         give_back()  # what preparing the data took is no part of the run
         runtime = RUNTIMES["cuda"] if device.type == "cuda" else rss()
         reset_peak()
-        ask = planner(spec, data, config.values, runtime, traces, exam.sizes if exam else None)
+        ask = planner(sizes, config.values, runtime, traces, questions)
         plan = ask(spec, spec.train.budget or 0)
     if plan.returns:
         keep_nothing()

@@ -13,7 +13,6 @@ from xiaozao.plan.fit import Setup, Sizes, Traced, fit, shortened
 from xiaozao.plan.hardware import Hardware
 from xiaozao.plan.ladder import Choice, Planner, choose
 from xiaozao.plan.load import ModelShape
-from xiaozao.plan.memory import RUNTIMES
 from xiaozao.plan.profiles import Profiles
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
 from xiaozao.spec.parts import ATTENTION, MethodSpec
@@ -36,7 +35,7 @@ VALIDATIONS = 10
 
 
 def resolve(
-    spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware, profiles: Profiles,
+    spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware, ask: Planner,
     here: int = 1,
 ) -> Choice:  # fmt: skip
     """The same run with every open option decided, and how; `here` are the processes of it on this machine.
@@ -61,7 +60,7 @@ def resolve(
         spec = spec.with_options(micro_batch=-(-spec.train.batch // spec.train.devices))
     budget = spec.train.budget
     assert budget is not None
-    choice = choose(spec, device, budget, planner(spec, data, config, RUNTIMES[device], profiles))
+    choice = choose(spec, device, budget, ask)
     spec = choice.spec.with_options(switch_every=_switch_every(choice.spec, data, config))
     every = spec.train.eval_every or _eval_every(spec, data)
     return replace(choice, spec=spec.with_options(eval_every=every, save_every=spec.train.save_every or every))
@@ -93,11 +92,8 @@ def order_of(spec: RunSpec, data: PreparedData, micro_batch: int | None = None) 
     return Order(data.train, spec.train.batch, size, spec.train.epochs, spec.train.seed)
 
 
-def planner(
-    spec: RunSpec, data: PreparedData, config: Mapping[str, Any], runtime: int, profiles: Profiles,
-    questions: Questions | None = None,
-) -> Planner:  # fmt: skip
-    """The plans of a run on its real data, in whatever way: of the largest micro-batches that will come."""
+def sizes_of(spec: RunSpec, data: PreparedData) -> Sizes:
+    """The largest micro-batches that will come in a run; each size of a micro-batch is looked at once."""
 
     @cache
     def rows(micro_batch: int) -> list[Row]:
@@ -107,13 +103,22 @@ def planner(
     def validation(micro_batch: int) -> list[Row]:
         return worst_rows(data.validation, in_order(data.validation, micro_batch)) if data.validation else []
 
+    return Sizes(rows, validation)
+
+
+def planner(
+    sizes: Sizes, config: Mapping[str, Any], runtime: int, profiles: Profiles, questions: Questions | None = None
+) -> Planner:
+    """The plans of a run on its real data, in whatever way."""
+
     def ask(way: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
         setup = Setup(
             way.method, way.train.model_copy(update={"budget": budget}), way.model.device, runtime, way.model.base,
             questions, way.model.stream == "disk", Traced(profiles, way.model.attention),
         )  # fmt: skip
         length = way.data.length
-        return fit(config, setup, Sizes(shortened(rows, length), shortened(validation, length)), returns)
+        short = Sizes(shortened(sizes.rows, length), shortened(sizes.validation, length))
+        return fit(config, setup, short, returns)
 
     return ask
 

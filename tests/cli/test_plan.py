@@ -17,7 +17,7 @@ from xiaozao.plan.ladder import Choice
 from xiaozao.spec.pace import StepTime
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
-from xiaozao.texts.catalogue import Language
+from xiaozao.texts.catalogue import Language, say
 from xiaozao.worker import rates
 
 
@@ -170,6 +170,12 @@ def test_the_time_of_a_step_is_told_where_it_is_known(
         show_choice(Choice(spec, replace(whole, step=None)), Output(Settings(language=language, format="human"))) == 0
     )
     assert len(capsys.readouterr().out) < len(said)
+    untold = Choice(spec.with_options(batch=7), whole, unpaced=True)
+    assert show_choice(untold, Output(Settings(language=language, format="human"))) == 0
+    assert re.search(r"\b700\b", capsys.readouterr().out)  # the last micro-batch has one sample
+    untold = replace(untold, plan=replace(whole, step=None))
+    assert show_choice(untold, Output(Settings(language=language, format="human"))) == 0
+    assert say("plan.busy", language) in capsys.readouterr().out.replace("\n", " ")
     assert show_choice(Choice(spec, whole), Output(Settings(format="json"))) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["step_seconds"] == 12.75

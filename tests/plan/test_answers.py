@@ -1,8 +1,12 @@
 """How many questions are answered at a time: what fits where training has its peak, and never more than 64."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.plan.test_traced import ANY, SETTING
+from xiaozao.models import kvcache
+from xiaozao.plan import answers
 from xiaozao.plan.answers import as_many_as_fit, choices
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import plan
@@ -28,6 +32,19 @@ def test_the_bytes_are_those_that_were_measured() -> None:
     """32 questions of 119 tokens, 96 more each, SmolLM2-135M in fp32, a heap that gives back: 349 MB at the most."""
     found = dict(choices(SHAPE, LOAD, Questions(60, 119, 96)))
     assert found[32] == pytest.approx(349e6, rel=0.1)
+
+
+def test_on_a_gpu_rooms_for_what_comes_count_whole() -> None:
+    with_gpu = replace(LOAD, cpu=False)
+    found = [dict(choices(SHAPE, with_gpu, Questions(60, 20, tokens)))[32] for tokens in (10, 108)]
+    assert found[0] == found[1] > dict(choices(SHAPE, LOAD, Questions(60, 20, 10)))[32]
+    assert answers.ROOM == kvcache.ROOM
+
+
+def test_a_base_that_learns_is_asked_in_the_numbers_that_it_is_held_in() -> None:
+    half = replace(LOAD, compute_bytes=2)
+    found = [dict(choices(SHAPE, one, Questions(8, 20, 100)))[8] for one in (half, replace(half, method="full"), LOAD)]
+    assert found[0] < found[1] == found[2]
 
 
 def test_of_what_does_not_fit_the_smallest_is_taken() -> None:

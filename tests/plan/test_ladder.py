@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from xiaozao.errors import UsageError
 from xiaozao.plan import ladder
 from xiaozao.plan.fit import Setup, every_sample, fit
 from xiaozao.plan.ladder import Choice, choose, effects, larger_budget
@@ -47,11 +48,11 @@ def test_without_a_budget_the_first_choices_are_planned() -> None:
     assert values(chosen(0)) == values(chosen(EVERYTHING))
 
 
-def test_less_and_less_memory_goes_down_the_rungs_and_what_is_chosen_surely_fits() -> None:
+def test_less_and_less_memory_goes_down_the_rungs_and_what_is_chosen_should_fit() -> None:
     top, peaks, seen = ask(spec().decided(), 0).peak_bytes, [], []
     for share in (1.2, 0.6, 0.3, 0.2, 0.12, 0.1, 0.06, 0.04):
         found = chosen(round(share * top))
-        if not found.plan.surely_fits:
+        if not found.plan.fits:
             break
         peaks.append(found.plan.peak_bytes)
         rung = {name: values(found)[name] for name in ("optimizer", "base", "stream")}
@@ -59,6 +60,21 @@ def test_less_and_less_memory_goes_down_the_rungs_and_what_is_chosen_surely_fits
         assert found.spec.train.batch == 16
     assert len(seen) >= 6 and seen == sorted(seen) and seen[0] == 0 and max(seen) >= 6
     assert peaks == sorted(peaks, reverse=True)
+
+
+def test_a_larger_budget_never_costs_precision() -> None:
+    """These plans have no interval: one that should fit comes before less precise weights, or weights on disk."""
+    tight = min(ask(spec(checkpointing=kind, micro_batch=1).decided(), 0).peak_bytes for kind in ("none", "block"))
+    found = [chosen(round(tight * share)) for share in (1.02, 1.1, 1.25)]
+    assert all(one.spec.model.base == "none" and one.spec.train.optimizer == "adamw" for one in found)
+    assert all(one.spec.model.stream == "none" and one.plan.fits for one in found)
+    assert not found[0].plan.surely_fits
+
+
+def test_activations_go_nowhere_without_a_gpu() -> None:
+    with pytest.raises(UsageError) as caught:
+        choose(spec(checkpointing="offload"), "cpu", 0, ask)
+    assert caught.value.key == "offload_cpu"
 
 
 @pytest.mark.parametrize("share", [0.95, 0.8, 0.7, 0.6])

@@ -1,23 +1,26 @@
 """A profile by arithmetic, and where profiles are kept."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import xiaozao.plan.attention as planned
-from xiaozao.errors import UnsupportedModel
+from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.models import attention, batched, stream
 from xiaozao.models.blocks import Head
+from xiaozao.plan import command as planning
 from xiaozao.plan import memory, streamed
 from xiaozao.plan.attention import Bucket, buckets, transients
 from xiaozao.plan.command import plan_command
 from xiaozao.plan.duration import TYPICAL
 from xiaozao.plan.fit import SMALL, Setup, Traced, every_sample, fit
+from xiaozao.plan.ladder import Choice
 from xiaozao.plan.profiles import Profiles, key
 from xiaozao.plan.traced import Setting, plan_traced
-from xiaozao.spec.pace import Asked, Rates
+from xiaozao.spec.pace import Asked, Rates, StepTime
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import Questions, Row
 from xiaozao.spec.profile import COSTS, Amount, Heads, Profile, Question, Stretch, Work
@@ -185,18 +188,82 @@ def test_a_heap_that_keeps_adds_to_the_steps_where_loading_would_be_the_peak_wit
         assert found.low_bytes < found.peak_bytes < found.high_bytes
 
 
-@pytest.mark.parametrize(("options", "times"), [({}, 1), ({"base": "nf4"}, 1), ({"stream": "disk"}, 0)])
-def test_the_pace_is_asked_for_what_was_chosen_alone(tmp_path: Path, options: dict[str, str], times: int) -> None:
-    config = {"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 13, "num_attention_heads": 4,
-              "intermediate_size": 2048, "vocab_size": 1000}  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+CONFIG = {
+    "model_type": "llama", "hidden_size": 512, "num_hidden_layers": 13, "num_attention_heads": 4,
+    "intermediate_size": 2048, "vocab_size": 1000,
+}  # fmt: skip
+
+
+def command(folder: Path, pace: Callable[[Asked], Rates | None], **options: str) -> Choice:
+    """`zao plan` of a model whose profile is ANY."""
+    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    words = {"model": "m", "data": "d", "device": "cpu", "precision": "fp32", "budget": "1GB", **options}
+    profiles = Profiles(folder / "profiles", lambda _: ANY)
+    return plan_command(RunSpec.from_options(words), folder, profiles, pace)
+
+
+def test_the_last_micro_batch_of_a_step_may_be_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def step_time(profile: Profile, micros: Sequence[Row], *rest: object) -> StepTime:
+        seen.extend(row.tokens for row in micros)
+        return StepTime(1.0, 0.0, 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(planning, "step_time", step_time)
+    command(tmp_path, lambda _: TYPICAL, batch="10", micro_batch="4", length="256")
+    assert seen == [4 * 256, 4 * 256, 2 * 256]
+
+
+def test_a_pace_that_was_asked_for_in_vain_is_remembered(tmp_path: Path) -> None:
+    assert command(tmp_path, lambda _: None).unpaced
+    assert not command(tmp_path, lambda _: TYPICAL).unpaced
+    assert not command(tmp_path, lambda _: None, stream="disk").unpaced
+
+
+def test_weights_that_learn_in_16_bits_are_planned_as_the_run_computes_with_them(tmp_path: Path) -> None:
     asked: list[Asked] = []
 
     def pace(one: Asked) -> Rates:
         asked.append(one)
         return TYPICAL
 
-    words = {"model": "m", "data": "d", "device": "cpu", "precision": "fp32", "budget": "1GB", **options}
-    found = plan_command(RunSpec.from_options(words), tmp_path, Profiles(tmp_path / "profiles", lambda _: ANY), pace)
+    command(tmp_path, pace, method="full", weights="bf16", precision="auto")
+    assert asked[0].precision == "bf16"
+
+
+def test_a_trace_that_failed_is_not_tried_again_and_a_missing_package_is_told(tmp_path: Path) -> None:
+    tried: list[str] = []
+
+    def fails(question: Question) -> Profile:
+        tried.append(question.base)
+        raise EnvironmentProblem("tracer" if question.base == "none" else "no_bitsandbytes", model="m", detail="d")
+
+    profiles = Profiles(tmp_path, fails)
+    assert profiles.get(QUESTION) is None and profiles.get(QUESTION) is None
+    assert tried == ["none"]
+    with pytest.raises(EnvironmentProblem) as caught:
+        profiles.get(replace(QUESTION, base="nf4"))
+    assert caught.value.key == "no_bitsandbytes"
+
+
+def test_activations_in_the_memory_of_the_host_are_not_traced(tmp_path: Path) -> None:
+    traced = Traced(Profiles(tmp_path, lambda _: ANY), "sdpa")
+    method = MethodSpec(precision="bf16", alpha=1.0)
+    found = [
+        traced.profile(CONFIG, Setup(method, TrainSpec(budget=1, checkpointing=kind), "cuda", 0))
+        for kind in ("block", "offload")
+    ]
+    assert found[0] is not None and found[1] is None
+
+
+@pytest.mark.parametrize(("options", "times"), [({}, 1), ({"base": "nf4"}, 1), ({"stream": "disk"}, 0)])
+def test_the_pace_is_asked_for_what_was_chosen_alone(tmp_path: Path, options: dict[str, str], times: int) -> None:
+    asked: list[Asked] = []
+
+    def pace(one: Asked) -> Rates:
+        asked.append(one)
+        return TYPICAL
+
+    found = command(tmp_path, pace, **options)
     assert len(asked) == times and (found.plan.step is None) == (times == 0)
     assert [one.bits for one in asked] == [options.get("base") == "nf4"] * times

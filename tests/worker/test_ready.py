@@ -1,5 +1,7 @@
 """A run before it begins: what its budget decides on real data, and what is kept of a run that is refused."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,21 @@ import torch
 
 from tests.toy import toy_folder
 from tests.worker.test_reference import make
-from xiaozao.errors import DoesNotFit
+from xiaozao.errors import DataError, DoesNotFit
 from xiaozao.events import Event, Planned
+from xiaozao.plan.hardware import look
+from xiaozao.plan.ladder import Choice
+from xiaozao.plan.resident import rss
 from xiaozao.spec.parts import FIRST
+from xiaozao.spec.plan import MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder
+from xiaozao.train.losses import Mean
+from xiaozao.worker import proof
+from xiaozao.worker import ready as module
 from xiaozao.worker.ready import Ready, get_ready
+
+ROW = {"prompt": "What is 3 plus 1?", "completion": "4"}
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +64,83 @@ def test_a_run_that_is_refused_says_the_ways_out_and_is_not_frozen(tmp_path: Pat
     spec = RunSpec.from_options({**read_file(folder.spec), name: value})
     folder.spec.write_text(spec.to_yaml(), encoding="utf-8")
     assert begin(folder)[0].plan.fits
+
+
+def test_what_is_imported_for_a_choice_is_looked_at_before_it_stands(tmp_path: Path, model: Path) -> None:
+    """With what the first choice imports it does not fit any more; the second is made knowing that."""
+    ready, _ = begin(make(tmp_path / "run", model, "sft", budget="16GB"))
+    room, held = ready.plan.peak_bytes + 1, [0]
+
+    def plan_of(spec: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
+        load, *rest = ready.plan.moments
+        grown = Moment(load.name, {**load.parts, "runtime": ready.plan.peak_bytes + held[0]})
+        return replace(ready.plan, moments=(grown,), budget_bytes=room, low_bytes=0, high_bytes=0)
+
+    choices: list[Choice] = []
+
+    def decide() -> Choice:
+        choices.append(Choice(ready.spec, ready.plan if not choices else plan_of(ready.spec, room)))
+        held[0] = 100
+        return choices[-1]
+
+    choice, plan = module._decided(decide, lambda: plan_of)
+    assert len(choices) == 2 and choice is choices[1] and plan.peak_bytes == choice.plan.peak_bytes
+
+
+def test_without_a_budget_a_run_may_take_what_is_free_and_what_it_has(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = replace(look(), memory_available=3 * 10**9)
+    monkeypatch.setattr(module, "look", lambda: machine)
+    _, planned = begin(make(tmp_path / "run", model, "sft"))
+    assert planned.budget_bytes == pytest.approx(3 * 10**9 + rss(), rel=0.1)
+    assert planned.budget_bytes > 3.1 * 10**9
+
+
+def test_a_run_that_ran_within_its_budget_is_resumed_though_its_process_is_larger(tmp_path: Path, model: Path) -> None:
+    ready, planned = begin(make(tmp_path / "run", model, "sft", budget="16GB"))
+    for path in (ready.folder.resolved, ready.folder.spec):
+        spec = RunSpec.from_options({**read_file(path), "budget": planned.peak_bytes - 1_000_000})
+        path.write_text(spec.to_yaml(), encoding="utf-8")
+    assert begin(ready.folder)[0].plan.budget_bytes == planned.peak_bytes - 1_000_000
+
+
+def questions(folder: Path, *rows: dict[str, str]) -> str:
+    path = folder / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_texts_are_no_questions(tmp_path: Path, model: Path) -> None:
+    folder = make(tmp_path / "run", model, "sft", questions=questions(tmp_path, {"text": "no turns"}))
+    with pytest.raises(DataError) as caught:
+        begin(folder)
+    assert caught.value.key == "no_questions" and not folder.resolved.exists()
+
+
+def test_questions_are_planned_as_long_as_they_are_asked(tmp_path: Path, model: Path) -> None:
+    """Samples are cut to the run's length; what is asked is not."""
+    long = {"prompt": "How much is it? " * 40, "completion": "4"}
+    told = {"questions": questions(tmp_path, long), "length": 32, "truncation": "left"}
+    exam = begin(make(tmp_path / "run", model, "sft", **told))[0].exam
+    assert exam is not None and exam.sizes.tokens > 300 and exam.samples.longest <= 32
+
+
+def test_the_loss_of_long_questions_is_taken_of_as_many_as_are_answered_together(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready, _ = begin(make(tmp_path / "run", model, "sft", questions=questions(tmp_path, ROW, ROW, ROW)))
+    seen: list[int] = []
+
+    def loss(decoder: object, kind: object, samples: object, micro_batch: int) -> Mean:
+        seen.append(micro_batch)
+        return Mean(1.0, 1)
+
+    monkeypatch.setattr(proof, "mean_loss", loss)
+    monkeypatch.setattr(proof, "generate", lambda decoder, prompts, *rest: [[1]] * len(prompts))
+    assert ready.exam
+    nobody: Any = None
+    for together, micro_batch in ((2, 4), (4, 2)):
+        plan = replace(ready.plan, together=together, micro_batch=micro_batch)
+        ready.exam.sit("base", nobody, plan, lambda event: None)
+    assert seen == [2, 2]

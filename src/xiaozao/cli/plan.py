@@ -22,7 +22,7 @@ from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache
 from xiaozao.worker.profiles import profiles
-from xiaozao.worker.rates import busy, rates
+from xiaozao.worker.rates import rates
 
 EXIT_DOES_NOT_FIT = 4
 
@@ -57,7 +57,7 @@ def show_choice(choice: Choice, output: Output) -> int:
         output.note("plan.per_device", devices=spec.train.devices)
     memory = memory_view(of_plan(plan), output.language, output.unicode)
     view = Group(
-        memory, *effects_view(choice.effects, output.language), *time_view(plan, spec, output),
+        memory, *effects_view(choice.effects, output.language), *time_view(choice, output),
         *ladder_view([asdict(one) for one in choice.steps], output.language),
         *ways_view(choice.ways, output.language),
     )  # fmt: skip
@@ -74,12 +74,12 @@ def way_there(choice: Choice) -> dict[str, Any]:
     }
 
 
-def time_view(plan: MemoryPlan, spec: RunSpec, output: Output) -> list[RenderableType]:
+def time_view(choice: Choice, output: Output) -> list[RenderableType]:
     """How long a step takes, where this machine's pace is known."""
+    plan, batch = choice.plan, choice.spec.train.batch
     if plan.step is None:
-        return [Text(), Text(output.say("plan.busy"))] if plan.traced and busy() else []
-    micros = -(-spec.train.batch // plan.micro_batch)
-    told = {"seconds": _rounded(plan.step.total), "tokens": plan.tokens * micros, "batch": spec.train.batch}
+        return [Text(), Text(output.say("plan.busy"))] if choice.unpaced else []
+    told = {"seconds": _rounded(plan.step.total), "tokens": plan.tokens // plan.micro_batch * batch, "batch": batch}
     return [Text(), Text(output.say("plan.step_time", **told))]
 
 

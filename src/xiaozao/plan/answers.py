@@ -5,6 +5,7 @@ from xiaozao.plan.streamed import tile_bytes
 from xiaozao.spec.plan import Questions
 
 MOST = 64
+ROOM = 128  # tokens by which keys and values grow, as in models/kvcache.py
 
 
 def choices(shape: ModelShape, load: Load, questions: Questions | None) -> list[tuple[int, int]]:
@@ -24,10 +25,15 @@ def as_many_as_fit(found: list[tuple[int, int]], room: int) -> tuple[int, int]:
 
 def _bytes(shape: ModelShape, load: Load, questions: Questions, together: int) -> int:
     """Keys and values of all, and what else is there while the questions are read or while a layer grows; the matrix of
-    a base that is not kept as it is computed with."""
-    token = 2 * shape.key * shape.blocks * load.compute_bytes
-    inside = load.compute_bytes * (3 * shape.width + 5 * shape.hidden)
-    reading = together * questions.tokens * (token + inside)
-    ended = together * (questions.tokens + questions.answer) * token * (1 + 2 / shape.blocks)
+    a base that is not kept as it is computed with. The loss of the right answers, of as many together, takes less."""
+    number = load.wide if load.method == "full" else load.compute_bytes
+    token = 2 * shape.key * shape.blocks * number
+    inside = number * (3 * shape.width + 5 * shape.hidden)
+    mask = 5 * together * questions.tokens**2  # in bytes, and as numbers
+    reading = together * questions.tokens * (token + inside) + mask
+    kept = questions.tokens + questions.answer
+    if not load.cpu:  # where pages that nobody touched take no memory
+        kept = -(-kept // ROOM) * ROOM
+    ended = together * kept * token * (1 + 2 / shape.blocks)
     tile = tile_bytes(max(shape.largest, shape.matrix), load.compute_bytes, load.base) if load.stream else 0
     return round(max(reading, ended)) + load.dequantised(shape) + tile

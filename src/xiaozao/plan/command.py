@@ -29,7 +29,8 @@ def plan_command(
     """
     hardware = look()
     device = hardware.device(spec.model.device)
-    precision = hardware.precision(device) if spec.method.precision == "auto" else spec.method.precision
+    method = spec.method
+    precision = hardware.precision(device, method.weights) if method.precision == "auto" else method.precision
     sharing = spec.train.devices if device == "cpu" else 1  # a GPU is one process's own
     config = read_config(model_folder).values
     attention = ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention
@@ -54,13 +55,14 @@ def plan_command(
     if profile is None or choice.spec.model.stream == "disk":  # how fast the disk is, nobody has measured
         return choice
     rates = pace(Asked(spec.train.threads or hardware.cores, precision, bits))
-    return _timed(choice, profile, attention, rates) if rates else choice
+    return _timed(choice, profile, attention, rates) if rates else replace(choice, unpaced=True)
 
 
 def _timed(choice: Choice, profile: Profile, attention: str, rates: Rates) -> Choice:
     """With how long a step takes at these rates."""
-    plan = choice.plan
-    micros = list(_sizes(choice.spec).rows(plan.micro_batch)) * -(-choice.spec.train.batch // plan.micro_batch)
+    plan, rows = choice.plan, _sizes(choice.spec).rows
+    whole, rest = divmod(choice.spec.train.batch, plan.micro_batch)
+    micros = [*rows(plan.micro_batch)] * whole + ([*rows(rest)] if rest else [])
     return replace(choice, plan=replace(plan, step=step_time(profile, micros, attention, plan.returns, rates)))
 
 

@@ -118,9 +118,10 @@ class Traced:
     attention: str
 
     def profile(self, config: Mapping[str, Any], setup: Setup) -> Profile | None:
-        """None on several devices, and for a model that cannot be traced."""
+        """None on several devices, for a model that cannot be traced, and for activations in the host's memory, which
+        the trace would count as the device's."""
         method, train = setup.method, setup.train
-        if train.devices > 1:
+        if train.devices > 1 or train.checkpointing == "offload":
             return None
         return self.profiles.get(
             Question(

@@ -52,8 +52,11 @@ class Hardware:
         """ "cpu" or "cuda": the one that is asked for, and a GPU for "auto" where there is one."""
         return "cuda" if asked == "cuda" or (asked == "auto" and self.gpus) else "cpu"
 
-    def precision(self, device: str) -> Literal["bf16", "fp16", "fp32"]:
-        """The fastest dtype that trains well; a GPU that is not here is taken to be of a kind that has bf16."""
+    def precision(self, device: str, weights: str = "fp32") -> Literal["bf16", "fp16", "fp32"]:
+        """The fastest dtype that trains well, that of the weights where they learn in bf16; a GPU that is not here is
+        taken to be of a kind that has it."""
+        if weights == "bf16":
+            return "bf16"
         if device == "cuda":
             return "bf16" if not self.gpus or self.gpus[0].bf16 else "fp16"
         return "bf16" if self.fast_bf16 else "fp32"

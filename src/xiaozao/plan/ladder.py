@@ -3,7 +3,9 @@
     a rung     optimizer, base and stream, from what costs nothing of quality to what costs time as well
     on it      every checkpointing, micro-batch and way of the heap: the same numbers in more or less memory
 
-The first rung with a way that surely fits is taken, and on it the fastest. What the user named is kept on every rung.
+The first rung with a way that surely fits is taken, and on it the fastest. Where plans have no interval, one that
+should fit is enough: a rehearsal follows, and less precise weights are a high price for a margin that nobody measured.
+What the user named is kept on every rung.
 """
 
 from collections.abc import Iterator, Sequence
@@ -64,10 +66,16 @@ class Choice:
     steps: tuple[Down, ...] = ()
     ways: tuple[WayOut, ...] = ()
     effects: tuple[Effect, ...] = ()
+    unpaced: bool = False  # whether this machine's pace was asked for in vain
 
 
 def choose(spec: RunSpec, device: str, budget: int, ask: Planner) -> Choice:
-    """Decide what is `auto`, and the micro-batch. The choice's plan says whether it fits; 0 is no budget at all."""
+    """Decide what is `auto`, and the micro-batch. The choice's plan says whether it fits; 0 is no budget at all.
+
+    Raises UsageError for offload without a GPU.
+    """
+    if spec.train.checkpointing == "offload" and device == "cpu":
+        raise UsageError("offload_cpu")
     top = spec.decided()
     best = Choice(top, ask(top, budget))
     comfort = ask(top, 0)
@@ -93,6 +101,8 @@ def choose(spec: RunSpec, device: str, budget: int, ask: Planner) -> Choice:
         tried += found
         if fitting := [one for one in found if one.plan.surely_fits]:
             return _told(min(fitting, key=lambda one: one.plan.seconds), top, comfort, ask)
+        if likely := [one for one in found if one.plan.fits and not one.plan.bounded]:
+            return _told(min(likely, key=lambda one: one.plan.peak_bytes), top, comfort, ask)
     if tight := [one for one in tried if one.plan.fits]:
         return _told(tight[0], top, comfort, ask)
     least = min(tried, key=lambda one: one.plan.peak_bytes)
@@ -126,6 +136,8 @@ def _told(choice: Choice, top: RunSpec, comfort: MemoryPlan, ask: Planner) -> Ch
     path: list[tuple[str, str, str, RunSpec, bool]] = [("", "", "", now, heap)]
     for name in ORDER:
         if name == "heap":
+            if not choice.plan.traced:  # formulas know one way of the heap
+                continue
             before, after, heap = _way(heap), _way(choice.plan.returns), choice.plan.returns
         else:
             before, after = (str(one.options()[name]) for one in (now, choice.spec))

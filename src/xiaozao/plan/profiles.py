@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,11 +29,15 @@ class Profiles:
 
     folder: Path
     measure: Callable[[Question], Profile]
+    failed: set[str] = field(default_factory=set)  # what was tried here, and would fail again
 
     def get(self, question: Question) -> Profile | None:
         """The profile, or None for a model that cannot be traced, or not now."""
         question = replace(question, method=_shapes(question.method))
-        path = self.folder / f"{key(question)}.json"
+        name = key(question)
+        if name in self.failed:
+            return None
+        path = self.folder / f"{name}.json"
         try:
             text = path.read_bytes()
             return None if text == UNTRACED.encode() else PROFILE.validate_json(text)
@@ -43,7 +47,10 @@ class Profiles:
             found: Profile | None = self.measure(question)
         except UnsupportedModel:
             found = None
-        except EnvironmentProblem:
+        except EnvironmentProblem as problem:
+            if problem.key != "tracer":  # a package is missing: the run would say so too
+                raise
+            self.failed.add(name)
             return None
         write_whole(path, UNTRACED.encode() if found is None else PROFILE.dump_json(found))
         return found

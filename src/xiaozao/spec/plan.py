@@ -69,11 +69,16 @@ class MemoryPlan:
         return self.peak.total
 
     @property
+    def bounded(self) -> bool:
+        """Whether there is an interval that is stood behind."""
+        return self.high_bytes > self.low_bytes
+
+    @property
     def surely_fits(self) -> bool:
         """Whether the budget is above the interval; where there is none, whether a share of the budget is left."""
         if not self.budget_bytes:
             return True
-        most = self.high_bytes if self.high_bytes > self.low_bytes else self.peak_bytes / SAFE
+        most = self.high_bytes if self.bounded else self.peak_bytes / SAFE
         return most <= self.budget_bytes
 
     @property

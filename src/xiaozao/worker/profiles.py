@@ -46,7 +46,8 @@ class Tracer:
         self.log = tempfile.TemporaryFile()  # what libraries print, and a traceback
 
     def trace(self, question: Question) -> Profile:
-        """Raises UnsupportedModel where the model cannot be traced, EnvironmentProblem where the process ended."""
+        """Raises UnsupportedModel where the model cannot be traced, EnvironmentProblem where the process ended, or
+        needs a package that is missing."""
         process = self._running()
         assert process.stdin and process.stdout
         try:
@@ -58,9 +59,11 @@ class Tracer:
         model = question.config.get("model_type")
         if not answer.endswith(b"\n"):  # killed, for example, by a system that is short of memory
             raise EnvironmentProblem("tracer", model=model, detail=self._last_words())
-        failed = json.loads(answer).get("failed")
-        if failed is not None:
-            raise UnsupportedModel("trace", model=model, detail=failed)
+        told = json.loads(answer)
+        if "failed" in told:
+            raise UnsupportedModel("trace", model=model, detail=told["failed"])
+        if "missing" in told:
+            raise EnvironmentProblem(told["missing"], **told["params"])
         return PROFILE.validate_json(answer)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from xiaozao.data.formats import Turn
 from xiaozao.data.prepare import PreparedData, Samples, prepare, read_conversations
 from xiaozao.data.tokens import ChatTokenizer
+from xiaozao.errors import DataError
 from xiaozao.evaluate.contract import Answer, learn_contract, score
 from xiaozao.evaluate.facts import Machine, ReportFacts, Side
 from xiaozao.evaluate.report import write_report
@@ -67,12 +68,15 @@ class Exam:
             for one in read_conversations(part)
             if one.line in kept and one.turns and one.turns[-1].role == "assistant"
         )
+        if not questions:
+            raise DataError("no_questions", path=str(spec.evaluate.questions))
         return cls(questions, samples, ChatTokenizer.from_folder(model.path), spec.evaluate.answer_tokens)
 
     @property
     def sizes(self) -> Questions:
-        """The questions as a plan counts them."""
-        return Questions(len(self.questions), self.samples.longest, self.answer_tokens)
+        """The questions as a plan counts them; samples may be cut, what is asked never is."""
+        asked = max(len(self.tokenizer.encode_prompt(one.turns)) for one in self.questions)
+        return Questions(len(self.questions), max(asked, self.samples.longest), self.answer_tokens)
 
     def sit(self, who: str, decoder: Decoder, plan: MemoryPlan, on_event: Callable[[Event], object]) -> Side:
         """Let a model answer all questions greedily, as many together as planned, and take the right answers' loss."""
@@ -83,7 +87,7 @@ class Exam:
             answers += self._answer(decoder, self.questions[start : start + plan.together])
             give_back()
         on_event(Progress(f"answers_{who}", len(answers), len(self.questions)))
-        loss = mean_loss(decoder, sft, self.samples, plan.micro_batch).loss
+        loss = mean_loss(decoder, sft, self.samples, min(plan.together, plan.micro_batch)).loss
         found = score(answers, learn_contract([one.reference for one in self.questions]))
         valid = None if found.valid_json is None else found.valid_json / found.n
         on_event(Answered(who, found.n, loss, found.exact / found.n, valid, time.perf_counter() - begun))

@@ -18,7 +18,7 @@ from xiaozao.models.quantize import ready as import_base
 from xiaozao.models.sources import ModelFolder
 from xiaozao.models.sources import resolve as find_model
 from xiaozao.plan.hardware import look
-from xiaozao.plan.ladder import Choice, larger_budget
+from xiaozao.plan.ladder import Choice, Planner, larger_budget
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.plan.resident import reset_peak, rss
 from xiaozao.spec.plan import MemoryPlan
@@ -53,6 +53,7 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     spec = RunSpec.from_options(read_file(folder.resolved if resumed else folder.spec))
     asked = read_file(folder.spec) if folder.spec.is_file() else {}
     own_budget = asked.get("budget") is not None
+    ran = resumed and own_budget and spec.train.devices == place.world  # just so, within this budget
     spec = on_devices(spec, place, resumed, own_budget)
     import_what_is_named(spec)  # before the data, so that a missing package is told now, and counts as runtime
 
@@ -70,28 +71,43 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     exam, choice = Exam.of(spec, model), None
     questions, sizes = exam.sizes if exam else None, sizes_of(spec, data)
     with profiles(report) as traces:
-        if not resumed:
-            before = planner(sizes, config.values, RUNTIMES[device.type], traces, questions)
-            choice = resolve(spec, data, config.values, device.type, look(), before, place.local_world)
+
+        def ask() -> Planner:
+            give_back()  # what preparing the data took is no part of the run
+            runtime = RUNTIMES["cuda"] if device.type == "cuda" else rss()
+            return planner(sizes, config.values, runtime, traces, questions)
+
+        if resumed:
+            plan = ask()(spec, spec.train.budget or 0)
+        else:
+            choice, plan = _decided(
+                lambda: resolve(spec, data, config.values, device.type, look(), ask(), place.local_world), ask
+            )
             spec = choice.spec
-            import_what_is_named(spec)
-        torch.set_num_threads(spec.train.threads or 1)
-        give_back()  # what preparing the data took is no part of the run
-        runtime = RUNTIMES["cuda"] if device.type == "cuda" else rss()
-        reset_peak()
-        ask = planner(sizes, config.values, runtime, traces, questions)
-        plan = ask(spec, spec.train.budget or 0)
+    torch.set_num_threads(spec.train.threads or 1)
+    reset_peak()
     if plan.returns:
         keep_nothing()
     steps = order_of(spec, data).steps
     emit(_planned(plan, steps, choice))
-    if not plan.fits:
+    if not plan.fits and not ran:
         raise _does_not_fit(plan, choice)
     if place.rank == 0:
         if not resumed:  # decided once: from it a run goes on with any number of devices
             folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
         check_disk(folder, plan, spec, steps, look(), emit)
     return Ready(folder, spec, model, data, exam, plan, own_budget)
+
+
+def _decided(decide: Callable[[], Choice], ask: Callable[[], Planner]) -> tuple[Choice, MemoryPlan]:
+    """A choice, and its plan when all that it needs is imported; another one where that took what there was left."""
+    for last in (False, True):
+        choice = decide()
+        import_what_is_named(choice.spec)
+        plan = ask()(choice.spec, choice.spec.train.budget or 0)
+        if last or (plan.fits, plan.surely_fits) >= (choice.plan.fits, choice.plan.surely_fits):
+            break
+    return choice, plan
 
 
 def check_devices(device: torch.device, place: Place) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from xiaozao.data.prepare import PreparedData
-from xiaozao.errors import UsageError
 from xiaozao.plan.fit import Setup, Sizes, Traced, fit, shortened
 from xiaozao.plan.hardware import Hardware
 from xiaozao.plan.ladder import Choice, Planner, choose
 from xiaozao.plan.load import ModelShape
 from xiaozao.plan.profiles import Profiles
+from xiaozao.plan.resident import rss
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
 from xiaozao.spec.parts import ATTENTION, MethodSpec
 from xiaozao.spec.plan import MemoryPlan, Questions, Row
@@ -38,12 +38,7 @@ def resolve(
     spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware, ask: Planner,
     here: int = 1,
 ) -> Choice:  # fmt: skip
-    """The same run with every open option decided, and how; `here` are the processes of it on this machine.
-
-    Raises UsageError for offload without a GPU.
-    """
-    if spec.train.checkpointing == "offload" and device == "cpu":
-        raise UsageError("offload_cpu")
+    """The same run with every open option decided, and how; `here` are the processes of it on this machine."""
     objective = spec.method.objective
     spec = spec.with_options(
         device=device,
@@ -54,7 +49,8 @@ def resolve(
         beta=spec.method.beta or BETAS.get(objective),
         gamma=GAMMA if objective == "simpo" and spec.method.gamma is None else spec.method.gamma,
         alpha=_alpha(spec.method) if spec.method.method == "lora" else None,
-        budget=spec.train.budget or hardware.free(device) // (here if device == "cpu" else 1),
+        budget=spec.train.budget
+        or (hardware.free(device) // here + rss() if device == "cpu" else hardware.free(device)),
     )
     if spec.train.fused_update:  # a gradient that is gone at once cannot be added to
         spec = spec.with_options(micro_batch=-(-spec.train.batch // spec.train.devices))
@@ -126,11 +122,11 @@ def planner(
 def _precision(spec: RunSpec, device: str, hardware: Hardware) -> str:
     if spec.method.precision != "auto":
         return spec.method.precision
-    if spec.method.weights == "bf16":
-        return "bf16"
-    if device == "cuda":  # cards before Ampere emulate bf16, slowly; in fp16 they are fast
+    if (
+        device == "cuda" and spec.method.weights == "fp32"
+    ):  # cards before Ampere emulate bf16, slowly; in fp16 they are fast
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if hardware.fast_bf16 else "fp32"
+    return hardware.precision(device, spec.method.weights)
 
 
 def _switch_every(spec: RunSpec, data: PreparedData, config: Mapping[str, Any]) -> int | None:

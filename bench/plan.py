@@ -70,6 +70,11 @@ def full_rows() -> Iterator[Row]:
         yield {"method": "full", "optimizer": optimizer, "checkpointing": kept, "micro_batch": "2"}
     for optimizer in ("adamw8bit", "adafactor"):
         yield {"method": "full", "optimizer": optimizer, "fused_update": "true", "checkpointing": "block"}
+    for optimizer in ("adamw8bit", "adafactor"):  # the floor: all that saves memory at once
+        yield {
+            "method": "full", "optimizer": optimizer, "fused_update": "true", "weights": "bf16",
+            "checkpointing": "block", "batch": "1", "length": "256",
+        }  # fmt: skip
     for kept in ("none", "block"):
         yield {"method": "full", "last_blocks": "8", "checkpointing": kept, "micro_batch": "2"}
 

@@ -122,6 +122,16 @@ def test_where_nothing_fits_there_are_ways_out_that_do_and_the_smallest_budget()
     assert again.train.budget and choose(again, "cuda", again.train.budget, ask).plan.fits
 
 
+@pytest.mark.parametrize("share", [0.75, 0.6, 0.45])
+def test_full_parameters_have_ways_out_that_leave_them_full(share: float) -> None:
+    named = {"method": "full", "optimizer": "adamw", "checkpointing": "block", "batch": 1}
+    budget = round(share * ask(spec(**named).decided(), 0).peak_bytes)
+    found = chosen(budget, **named)
+    ways = [one.options for one in found.ways[:-1]]
+    assert not found.plan.fits and ways and all(ask(found.spec.with_options(**one), budget).fits for one in ways)
+    assert any({"optimizer", "fused_update", "weights"} & one.keys() for one in ways)
+
+
 def test_rungs_that_need_a_package_that_is_not_here_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ladder, "find_spec", lambda _: None)
     for budget in (3 * 10**9, 10**9, 10**8):

@@ -29,16 +29,19 @@ def plan_command(
     """
     hardware = look()
     device = hardware.device(spec.model.device)
-    method = spec.method
-    precision = hardware.precision(device, method.weights) if method.precision == "auto" else method.precision
     sharing = spec.train.devices if device == "cpu" else 1  # a GPU is one process's own
     config = read_config(model_folder).values
     attention = ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention
 
     traced = Traced(profiles, attention) if profiles else None
 
+    def precision(one: RunSpec) -> str:
+        return (
+            hardware.precision(device, one.method.weights) if one.method.precision == "auto" else one.method.precision
+        )
+
     def setup_of(one: RunSpec, budget: int) -> Setup:
-        method = one.method.model_copy(update={"precision": precision})
+        method = one.method.model_copy(update={"precision": precision(one)})
         train = one.train.model_copy(update={"budget": budget})
         stream = one.model.stream == "disk"
         return Setup(method, train, device, RUNTIMES[device], one.model.base, stream=stream, traced=traced)
@@ -54,7 +57,7 @@ def plan_command(
     bits = choice.spec.model.base == "nf4" or choice.spec.train.optimizer == "adamw8bit"
     if profile is None or choice.spec.model.stream == "disk":  # how fast the disk is, nobody has measured
         return choice
-    rates = pace(Asked(spec.train.threads or hardware.cores, precision, bits))
+    rates = pace(Asked(spec.train.threads or hardware.cores, precision(choice.spec), bits))
     return _timed(choice, profile, attention, rates) if rates else replace(choice, unpaced=True)
 
 

@@ -40,9 +40,12 @@ RUNGS: tuple[Changes, ...] = (
 NEEDS = {"adamw8bit": "bitsandbytes", "nf4": "bitsandbytes"}  # packages that are not always there
 LEAN: tuple[Changes, ...] = (
     {"checkpointing": "block"}, {"base": "nf4"}, {"stream": "disk"}, {"optimizer": "adafactor"}, {"micro_batch": "1"},
-    {"method": "lora"},
+    {"fused_update": "true"}, {"weights": "bf16", "precision": "bf16"}, {"method": "lora"},
 )  # fmt: skip
-TOGETHER: Changes = {"checkpointing": "block", "base": "nf4", "stream": "disk"}
+TOGETHER: tuple[Changes, ...] = (
+    {"checkpointing": "block", "base": "nf4", "stream": "disk"},
+    {"checkpointing": "block", "optimizer": "adafactor", "weights": "bf16", "precision": "bf16", "micro_batch": "1"},
+)
 SHORTEST = 64  # tokens; a shorter length is no way out
 WAYS = 3
 MATTERS = {"micro_batch": 1, "length": 256, "rank": 16}  # whose effects are told
@@ -165,7 +168,7 @@ def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[W
     found: list[WayOut] = []
     length = spec.data.length
     shorter = [{"length": str(one)} for one in _halves(length)]
-    for changes in (*LEAN, *shorter, {**TOGETHER, "length": str(min(length, 256))}):
+    for changes in (*LEAN, *shorter, *({**one, "length": str(min(length, 256))} for one in TOGETHER)):
         if len(found) == WAYS - 1 or any(changes.keys() <= one.options.keys() for one in found):
             continue
         if not all(_is_here(value) for value in changes.values()):

@@ -19,6 +19,7 @@ fresh process, and once more under torch's profiler. No row stands here that was
 - The budget of each row lets the heap give freed memory back at once; where it may keep it, which is faster, the plan
   stands behind a wide interval only (the rows with `budget=` in their names).
 """
+PARAMETERS = 134_515_008  # of the 135M model
 NO_ROWS = "\nNothing has been measured yet.\n"
 
 
@@ -70,7 +71,23 @@ def plan_page(found: Sequence[Planned]) -> str:
             f"| {name} | {_gb(one.live)} | {_gb(one.live_measured)} | {one.live_error:+.2%} "
             f"| {_gb(one.peak)} | {_gb(one.peak_measured)} | {one.peak_error:+.1%} | {inside} |\n"
         )
-    return "".join(parts)
+    return "".join([*parts, *_floor(good)])
+
+
+def _floor(good: Sequence[Planned]) -> list[str]:
+    """The least that full parameters took, where that was measured."""
+    full = [one for one in good if one.options.get("method") == "full" and "model" not in one.options]
+    if not full:
+        return []
+    least = min(full, key=lambda one: one.peak_measured)
+    named = " ".join(f"{key}={value}" for key, value in least.options.items())
+    fixed = PARAMETERS * 16
+    return [
+        "\n## The floor of full parameters\n\n"
+        f"Of these rows the one that takes least is `{named}`: {_gb(least.peak_measured)} resident, "
+        f"{_gb(least.live_measured)} of them alive at the peak, the rest Python, torch and code. Weights, gradients "
+        f"and Adam's two states in fp32 alone are 16 bytes a parameter: {_gb(fixed)}.\n"
+    ]
 
 
 def draw(found: Sequence[Planned], path: Path) -> None:

@@ -20,7 +20,7 @@ from xiaozao.spec.plan import MemoryPlan, Moment, Questions
 
 # Bytes before anything is loaded, by device: a Python process with torch and transformers imported, measured with torch
 # 2.13; on CUDA context and kernels outside the allocator, 0.1 to 1.4 GB on the cards that were measured.
-RUNTIMES = {"cpu": 460_000_000, "cuda": 600_000_000}
+RUNTIMES = {"cpu": 410_000_000, "cuda": 600_000_000}
 CHUNK = 128  # rows of logits at a time, as in models/blocks.py
 CHUNK_BYTES = 6  # per logit of a chunk: the product in bf16, and one fp32 copy in which all else happens
 # On a CPU, measured over runs of a 135M model: code that oneDNN compiles and keeps for each shape, and the share of

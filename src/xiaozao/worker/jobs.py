@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import torch
 
-from xiaozao.evaluate.curves import draw_curve, write_metrics
 from xiaozao.events import Ended, Event, Loaded, Noticed, Rehearsed, Split, Started
 from xiaozao.models import checkpoint
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
@@ -39,6 +38,7 @@ from xiaozao.train.schedules import warmup_steps
 from xiaozao.train.state import Keeper, load_weights
 from xiaozao.train.state import Progress as TrainProgress
 from xiaozao.worker.limits import limited
+from xiaozao.worker.pages import write_curve
 from xiaozao.worker.proof import Proof
 from xiaozao.worker.ready import Ready, get_ready
 from xiaozao.worker.reference import loss_of, with_reference
@@ -195,8 +195,7 @@ def draw(folder: RunFolder) -> None:
     """The loss curve and the metrics, from the journal."""
     folder.report.mkdir(exist_ok=True)
     events = list(read_events(folder.events))
-    write_metrics(events, folder.report)
-    draw_curve(events, folder.report, language_from())
+    write_curve(events, folder.report, language_from())
 
 
 def peak_bytes(device: torch.device) -> Callable[[], int]:

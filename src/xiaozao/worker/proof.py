@@ -14,7 +14,6 @@ from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import DataError
 from xiaozao.evaluate.contract import Answer, learn_contract, score
 from xiaozao.evaluate.facts import Machine, ReportFacts, Side
-from xiaozao.evaluate.report import write_report
 from xiaozao.events import Answered, Ended, Evaluated, Event, Progress, Reported
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
@@ -27,6 +26,7 @@ from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import Language
 from xiaozao.train.losses import mean_loss, sft
+from xiaozao.worker.pages import write_report
 
 
 @dataclass(frozen=True)

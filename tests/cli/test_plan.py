@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.toy import toy_folder
+from xiaozao.cli.bars import gigabytes
 from xiaozao.cli.console import Output
 from xiaozao.cli.main import run
 from xiaozao.cli.plan import show_choice
@@ -92,6 +93,15 @@ def test_a_plan_without_a_model_or_with_two_is_2(words: list[str], capsys: pytes
 def test_a_model_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", str(tmp_path / "no model"), "source=local"]) in (3, 8)
     assert "no model" in capsys.readouterr().err
+
+
+def test_a_budget_that_this_machine_does_not_have_is_told(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    total = look().memory_total
+    for budget, told in ((2 * total, True), (total // 2, False)):
+        assert run(["plan", model, "device=cpu", "length=64", f"budget={budget}"]) == 0
+        said = capsys.readouterr()
+        text = say("plan.budget_over", "en", budget=gigabytes(budget), total=gigabytes(total))
+        assert (text[:12] in said.err + said.out) == told
 
 
 def test_the_same_run_in_the_hugging_face_stack(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,6 +109,15 @@ def test_the_steps_down_lead_from_comfort_to_the_choice() -> None:
     assert sum(step.saves_bytes for step in found.steps) == comfort.peak_bytes - found.plan.peak_bytes
 
 
+def test_what_gave_way_never_took_memory() -> None:
+    """Where weights are read from disk for each micro-batch, larger ones may be chosen than with all in memory."""
+    comfort = ask(spec().decided(), 0)
+    for share in (0.6, 0.3, 0.2, 0.12, 0.1, 0.06, 0.04):
+        for batch in (1, 4, 16):
+            found = chosen(round(share * comfort.peak_bytes), batch=batch)
+            assert not any(one.option == "micro_batch" and int(one.after) > int(one.before) for one in found.steps)
+
+
 def test_where_nothing_fits_there_are_ways_out_that_do_and_the_smallest_budget() -> None:
     found = chosen(3_000_000_000, base="none", stream="none", length=4096)
     assert not found.plan.fits and 1 < len(found.ways) <= 3

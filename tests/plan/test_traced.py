@@ -127,7 +127,7 @@ def test_small_models_are_not_worth_a_trace(tmp_path: Path, hidden: int, traced:
 
 
 @pytest.mark.parametrize(("width", "budget", "returns"), [
-    (2048, 10**11, False), (2048, 10**6, True), (32768, 10**11, True),
+    (2048, 10**11, False), (2048, 5 * 10**7, True), (32768, 10**11, True),
 ])  # fmt: skip
 def test_weights_on_disk_are_traced_and_large_ones_always_leave_a_heap_that_gives_back(
     tmp_path: Path, width: int, budget: int, returns: bool
@@ -156,7 +156,7 @@ def test_weights_on_disk_are_traced_and_large_ones_always_leave_a_heap_that_give
 def test_answers_of_weights_on_disk_hold_a_tile(tmp_path: Path) -> None:
     config = {"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 13, "num_attention_heads": 4,
               "intermediate_size": 2048, "vocab_size": 1000}  # fmt: skip
-    train, profiles = TrainSpec(budget=10**11), Traced(Profiles(tmp_path, lambda _: ANY), "batched")
+    train, profiles = TrainSpec(budget=10**11, optimizer="adamw"), Traced(Profiles(tmp_path, lambda _: ANY), "batched")
     method = MethodSpec(precision="fp32", alpha=1.0)
     held = []
     for on_disk in (True, False):
@@ -194,12 +194,31 @@ CONFIG = {
 }  # fmt: skip
 
 
-def command(folder: Path, pace: Callable[[Asked], Rates | None], **options: str) -> Choice:
-    """`zao plan` of a model whose profile is ANY."""
+def command(
+    folder: Path, pace: Callable[[Asked], Rates | None], asked: list[Question] | None = None, **options: str
+) -> Choice:
+    """`zao plan` of a model whose profile is ANY; what was traced goes to `asked`."""
+
+    def measure(question: Question) -> Profile:
+        if asked is not None:
+            asked.append(question)
+        return ANY
+
     (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     words = {"model": "m", "data": "d", "device": "cpu", "precision": "fp32", "budget": "1GB", **options}
-    profiles = Profiles(folder / "profiles", lambda _: ANY)
+    profiles = Profiles(folder / "profiles", measure)
     return plan_command(RunSpec.from_options(words), folder, profiles, pace)
+
+
+def test_a_hopeless_budget_is_answered_without_tracing_all_that_is_hopeless(tmp_path: Path) -> None:
+    """The first choice, and what comes out as the least, which is planned exactly."""
+    asked: list[Question] = []
+    found = command(tmp_path, lambda _: None, asked, budget="1MB")
+    assert not found.plan.fits and found.plan.traced and found.plan.budget_bytes == 10**6
+    assert len(asked) <= 2
+    ((name, value),) = found.ways[-1].options.items()
+    again = command(tmp_path, lambda _: None, asked, **{name: value})
+    assert again.plan.fits and again.plan.surely_fits
 
 
 def test_the_last_micro_batch_of_a_step_may_be_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +283,6 @@ def test_the_pace_is_asked_for_what_was_chosen_alone(tmp_path: Path, options: di
         asked.append(one)
         return TYPICAL
 
-    found = command(tmp_path, pace, **options)
+    found = command(tmp_path, pace, None, **options)
     assert len(asked) == times and (found.plan.step is None) == (times == 0)
     assert [one.bits for one in asked] == [options.get("base") == "nf4"] * times

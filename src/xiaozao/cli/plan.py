@@ -15,6 +15,7 @@ from xiaozao.cli.options import anchored_model, gather, spec_flags
 from xiaozao.cli.verb import Verb
 from xiaozao.models.sources import resolve
 from xiaozao.plan.command import plan_command
+from xiaozao.plan.hardware import look
 from xiaozao.plan.hf.plan import document as hf_document
 from xiaozao.plan.hf.plan import plan_hf
 from xiaozao.plan.ladder import Choice
@@ -32,7 +33,11 @@ def choice_of(spec: RunSpec, output: Output) -> Choice:
     with output.stages() as report:
         model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
         with profiles(report) as traces:
-            return plan_command(spec, model.path, traces, partial(rates, report=report))
+            choice = plan_command(spec, model.path, traces, partial(rates, report=report))
+    hardware, budget = look(), spec.train.budget or 0
+    if hardware.device(spec.model.device) == "cpu" and budget > hardware.memory_total:
+        output.note("plan.budget_over", budget=gigabytes(budget), total=gigabytes(hardware.memory_total))
+    return choice
 
 
 def show_hf(spec: RunSpec, output: Output) -> int:

@@ -50,7 +50,8 @@ def plan_command(
         return fit(config, setup_of(one, budget), _sizes(one), returns)
 
     choice = choose(spec, device, spec.train.budget or hardware.free(device) // sharing, ask)
-    choice = replace(choice, effects=effects(choice, ask))
+    if choice.plan.fits:
+        choice = replace(choice, effects=effects(choice, ask))
     if device == "cuda" or traced is None or pace is None:
         return choice
     profile = traced.profile(config, setup_of(choice.spec, 0)) if choice.plan.traced else None

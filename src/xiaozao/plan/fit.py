@@ -7,7 +7,7 @@ from typing import Any
 from xiaozao.plan.answers import choices
 from xiaozao.plan.duration import TYPICAL, step_time
 from xiaozao.plan.load import Load, ModelShape
-from xiaozao.plan.memory import plan
+from xiaozao.plan.memory import always, plan
 from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.streamed import heap_returns
 from xiaozao.plan.traced import Setting, plan_traced
@@ -17,6 +17,7 @@ from xiaozao.spec.profile import Profile, Question
 
 COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 ENOUGH_TOKENS = {"cpu": 1024, "cuda": 8192}  # in a micro-batch; more is hardly faster and only takes memory
+CERTAIN = 0.9  # of what arithmetic says of weights and states: a budget below it is hopeless
 SMALL = 10_000_000  # parameters; a smaller model is not worth the seconds of a trace
 
 Rows = Callable[[int], Sequence[Row]]  # a micro-batch -> the largest rows that it makes
@@ -76,9 +77,10 @@ def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes, returns: bool | N
     method, train, traced = setup.method, setup.train, setup.traced
     assert train.budget is not None and method.precision != "auto"
     shape = ModelShape.from_config(config)
-    profile = traced.profile(config, setup) if traced and shape.parameters >= SMALL else None
     share = -(-train.batch // train.devices)
     counts = [train.micro_batch] if train.micro_batch else [share] if train.fused_update else _halvings(share)
+    beyond = 0 < train.budget < CERTAIN * always(shape, _load(setup, counts[-1], sizes.rows(counts[-1])))
+    profile = traced.profile(config, setup) if traced and shape.parameters >= SMALL and not beyond else None
     found: list[MemoryPlan] = []
     for size in counts:
         rows = sizes.rows(size)
@@ -89,7 +91,7 @@ def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes, returns: bool | N
             found += _traced(profile, shape, load, traced, rows, sizes.validation(size), setup, returns)
         else:
             planned = plan(shape, load, train.budget, setup.questions)
-            found.append(replace(planned, seconds=_slowness(setup, size, False)))
+            found.append(replace(planned, seconds=_slowness(setup, size, False), beyond=beyond))
     fitting = [one for one in found if one.surely_fits]
     if fitting:
         return min(fitting, key=lambda one: one.seconds)

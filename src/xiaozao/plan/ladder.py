@@ -86,17 +86,10 @@ def choose(spec: RunSpec, device: str, budget: int, ask: Planner) -> Choice:
         return _pinned(best)
     tried = [best]
     for rung in _rungs(spec):
-        first = spec.decided(**rung)
-        kinds = CHECKPOINTING[device] if spec.train.checkpointing == "auto" else (spec.train.checkpointing,)
-        if spec.train.checkpointing == "auto" and first.model.stream == "disk":
-            kinds = (first.train.checkpointing,)  # what all blocks keep would be larger than the memory there is
-        if rung:  # without the leanest there is no need to look at the others
-            kinds = tuple(reversed(kinds))
-        found: list[Choice] = []
-        for kind in kinds:
-            way = spec.decided(**{**rung, "checkpointing": kind})
+        found = []
+        for way in _ways(spec, rung, device):
             one = best if way == top else Choice(way, ask(way, budget))
-            if one.plan.traced < best.plan.traced:  # it cannot be computed so
+            if one.plan.traced < comfort.traced and not one.plan.beyond:  # it cannot be computed so
                 continue
             found.append(one)
             if rung and not one.plan.surely_fits:
@@ -108,8 +101,11 @@ def choose(spec: RunSpec, device: str, budget: int, ask: Planner) -> Choice:
             return _told(min(likely, key=lambda one: one.plan.peak_bytes), top, comfort, ask)
     if tight := [one for one in tried if one.plan.fits]:
         return _told(tight[0], top, comfort, ask)
-    least = min(tried, key=lambda one: one.plan.peak_bytes)
-    return replace(_told(least, top, comfort, ask), ways=tuple(_ways_out(spec, least, budget, ask)))
+    least = _pinned(min(tried, key=lambda one: one.plan.peak_bytes))
+    if least.plan.beyond:  # what it would really take
+        exact = ask(least.spec, 0, True if device == "cpu" else None)
+        least = replace(least, plan=replace(exact, budget_bytes=budget))
+    return replace(least, ways=tuple(_ways_out(spec, least, budget, ask)))
 
 
 def _rungs(spec: RunSpec) -> Iterator[Changes]:
@@ -124,6 +120,15 @@ def _rungs(spec: RunSpec) -> Iterator[Changes]:
             yield rung
 
 
+def _ways(spec: RunSpec, rung: Changes, device: str) -> list[RunSpec]:
+    """Every checkpointing on a rung; the leanest first where without it there is no need to look at the others."""
+    first = spec.decided(**rung)
+    if spec.train.checkpointing != "auto" or first.model.stream == "disk":  # all that blocks keep would be too much
+        return [first]
+    kinds = CHECKPOINTING[device]
+    return [spec.decided(**{**rung, "checkpointing": kind}) for kind in (reversed(kinds) if rung else kinds)]
+
+
 def _is_here(value: str) -> bool:
     return value not in NEEDS or find_spec(NEEDS[value]) is not None
 
@@ -135,7 +140,8 @@ def _pinned(choice: Choice) -> Choice:
 def _told(choice: Choice, top: RunSpec, comfort: MemoryPlan, ask: Planner) -> Choice:
     """With the steps from where memory is no concern to the choice, one option at a time."""
     choice = _pinned(choice)
-    now, heap = top.with_options(micro_batch=comfort.micro_batch), comfort.returns
+    size = max(comfort.micro_batch, choice.plan.micro_batch)  # larger than in comfort it may be where weights are read
+    now, heap = top.with_options(micro_batch=size), comfort.returns
     path: list[tuple[str, str, str, RunSpec, bool]] = [("", "", "", now, heap)]
     for name in ORDER:
         if name == "heap":

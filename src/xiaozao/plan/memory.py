@@ -74,6 +74,11 @@ def plan(shape: ModelShape, load: Load, budget: int, questions: Questions | None
     )  # fmt: skip
 
 
+def always(shape: ModelShape, load: Load) -> int:
+    """Bytes that are there at every moment: the process, the weights and the optimizer's states."""
+    return load.runtime + load.held(shape) + held_states(shape, load)
+
+
 def kept_activations(shape: ModelShape, load: Load) -> int:
     """Bytes kept for backward when the forward pass has ended."""
     per_block, stream = block_activations(shape, load), load.tokens * shape.hidden * load.compute_bytes

@@ -56,6 +56,7 @@ class MemoryPlan:
     high_bytes: int = 0
     returns: bool = False  # whether the heap has to give large blocks back at once (models/heap.py)
     together: int = 1  # questions that are answered at a time
+    beyond: bool = False  # whether the budget is less than weights and states alone, so that nothing was traced
     traced: bool = False  # whether the model was traced; else the numbers are those of a decoder of its size
     step: StepTime | None = None  # None where the machine's pace or the model's work is not known
     seconds: float = 1.0  # that a token takes, beside the same of other plans of a run; no promise of its own

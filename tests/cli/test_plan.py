@@ -10,6 +10,7 @@ import pytest
 from tests.toy import toy_folder
 from xiaozao.cli.bars import gigabytes
 from xiaozao.cli.console import Output
+from xiaozao.cli.ladder import ladder_view
 from xiaozao.cli.main import run
 from xiaozao.cli.plan import show_choice
 from xiaozao.cli.verb import Settings
@@ -208,3 +209,16 @@ def test_a_model_that_is_traced_has_a_time_that_is_shown(
     assert document["step_seconds"] == pytest.approx(sum(document["step_parts"].values()))
     assert run(words) == 0
     assert "a step of 4 samples (256 tokens)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_what_gave_way_is_summed_up(language: Language) -> None:
+    steps: list[dict[str, object]] = [
+        {"option": "checkpointing", "before": "none", "after": "block", "saves_bytes": 2 * 10**9, "slower": 1.5},
+        {"option": "base", "before": "none", "after": "nf4", "saves_bytes": 10**8, "slower": 2.0},
+    ]
+    *_, last = ladder_view(steps, language)
+    assert "2.10 GB" in str(last) and "3.00" in str(last)
+    *_, last = ladder_view(steps[:1], language)
+    assert "2.00 GB" in str(last) and "1.50" in str(last) and "block" in str(last)
+    assert ladder_view([], language) == []

@@ -1,6 +1,7 @@
 """What gave way to the budget, and the ways out where that was not enough, as lines."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 from rich.console import RenderableType
@@ -16,7 +17,15 @@ def ladder_view(steps: Sequence[Mapping[str, Any]], language: Language) -> list[
     """A line for every option that gave way; nothing where memory decided nothing. `steps` as in events.Planned."""
     if not steps:
         return []
-    return [Text(), Text(say("ladder.title", language)), *(Text(f"  {_step(one, language)}") for one in steps)]
+    lines: list[RenderableType] = [
+        Text(),
+        Text(say("ladder.title", language)),
+        *(Text(f"  {_step(one, language)}") for one in steps),
+    ]
+    if len(steps) > 1:
+        saved, slower = sum(int(one["saves_bytes"]) for one in steps), prod(float(one["slower"]) for one in steps)
+        lines.append(Text("  " + say("ladder.all", language, saved=_size(saved)) + _cost(slower, language)))
+    return lines
 
 
 def effects_view(effects: Sequence[Effect], language: Language) -> list[RenderableType]:
@@ -38,12 +47,15 @@ def ways_view(ways: Sequence[WayOut], language: Language) -> list[RenderableType
 def _step(step: Mapping[str, Any], language: Language) -> str:
     option = step["option"]
     before, after = (_value(option, str(step[name]), language) for name in ("before", "after"))
-    slower = float(step["slower"])
-    costs = "same" if abs(slower - 1) < NOTICEABLE else "slower" if slower > 1 else "faster"
     name = say(f"ladder.{option}", language) if has(f"ladder.{option}") else option
-    how = {"factor": f"{slower if slower > 1 else 1 / slower:.2f}"}
     line = say("ladder.step", language, option=name, before=before, after=after, saved=_size(int(step["saves_bytes"])))
-    return line + say(f"ladder.{costs}", language, **how)
+    return line + _cost(float(step["slower"]), language)
+
+
+def _cost(slower: float, language: Language) -> str:
+    """What it makes of a step's time."""
+    costs = "same" if abs(slower - 1) < NOTICEABLE else "slower" if slower > 1 else "faster"
+    return say(f"ladder.{costs}", language, factor=f"{slower if slower > 1 else 1 / slower:.2f}")
 
 
 def _value(option: str, value: str, language: Language) -> str:

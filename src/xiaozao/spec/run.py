@@ -199,6 +199,13 @@ def _objective_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Proble
     return found
 
 
+# What a value looks like, in no language.
+SHOWN = {
+    "text": "TEXT", "whole number": "N", "number": "X", "names": "A,B", "size": "8GB | 500MB | N",
+    "number or text": "X | TEXT",
+}  # fmt: skip
+
+
 def _unknown(name: str) -> Problem:
     close = nearest(str(name), list(OPTIONS))
     return Problem("unknown_option_near" if close else "unknown_option", {"name": name, "nearest": close})
@@ -209,8 +216,7 @@ def _invalid(location: tuple[int | str, ...], kind: str, options: Mapping[str, A
     option = OPTIONS[str(location[0])]
     if kind == "missing":
         return Problem("missing_option", {"name": option.name})
-    allowed = " | ".join(option.choices) or option.kind
-    allowed += f" ({option.unit})" if option.unit else ""
+    allowed = " | ".join(option.choices) or SHOWN[option.kind]
     bounds = _bounds(option.name, option.part)
     value = options.get(option.name)
     names = split_names(value)

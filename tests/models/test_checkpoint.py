@@ -57,6 +57,17 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert size == sum(path.stat().st_size for path in folder.iterdir())
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_who_may_read_one_file_may_read_all(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        folder = save(tmp_path, 1)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {mode}
+
+
 def test_a_save_leaves_nothing_but_safetensors_and_json(tmp_path: Path) -> None:
     save(tmp_path, 1)
     save(tmp_path, 1, payload=2)

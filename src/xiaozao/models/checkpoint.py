@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from xiaozao.errors import ArtefactError, EnvironmentProblem, TrainingError
 from xiaozao.models.disk import DISK, Disk, disk_errors
-from xiaozao.models.manifest import check_files, read_manifest, read_mapping, write_manifest
+from xiaozao.models.manifest import MANIFEST, check_files, read_manifest, read_mapping, write_manifest
 
 PARTIAL, ASIDE, TRASH = ".partial", ".aside", ".trash"
 STEP = re.compile(r"step-(\d{8,})")
@@ -92,11 +92,20 @@ def staged_folder(target: Path, needed: int = 0, disk: Disk = DISK) -> Iterator[
             disk.make_folder(staging)
             yield staging
             write_manifest(staging, disk)
+            _share(staging)
             _swap_in(staging, target, disk)
         except BaseException:
             with suppress(OSError):  # the first error is the one to tell; a leftover is swept at the next start
                 disk.remove(staging)
             raise
+
+
+def _share(folder: Path) -> None:
+    """Let who may read the manifest read all: safetensors makes files that nobody but their owner can read."""
+    mode = (folder / MANIFEST).stat().st_mode & 0o777
+    for path in folder.iterdir():
+        if path.is_file() and path.stat().st_mode & 0o777 != mode:
+            path.chmod(mode)
 
 
 def recover(target: Path, disk: Disk = DISK) -> None:

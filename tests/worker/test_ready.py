@@ -11,7 +11,7 @@ import torch
 from tests.toy import toy_folder
 from tests.worker.test_reference import make
 from xiaozao.errors import DataError, DoesNotFit
-from xiaozao.events import Event, Planned
+from xiaozao.events import Event, Planned, Progress
 from xiaozao.plan.hardware import look
 from xiaozao.plan.ladder import Choice
 from xiaozao.plan.resident import rss
@@ -124,6 +124,27 @@ def test_questions_are_planned_as_long_as_they_are_asked(tmp_path: Path, model: 
     told = {"questions": questions(tmp_path, long), "length": 32, "truncation": "left"}
     exam = begin(make(tmp_path / "run", model, "sft", **told))[0].exam
     assert exam is not None and exam.sizes.tokens > 300 and exam.samples.longest <= 32
+
+
+def test_questions_that_are_answered_together_tell_how_far_they_are(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = questions(tmp_path, *[ROW] * 5)
+    ready, _ = begin(make(tmp_path / "run", model, "sft", questions=asked, answer_tokens=8))
+
+    def generate(decoder: object, prompts: list[list[int]], *rest: Any) -> list[list[int]]:
+        heard = rest[-1]
+        for _ in range(8):
+            assert [heard(row, 1) for row in range(len(prompts))] == [None] * len(prompts)  # True would end a row
+        return [[1]] * len(prompts)
+
+    monkeypatch.setattr(proof, "generate", generate)
+    monkeypatch.setattr(proof, "mean_loss", lambda *rest: Mean(1.0, 1))
+    told: list[Event] = []
+    nobody: Any = None
+    assert ready.exam
+    ready.exam.sit("base", nobody, replace(ready.plan, together=4), told.append)
+    assert [one.done for one in told if isinstance(one, Progress)] == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_loss_of_long_questions_is_taken_of_as_many_as_are_answered_together(

@@ -30,7 +30,7 @@ from xiaozao.events import (
 from xiaozao.texts.catalogue import Language, has, say
 
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
-ENOUGH_STEPS = 10  # before that, the time left is a guess about warm-up
+ENOUGH_STEPS = 3  # before that, the time left is a guess about warm-up
 
 
 class Story:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from xiaozao.events import Ended, Event, Loaded, Noticed, Rehearsed, Split, Started
+from xiaozao.events import Ended, Event, Loaded, Noticed, Progress, Rehearsed, Split, Started
 from xiaozao.models import checkpoint
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
 from xiaozao.models.bases import parameter_count
@@ -106,6 +106,7 @@ def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[T
 def get_model(ready: Ready, emit: Emit) -> Decoder:
     """Load the model and make trainable what the method trains."""
     spec, begun = ready.spec, time.time()
+    emit(Progress("load", 0, 1))
     frozen = spec.method.method == "lora" or spec.method.last_blocks is not None
     weights = DTYPES[spec.method.precision if frozen else spec.method.weights]
     device = device_of(spec.model.device)
@@ -116,6 +117,7 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
     recompute(decoder, spec.train.checkpointing)
     trainable = sum(one.numel() for one in decoder.trainable().values())
     everything = parameter_count(decoder.model)
+    emit(Progress("load", 1, 1))
     emit(
         Loaded(
             model=ready.model.name, parameters=everything, trainable=trainable, device=str(decoder.device),

@@ -80,22 +80,41 @@ class Exam:
 
     def sit(self, who: str, decoder: Decoder, plan: MemoryPlan, on_event: Callable[[Event], object]) -> Side:
         """Let a model answer all questions greedily, as many together as planned, and take the right answers' loss."""
-        begun = time.perf_counter()
+        begun, total = time.perf_counter(), len(self.questions)
         answers: list[Answer] = []
-        for start in range(0, len(self.questions), plan.together):
-            on_event(Progress(f"answers_{who}", len(answers), len(self.questions)))
-            answers += self._answer(decoder, self.questions[start : start + plan.together])
+        for start in range(0, total, plan.together):
+            on_event(Progress(f"answers_{who}", len(answers), total))
+            questions = self.questions[start : start + plan.together]
+            answers += self._answer(decoder, questions, self._tell(who, start, len(questions), on_event))
             give_back()
-        on_event(Progress(f"answers_{who}", len(answers), len(self.questions)))
+        on_event(Progress(f"answers_{who}", len(answers), total))
         loss = mean_loss(decoder, sft, self.samples, min(plan.together, plan.micro_batch)).loss
         found = score(answers, learn_contract([one.reference for one in self.questions]))
         valid = None if found.valid_json is None else found.valid_json / found.n
         on_event(Answered(who, found.n, loss, found.exact / found.n, valid, time.perf_counter() - begun))
         return Side(tuple(answers), loss)
 
-    def _answer(self, decoder: Decoder, questions: Sequence[Question]) -> list[Answer]:
+    def _tell(
+        self, who: str, start: int, count: int, on_event: Callable[[Event], object]
+    ) -> Callable[[int, int], None]:
+        """Hears the tokens of questions that are answered together, and tells how many would be done by now."""
+        given, told = [0] * count, start
+
+        def heard(row: int, token: int) -> None:
+            nonlocal told
+            given[row] += 1
+            done = start + count * max(given) // (self.answer_tokens + 1)
+            if done > told:
+                told = done
+                on_event(Progress(f"answers_{who}", done, len(self.questions)))
+
+        return heard
+
+    def _answer(
+        self, decoder: Decoder, questions: Sequence[Question], heard: Callable[[int, int], None]
+    ) -> list[Answer]:
         prompts = [self.tokenizer.encode_prompt(one.turns) for one in questions]
-        tokens = generate(decoder, prompts, self.tokenizer.eos_ids, Sampling(self.answer_tokens))
+        tokens = generate(decoder, prompts, self.tokenizer.eos_ids, Sampling(self.answer_tokens), heard)
         return [
             Answer(one.text, one.reference, self.tokenizer.decode(ids))
             for one, ids in zip(questions, tokens, strict=True)

@@ -18,10 +18,10 @@ demo: $(READY) ## tune a small model on the demo's data and write a report with 
 
 test: lint fast real ## everything that must pass: lint, then the fast tests, then the real ones
 
-fast: $(READY) ## the tests without a real model, in about two minutes
+fast: $(READY) ## the tests without a real model, in two to ten minutes
 	$(BIN)/python -m pytest -m "not real" -n 2 --dist loadscope $(ARGS)
 
-real: $(READY) ## the tests with a real model and whole runs, in under 25 minutes
+real: $(READY) ## the tests with a real model and whole runs, in 20 to 45 minutes
 	$(BIN)/python -m pytest -m real -n 2 --dist loadgroup $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the import contracts

@@ -18,6 +18,7 @@ from xiaozao.spec.objectives import READ_BY
 from xiaozao.spec.parts import FIRST, DataSpec, EvalSpec, MethodSpec, ModelSpec, Part, TrainSpec, split_names
 from xiaozao.spec.patterns import broken
 from xiaozao.spec.yamlfile import read_scalar, read_yaml, write_yaml
+from xiaozao.texts.catalogue import say
 
 FULL_ONLY = ("apollo-mini", "galore", "badam")  # optimizers that make no sense for matrices as small as an adapter's
 
@@ -199,13 +200,6 @@ def _objective_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Proble
     return found
 
 
-# What a value looks like, in no language.
-SHOWN = {
-    "text": "TEXT", "whole number": "N", "number": "X", "names": "A,B", "size": "8GB | 500MB | N",
-    "number or text": "X | TEXT",
-}  # fmt: skip
-
-
 def _unknown(name: str) -> Problem:
     close = nearest(str(name), list(OPTIONS))
     return Problem("unknown_option_near" if close else "unknown_option", {"name": name, "nearest": close})
@@ -216,7 +210,8 @@ def _invalid(location: tuple[int | str, ...], kind: str, options: Mapping[str, A
     option = OPTIONS[str(location[0])]
     if kind == "missing":
         return Problem("missing_option", {"name": option.name})
-    allowed = " | ".join(option.choices) or SHOWN[option.kind]
+    allowed = " | ".join(option.choices) or say(f"kind.{option.kind.replace(' ', '_')}")  # N, X, SIZE: in no language
+    allowed += f" ({option.unit})" if option.unit else ""
     bounds = _bounds(option.name, option.part)
     value = options.get(option.name)
     names = split_names(value)

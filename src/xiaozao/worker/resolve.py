@@ -122,9 +122,8 @@ def planner(
 def _precision(spec: RunSpec, device: str, hardware: Hardware) -> str:
     if spec.method.precision != "auto":
         return spec.method.precision
-    if (
-        device == "cuda" and spec.method.weights == "fp32"
-    ):  # cards before Ampere emulate bf16, slowly; in fp16 they are fast
+    if device == "cuda" and spec.method.weights == "fp32":
+        # Cards before Ampere emulate bf16, slowly; in fp16 they are fast.
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return hardware.precision(device, spec.method.weights)
 

@@ -13,10 +13,12 @@ from torch._C._distributed_c10d import HashStore
 from xiaozao.errors import DoesNotFit, EnvironmentProblem
 from xiaozao.events import Ended
 from xiaozao.spec.run import RunSpec
+from xiaozao.store.files import RunFolder
 from xiaozao.texts.catalogue import LANGUAGES
 from xiaozao.train.ranks import ALONE, Place, Ranks, cut, join, joined, made_whole
 from xiaozao.worker import family
 from xiaozao.worker.family import GONE, TornDown, agreed, among, gone, is_lost
+from xiaozao.worker.main import together
 from xiaozao.worker.ready import check_devices
 from xiaozao.worker.resolve import on_devices
 
@@ -125,6 +127,25 @@ def test_the_first_rank_hears_that_torchrun_ends_it() -> None:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGTERM between processes")
+def test_a_rank_that_torchrun_ends_while_it_says_its_error_still_ends_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: object) -> Ended:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(family, "WORD_SECONDS", 0.0)
+    monkeypatch.setattr("xiaozao.train.ranks.join", lambda environment: two()[0])
+    monkeypatch.setattr("xiaozao.worker.jobs.run", broken)
+    monkeypatch.setattr("traceback.print_exc", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        ended = together(RunFolder(tmp_path), None, ())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (ended.state, ended.key, ended.exit_code) == ("failed", GONE, 5)
 
 
 def test_more_processes_than_gpus_are_refused() -> None:

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -44,6 +44,18 @@ def among(ranks: Ranks) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def outlive(work: Callable[[], Ended], lost: Callable[[], Ended], ranks: Ranks) -> Ended:
+    """What `work` returns; what `lost` returns where torchrun ended this rank in it, were it while saying an error."""
+    try:
+        try:
+            return work()
+        finally:
+            if ranks.world > 1:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except TornDown:
+        return lost()
 
 
 def agreed(ended: Ended, ranks: Ranks) -> Ended:

@@ -36,11 +36,11 @@ def main(arguments: list[str]) -> int:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     refuse_kernels()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK") != "0":
-        return _together(folder, None, ()).exit_code
+        return together(folder, None, ()).exit_code
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
         with acquire(folder), Journal(folder.events) as journal:
-            ended = _together(folder, journal, arguments[1:])
+            ended = together(folder, journal, arguments[1:])
             journal.record(ended)
     except Busy as error:
         sys.stderr.write(f"{error}\n")
@@ -48,15 +48,16 @@ def main(arguments: list[str]) -> int:
     return ended.exit_code
 
 
-def _together(folder: RunFolder, journal: Journal | None, options: Sequence[str]) -> Ended:
+def together(folder: RunFolder, journal: Journal | None, options: Sequence[str]) -> Ended:
     """The run, with all ranks that torchrun started; only the first has a journal."""
     # Here and not above, because transformers must find `kernels` refused when it is imported.
     from xiaozao.train.ranks import join, leave
-    from xiaozao.worker.family import agreed, among
+    from xiaozao.worker.family import agreed, among, gone, outlive
 
     ranks = join(os.environ)
     with among(ranks):
-        ended = _run(folder, journal, options, ranks)
+        run = partial(_run, folder, journal, options, ranks)
+        ended = outlive(run, lambda: _failed(folder, gone(folder.log)), ranks)
         if ended.state == "failed":
             sys.stderr.write(f"[{ended.code}] {ended.message}\n")
             return agreed(ended, ranks)

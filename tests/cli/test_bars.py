@@ -28,7 +28,7 @@ def _shown(memory: Memory, language: str = "en", unicode: bool = True) -> str:
     ("budget", "verdict", "sign", "words"),
     [
         (12.0, "fits", "✔", "2.9 GB"),
-        (9.5, "tight", "!", "0.4 GB"),
+        (9.5, "tight", "!", "0.40 GB"),
         (9.1, "tight", "!", "0.0 GB"),
         (5.7, "too_big", "✖", "3.4 GB"),
     ],

@@ -24,6 +24,7 @@ from xiaozao.texts.catalogue import Language, has, say
 
 GB = 1e9
 WIDTH = 48
+MOST = 10.0  # times the budget; more is only said to be more
 
 GLYPHS = {"weights": "■", "gradients": "▨", "optimizer": "▦", "activations": "░", "runtime": "┆"}
 ASCII = {"weights": "#", "gradients": "/", "optimizer": "o", "activations": "x", "runtime": "|"}
@@ -74,8 +75,8 @@ def of_event(event: Planned) -> Memory:
 
 
 def gigabytes(count: float) -> str:
-    """`2.6 GB`; 1 GB = 10^9 bytes."""
-    return f"{count / GB:.1f} GB"
+    """`2.6 GB`, and `0.03 GB` below one; 1 GB = 10^9 bytes."""
+    return f"{count / GB:.1f} GB" if count == 0 or count >= GB else f"{count / GB:.2f} GB"
 
 
 def memory_view(memory: Memory, language: Language, unicode: bool = True) -> RenderableType:
@@ -104,7 +105,8 @@ def verdict_text(memory: Memory, language: Language, unicode: bool = True) -> Te
     sign = {"fits": "✔", "tight": "!", "too_big": "✖"} if unicode else {"fits": "+", "tight": "!", "too_big": "X"}
     style = {"fits": "ok", "tight": "warn", "too_big": "danger"}[memory.verdict]
     left = memory.budget_bytes - memory.peak_bytes
-    share = f"{abs(left) / memory.budget_bytes:.0%}"
+    ratio = abs(left) / memory.budget_bytes
+    share = f"{ratio:.0%}" if ratio <= MOST else f">{MOST:.0%}"
     words = say(f"plan.{memory.verdict}", language, amount=gigabytes(abs(left)), share=share)
     return Text(f"{sign[memory.verdict]} {words}", style=f"bold {_palette()[style]}")
 
@@ -127,7 +129,7 @@ def bar(memory: Memory, unicode: bool = True, width: int = WIDTH) -> Text:
         text = text[:mark] + Text("!", style=f"bold {colours['danger']}") + text[mark:]
     if not memory.budget_bytes:
         return text + Text(f"  {gigabytes(memory.peak_bytes)}")
-    return text + Text(f"  {memory.peak_bytes / GB:.1f} / {gigabytes(memory.budget_bytes)}")
+    return text + Text(f"  {gigabytes(memory.peak_bytes).removesuffix(' GB')} / {gigabytes(memory.budget_bytes)}")
 
 
 def part_name(part: str, language: Language) -> str:

@@ -25,6 +25,8 @@ def _check(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
     options = {**gather(arguments, flags), "data": file}
     with_model = "model" in options
     spec = RunSpec.from_options({"model": "none", **options, **anchored_model(options)})
+    if unread := sorted(UNREAD & options.keys()):
+        output.note("data.whole", names=", ".join(unread))
     with output.stages() as report:
         model = None
         if with_model:
@@ -93,8 +95,9 @@ def _example(report: DataReport, output: Output) -> list[RenderableType]:
 
 
 # What concerns reading; how much is used and what validates is for training to say.
-UNUSED = {"data", "validation", "rows", "stratify", "base", "attention", "device"}
-FLAGS = [flag for flag in spec_flags(("model", "data")) if flag.name not in UNUSED]
+UNREAD = {"validation", "rows", "stratify"}
+UNUSED = {"data", *UNREAD, "base", "attention", "device"}
+FLAGS = [flag for flag in spec_flags(("model", "data"), asked=()) if flag.name not in UNUSED]
 command = VerbGroup("data")
 command.add_command(
     Verb(

@@ -21,20 +21,25 @@ RENAMED = {"format": "data_format"}
 class SpecFlag(click.Option):
     """A flag of one field. The value is read as in a file; the spec checks it, so that all mistakes come at once."""
 
-    def __init__(self, option: Option, language: Language) -> None:
+    def __init__(self, option: Option, language: Language, asked: bool) -> None:
         flag = RENAMED.get(option.name, option.name)
-        default = say("cli.required", language) if option.required else f"{say('cli.default', language)}: "
+        default: str | None = f"{say('cli.default', language)}: {show(option.default)}"
+        if option.required:
+            default = say("cli.required", language) if asked else None
         super().__init__(
             ["--" + flag.replace("_", "-"), flag],
             help=_help(option, language),
             metavar="|".join(option.choices) or _kind(option, language),
-            show_default=default if option.required else default + show(option.default),
+            show_default=default,
         )
 
 
-def spec_flags(parts: Sequence[str] = ("model", "data", "method", "train", "evaluate")) -> list[click.Parameter]:
-    """A flag for every option of these parts."""
-    return [SpecFlag(option, reader_language()) for option in OPTIONS.values() if option.part in parts]
+def spec_flags(
+    parts: Sequence[str] = ("model", "data", "method", "train", "evaluate"), asked: Sequence[str] = ("model", "data")
+) -> list[click.Parameter]:
+    """A flag for every option of these parts; of what a run requires, the verb may ask less."""
+    language = reader_language()
+    return [SpecFlag(option, language, option.name in asked) for option in OPTIONS.values() if option.part in parts]
 
 
 def gather(arguments: Sequence[str], flags: Mapping[str, str | None]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from xiaozao.worker.profiles import profiles
 from xiaozao.worker.rates import rates
 
 EXIT_DOES_NOT_FIT = 4
+UNITLESS = 10**6  # bytes: nobody has so few, so a unit was forgotten
 
 
 def choice_of(spec: RunSpec, output: Output) -> Choice:
@@ -35,6 +36,8 @@ def choice_of(spec: RunSpec, output: Output) -> Choice:
         with profiles(report) as traces:
             choice = plan_command(spec, model.path, traces, partial(rates, report=report))
     hardware, budget = look(), spec.train.budget or 0
+    if 0 < budget < UNITLESS:
+        output.note("plan.budget_bytes", budget=budget)
     if hardware.device(spec.model.device) == "cpu" and budget > hardware.memory_total:
         output.note("plan.budget_over", budget=gigabytes(budget), total=gigabytes(hardware.memory_total))
     return choice
@@ -141,5 +144,5 @@ ENGINE = click.Option(
 command = Verb(
     "plan",
     callback=_run,
-    params=[click.Argument(["arguments"], nargs=-1, metavar="MODEL | CONFIG.yaml | key=value"), ENGINE, *spec_flags()],
+    params=[click.Argument(["arguments"], nargs=-1, metavar="MODEL | CONFIG.yaml | key=value"), ENGINE, *spec_flags(asked=("model",))],
 )

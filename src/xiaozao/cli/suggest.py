@@ -129,7 +129,7 @@ def _table(found: list[Suggestion], output: Output) -> Table:
 
 
 def _notes(found: list[Suggestion], shown: list[Suggestion], need: Need, output: Output) -> list[RenderableType]:
-    lines = [output.say("suggest.measured")]
+    lines = [output.say("suggest.measured"), output.say("suggest.assumed", length=need.length)]
     if len(shown) < len(found):
         lines.append(output.say("suggest.more", count=len(found) - len(shown)))
     if any(one.hours is not None for one in shown):

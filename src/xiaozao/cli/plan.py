@@ -144,5 +144,9 @@ ENGINE = click.Option(
 command = Verb(
     "plan",
     callback=_run,
-    params=[click.Argument(["arguments"], nargs=-1, metavar="MODEL | CONFIG.yaml | key=value"), ENGINE, *spec_flags(asked=("model",))],
+    params=[
+        click.Argument(["arguments"], nargs=-1, metavar="MODEL | CONFIG.yaml | key=value"),
+        ENGINE,
+        *spec_flags(asked=("model",)),
+    ],
 )

@@ -35,7 +35,7 @@ from xiaozao.store.journal import read_events
 
 FILE, DOCS = RESULTS / "plan.jsonl", Path(__file__).parents[1] / "docs"
 DATA, ROWS, BATCH = "alpaca_en_demo.json", 8, 4
-TIGHT = 1.12  # times the plan with a heap that gives back: too little for one that keeps, enough to run
+SPARE = 5_000_000  # bytes beside the interval: a process is not as large as the one before it
 
 Row = dict[str, str]
 
@@ -104,11 +104,12 @@ def measure(row: Row, label: str, machine: Machine, model: Path) -> Planned:
 
 
 def tight_budget(options: dict[str, object], folder: Path, machine: Machine) -> int:
-    """A budget a little above the plan, taken from a run that is refused because its budget is one byte."""
+    """Enough for a heap that gives back at once and too little for one that keeps: the end of the interval of a run
+    that is refused, because its budget is one byte."""
     try:
         run_zao({**options, "budget": 1}, folder, machine)
     except RunFailed:
-        return round(TIGHT * plan_of(folder).peak_bytes)
+        return plan_of(folder).high_bytes + SPARE
     raise RunFailed("a budget of one byte was not refused")
 
 

@@ -19,7 +19,7 @@ from xiaozao.plan.duration import TYPICAL
 from xiaozao.plan.fit import SMALL, Setup, Traced, every_sample, fit
 from xiaozao.plan.ladder import Choice
 from xiaozao.plan.profiles import Profiles, key
-from xiaozao.plan.traced import Setting, plan_traced
+from xiaozao.plan.traced import KEPT, Setting, plan_traced
 from xiaozao.spec.pace import Asked, Rates, StepTime
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import Questions, Row
@@ -40,7 +40,7 @@ ANY = replace(PROFILE, accumulating=(FORWARD,))  # of a run with any micro-batch
 QUESTION = Question(
     {"model_type": "llama"}, MethodSpec(alpha=1.0), "fp32", "none", "batched", "none", "adamw", 128, False
 )
-SETTING = Setting("batched", 2, False, 1000, False, True, [], 10**9)
+SETTING = Setting("batched", 2, False, 1000, False, True, 0, [], 10**9)
 
 
 def test_the_highest_line_and_the_further_blocks_make_the_level() -> None:
@@ -186,6 +186,19 @@ def test_a_heap_that_keeps_adds_to_the_steps_where_loading_would_be_the_peak_wit
         found = plan_traced(large, [Row((32,), 10)], [], replace(SETTING, cpu=True, returns=returns))
         assert (found.peak.name == "load") == returns
         assert found.low_bytes < found.peak_bytes < found.high_bytes
+
+
+def test_a_heap_keeps_what_the_budget_leaves_it_and_no_less_than_what_is_taken_between_two_looks() -> None:
+    churn, setting = 30_000_000, replace(SETTING, cpu=True, returns=False, churn=30_000_000)
+    rows = [Row((32,), 10)]
+    free = plan_traced(PROFILE, rows, [], replace(setting, budget=0))
+    alive = free.peak_bytes - KEPT[1]
+    for budget, kept in ((0, KEPT[1]), (alive + 120_000_000, 80_000_000), (alive + 50_000_000, churn)):
+        found = plan_traced(PROFILE, rows, [], replace(setting, budget=budget))
+        assert found.peak_bytes == alive + kept
+        assert found.keeps_below == found.peak_bytes - churn
+        assert found.surely_fits == (kept > churn)
+    assert plan_traced(PROFILE, rows, [], replace(setting, returns=True)).keeps_below is None
 
 
 CONFIG = {

@@ -18,6 +18,7 @@ from xiaozao.events import Evaluated, Event, Split, Step
 from xiaozao.models import checkpoint
 from xiaozao.models.autograd import call
 from xiaozao.models.blocks import Decoder
+from xiaozao.train import recover
 from xiaozao.train.batches import Order, PackedRow, divided
 from xiaozao.train.ledger import Ledger
 from xiaozao.train.loop import Loop, Settings
@@ -296,6 +297,23 @@ def test_the_watch_stops_a_pass_at_a_block_and_the_run_goes_on_split(tmp_path: P
     split.run(Progress(most=stove.splits()[0].most))
     assert stove.told() == split.told() and stove.digest() == split.digest()
     assert not any(block._forward_pre_hooks for block in stove.decoder.model.model.layers)
+
+
+def test_above_what_the_plan_leaves_the_heap_every_block_gives_back_forth_and_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else changes; below it, nothing is given back at all."""
+    found = {}
+    for keeps in (9, 10):
+        given: list[None] = []
+        monkeypatch.setattr(recover, "give_back", lambda given=given: given.append(None))
+        gauge = Gauge(lambda: 0, lambda: 10, lambda: None, keeps=keeps)
+        stove = Stove(tmp_path / str(keeps), gauge=gauge)
+        stove.run()
+        found[keeps] = len(given), stove.told(), stove.digest()
+    blocks, steps = len(stove.decoder.model.model.layers), len(stove.steps())
+    assert found[10][0] == 0 and found[9][0] == 2 * blocks * steps
+    assert found[9][1:] == found[10][1:]
 
 
 # --- and after a resume ------------------------------------------------------------------------------------------

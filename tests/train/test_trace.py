@@ -67,7 +67,7 @@ def question(config: dict[str, object] = LLAMA, **changes: Any) -> Question:
 
 
 def planned(profile: Profile, asked: Question, accumulates: bool, lengths: tuple[int, ...] = LENGTHS) -> MemoryPlan:
-    setting = Setting(asked.attention, len(lengths), accumulates, 0, True, True, [], 10**12)
+    setting = Setting(asked.attention, len(lengths), accumulates, 0, True, True, 0, [], 10**12)
     return plan_traced(profile, [Row(lengths, sum(lengths) - len(lengths))], [], setting)
 
 

@@ -23,21 +23,32 @@ from xiaozao.worker.launch import environment
 from xiaozao.worker.limits import check_disk, limited
 
 CPU = torch.device("cpu")
+PLAN = MemoryPlan((Moment("loss", {"weights": 7}),), 0, 1, 1, 1, 1)
 
 ALLOCATES = """
-import sys, torch
+import mmap, sys, torch
 from xiaozao.plan.hardware import look
 from xiaozao.plan.resident import rss
 from xiaozao.train.recover import is_memory
 from xiaozao.worker.limits import limited
 limit = rss() + 300_000_000
-with limited(torch.device("cpu"), limit, look(), 0) as gauge:
+from xiaozao.spec.plan import MemoryPlan, Moment
+plan = MemoryPlan((Moment("loss", {}),), 0, 1, 1, 1, 1, keeps_below=7)
+with limited(torch.device("cpu"), limit, look(), plan) as gauge:
+    assert gauge.keeps == 7
     assert gauge.limit == limit
     kept = torch.ones(50_000_000 // 4)  # there is room for this
     try:
         torch.empty(800_000_000, dtype=torch.uint8)
     except RuntimeError as error:
         print("refused", is_memory(error))
+    unused = mmap.mmap(-1, 280_000_000, mmap.MAP_PRIVATE)  # mapped and not resident, like what a heap gave back
+    try:
+        torch.empty(200_000_000, dtype=torch.uint8)
+    except RuntimeError as error:
+        print("refused", is_memory(error))
+    gauge.given_back()
+    torch.empty(200_000_000, dtype=torch.uint8)
 torch.empty(800_000_000, dtype=torch.uint8)  # and afterwards for all
 print("then given")
 """
@@ -47,17 +58,17 @@ print("then given")
 def test_a_huge_allocation_is_refused_and_not_the_process_killed() -> None:
     words = [sys.executable, "-c", ALLOCATES]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment())
-    assert done.stdout.split("\n")[:2] == ["refused True", "then given"], done.stderr
+    assert done.stdout.split("\n")[:3] == ["refused True", "refused True", "then given"], done.stderr
 
 
 def test_the_limit_is_the_budget_but_never_more_than_is_free() -> None:
     hardware = dataclasses.replace(look(), memory_available=10 * 10**9)
-    with limited(CPU, rss() + 10**9, hardware, 7) as gauge:
+    with limited(CPU, rss() + 10**9, hardware, PLAN) as gauge:
         assert gauge.limit is not None and abs(gauge.limit - rss() - 10**9) < 10**8 and gauge.planned == 7
     for budget in (None, 10**12):
-        with limited(CPU, budget, hardware, 0) as gauge:
+        with limited(CPU, budget, hardware, PLAN) as gauge:
             assert gauge.limit is not None and abs(gauge.limit - rss() - 9.5 * 10**9) < 10**8
-    with limited(CPU, None, hardware, 0, sharing=2) as gauge:
+    with limited(CPU, None, hardware, PLAN, sharing=2) as gauge:
         assert gauge.limit is not None and abs(gauge.limit - rss() - 4.75 * 10**9) < 10**8
 
 

@@ -141,13 +141,16 @@ def _told(choice: Choice, top: RunSpec, comfort: MemoryPlan, ask: Planner) -> Ch
     """With the steps from where memory is no concern to the choice, one option at a time."""
     choice = _pinned(choice)
     size = max(comfort.micro_batch, choice.plan.micro_batch)  # larger than in comfort it may be where weights are read
-    now, heap = top.with_options(micro_batch=size), comfort.returns
-    path: list[tuple[str, str, str, RunSpec, bool]] = [("", "", "", now, heap)]
+    now, heap, budget = top.with_options(micro_batch=size), comfort.returns, 0
+    path: list[tuple[str, str, str, RunSpec, bool, int]] = [("", "", "", now, heap, 0)]
     for name in ORDER:
         if name == "heap":
             if not choice.plan.traced:  # formulas know one way of the heap
                 continue
-            before, after, heap = _way(heap), _way(choice.plan.returns), choice.plan.returns
+            before, heap = "returns" if heap else "keeps", choice.plan.returns
+            less = choice.plan.peak_bytes < ask(choice.spec, 0, heap).peak_bytes
+            budget = choice.plan.budget_bytes if less else 0
+            after = "returns" if heap else "keeps_less" if less else "keeps"
         else:
             before, after = (str(one.options()[name]) for one in (now, choice.spec))
             if before != after:
@@ -156,17 +159,13 @@ def _told(choice: Choice, top: RunSpec, comfort: MemoryPlan, ask: Planner) -> Ch
                 except UsageError:  # not without what comes later
                     continue
         if before != after:
-            path.append((name, before, after, now, heap))
-    plans = [ask(one, 0, way) for *_, one, way in path]
+            path.append((name, before, after, now, heap, budget))
+    plans = [ask(one, room, way) for *_, one, way, room in path]
     steps = [
         Down(name, before, after, last.peak_bytes - new.peak_bytes, new.seconds / last.seconds)
         for (name, before, after, *_), (last, new) in zip(path[1:], pairwise(plans), strict=True)
     ]
     return replace(choice, steps=tuple(steps))
-
-
-def _way(returns: bool) -> str:
-    return "returns" if returns else "keeps"
 
 
 def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[WayOut]:

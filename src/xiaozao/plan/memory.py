@@ -108,6 +108,13 @@ def mlp_activations(shape: ModelShape, load: Load) -> int:
     return load.tokens * load.compute_bytes * shape.width * (2 if fused else 4)
 
 
+def churned(shape: ModelShape, load: Load) -> int:
+    """Bytes that may be taken anew from one look at the memory to the next (train/recover.py): what a block keeps, and
+    the most that comes and goes beside it, in its own backward or in the loss behind the last one."""
+    chunk = min(CHUNK, load.tokens) * shape.vocabulary * (load.compute_bytes + 4)
+    return block_activations(shape, load) + max(one_block_back(shape, load), chunk)
+
+
 def one_block_back(shape: ModelShape, load: Load) -> int:
     """What is in flight while one block's backward runs: the gradients of gate, up and their product, of the stream in
     fp32, and a matrix of a quantised base."""

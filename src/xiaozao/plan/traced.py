@@ -1,7 +1,7 @@
 """A traced profile and a run's rows -> its memory at each moment, by arithmetic. No torch, microseconds.
 
 live    weights + optimizer's states + the highest line of the moment at the row's size      bytes that are in use
-peak    runtime + live + what the heap keeps between its blocks                              the resident set
+peak    runtime + live + what the heap may keep between its blocks                           the resident set
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from xiaozao.plan.memory import CHUNK
 from xiaozao.spec.plan import MemoryPlan, Moment, Row
 from xiaozao.spec.profile import Line, Profile, Stretch
 
-# What glibc's heap holds between its blocks: a share of what comes and goes, or so many bytes where that is more. Of a
-# 135M model in fp32 it was 110 to 170 MB in the demo and 330 to 510 MB in four runs, whatever the activations were.
-KEPT, KEPT_MOST = (0.2, 200_000_000), (1.0, 800_000_000)
+# What glibc's heap may hold between its blocks: a share of what comes and goes, or so many bytes where that is more.
+# Above it the heap is made to give back (train/recover.py); left alone it held 0.1 to 1 GB in runs of a 135M model.
+KEPT = (0.2, 200_000_000)
 # Where large blocks go back to the system at once, what remains: small blocks, and pages of 4 kB that are not full.
 RETURNED, RETURNED_MOST = (0.01, 5_000_000), (0.05, 40_000_000)
 COMPILED = 30_000_000  # code that oneDNN and MKL keep, and their buffers
@@ -31,15 +31,13 @@ class Setting:
     runtime: int
     cpu: bool
     returns: bool  # whether the heap gives large blocks back at once
+    churn: int  # bytes that may be taken anew from one look at the memory to the next
     answers: list[tuple[int, int]]  # choices: questions at a time, and bytes beside the weights (plan/answers.py)
     budget: int
 
 
 def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row], setting: Setting) -> MemoryPlan:
     """The plan of the largest rows of a run, each of which may be the worst at some moment."""
-    kept, most = (RETURNED, RETURNED_MOST) if setting.returns else (KEPT, KEPT_MOST)
-    if not setting.cpu:
-        kept = most = (0.0, 0)
     runtime = setting.runtime + (COMPILED if setting.cpu else 0)
     steady = {
         "runtime": runtime, "weights": profile.weights.of(profile.blocks), "gradients": 0,
@@ -61,7 +59,7 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
         moments.append(Moment("answers", {**beside, "activations": taken}))
     load, steps = moments[0], moments[1:]
     highest = max(steps, key=lambda one: one.total)
-    held, held_most = (round(max(share * highest.parts["activations"], least)) for share, least in (kept, most))
+    held, held_most = _held(setting, highest)
     steps = [Moment(one.name, {**one.parts, "activations": one.parts["activations"] + held}) for one in steps]
     spare = RETURNED_MOST[1] if setting.cpu else 0  # what was needed for reading is given back before a step begins
     return MemoryPlan(
@@ -71,7 +69,29 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
         low_bytes=max(load.total, highest.total) - (COMPILED if setting.cpu else 0),
         high_bytes=max(load.total + spare, highest.total + held_most),
         returns=setting.returns, together=together, traced=True,
+        keeps_below=highest.total + held - setting.churn if setting.cpu and not setting.returns else None,
     )  # fmt: skip
+
+
+def _held(setting: Setting, highest: Moment) -> tuple[int, int]:
+    """The bytes that the heap holds beside what is alive, and the most that are stood behind.
+
+    Where it keeps, the run sees to it that it keeps no more; so a smaller budget leaves it less, down to what is taken
+    anew between two looks.
+    """
+    if not setting.cpu:
+        return 0, 0
+    most, returned = (_share(highest, one) for one in (RETURNED_MOST, RETURNED))
+    if setting.returns:
+        return returned, most
+    kept = max(setting.churn, _share(highest, KEPT))
+    if setting.budget:
+        kept = max(setting.churn, min(kept, setting.budget - highest.total - most))
+    return kept, kept + most
+
+
+def _share(moment: Moment, held: tuple[float, int]) -> int:
+    return round(max(held[0] * moment.parts["activations"], held[1]))
 
 
 def levels(profile: Profile, row: Row, attention: str) -> int:

@@ -55,6 +55,7 @@ class MemoryPlan:
     low_bytes: int = 0  # the interval that is stood behind
     high_bytes: int = 0
     returns: bool = False  # whether the heap has to give large blocks back at once (models/heap.py)
+    keeps_below: int | None = None  # bytes of the resident set, above which the heap gives back what is free
     together: int = 1  # questions that are answered at a time
     beyond: bool = False  # whether the budget is less than weights and states alone, so that nothing was traced
     traced: bool = False  # whether the model was traced; else the numbers are those of a decoder of its size

@@ -33,7 +33,8 @@ CPU_SAYS = (CPU_ALLOCATOR + "can't allocate memory", CPU_ALLOCATOR + "not enough
 class Gauge:
     """How a run's memory is read, in bytes. limit: what it must stay below, None where the allocator sees to that.
 
-    planned: the peak that was predicted.
+    planned: the peak that was predicted. keeps: above it the heap gives back what is free; None: it is left alone.
+    given_back: told when it has.
     """
 
     peak: Callable[[], int]
@@ -41,6 +42,8 @@ class Gauge:
     reset: Callable[[], object]  # lets the peak begin from now
     limit: int | None = None
     planned: int = 0
+    keeps: int | None = None
+    given_back: Callable[[], object] = lambda: None
 
 
 class LimitPassed(MemoryError):
@@ -112,20 +115,31 @@ def attempt(work: Callable[[], T]) -> T | Short:
 
 @contextmanager
 def watched(decoder: Decoder, gauge: Gauge | None) -> Iterator[None]:
-    """Let every block look at the gauge before it computes, and raise LimitPassed."""
-    limit = None if gauge is None else gauge.limit
-    if gauge is None or limit is None:
+    """Let every block look at the gauge before it computes, forth and back; raises LimitPassed there.
+
+    What is free, but still the heap's, does not count: it is given back, from where the plan leaves no room for it.
+    """
+    bounds = [] if gauge is None else [one for one in (gauge.keeps, gauge.limit) if one is not None]
+    if gauge is None or not bounds:
         yield
         return
-    held = gauge.held
+    held, limit, room = gauge.held, gauge.limit, min(bounds)
 
     def look(*_: object) -> None:
-        if held() > limit:
-            give_back()  # what is free, but still the heap's, does not count
-            if (now := held()) > limit:
+        if held() > room:
+            give_back()
+            gauge.given_back()
+            if limit is not None and (now := held()) > limit:
                 raise LimitPassed(now, limit)
 
-    hooks = [module.register_forward_pre_hook(look) for module in _watchers(decoder)]
+    def computed(module: nn.Module, inputs: object, output: object) -> None:
+        states = output[0] if isinstance(output, tuple) else output
+        if isinstance(states, Tensor) and states.requires_grad:
+            states.register_hook(look)
+
+    blocks = _watchers(decoder)
+    hooks = [one.register_forward_pre_hook(look) for one in blocks]
+    hooks += [one.register_forward_hook(computed) for one in blocks]
     try:
         yield
     finally:

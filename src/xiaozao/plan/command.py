@@ -9,8 +9,10 @@ from xiaozao.plan.duration import step_time
 from xiaozao.plan.fit import Setup, Sizes, Traced, every_sample, fit
 from xiaozao.plan.hardware import look
 from xiaozao.plan.ladder import Choice, choose, effects
+from xiaozao.plan.load import ModelShape
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.plan.profiles import Profiles
+from xiaozao.plan.streamed import stays_cached
 from xiaozao.spec.objectives import sequences
 from xiaozao.spec.pace import Asked, Rates
 from xiaozao.spec.parts import ATTENTION
@@ -34,6 +36,7 @@ def plan_command(
     attention = ATTENTION[device] if spec.model.attention == "auto" else spec.model.attention
 
     traced = Traced(profiles, attention) if profiles else None
+    shape = ModelShape.from_config(config)
 
     def precision(one: RunSpec) -> str:
         return (
@@ -49,7 +52,9 @@ def plan_command(
     def ask(one: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
         return fit(config, setup_of(one, budget), _sizes(one), returns)
 
-    choice = choose(spec, device, spec.train.budget or hardware.free(device) // sharing, ask)
+    budget = spec.train.budget or hardware.free(device) // sharing
+    cached = device == "cpu" and stays_cached(shape.parameters, hardware.memory_available - budget)
+    choice = choose(spec, device, budget, ask, cached)
     if choice.plan.fits:
         choice = replace(choice, effects=effects(choice, ask))
     if device == "cuda" or traced is None or pace is None:

@@ -24,7 +24,8 @@ Changes = dict[str, str]
 # How activations are kept, by device: the fastest first.
 CHECKPOINTING = {"cpu": ("none", "selective", "block"), "cuda": ("none", "selective", "block", "offload")}
 # From the least harm to the most: eight bits of the optimizer's states, of the frozen weights, four of them; then
-# weights that are read from disk again and again, which change nothing but the time.
+# weights that are read from disk again and again, which change nothing but the time. Where the system has room to keep
+# the files in memory, these come before fewer bits: as fast (docs/budgets.md), and of the same numbers.
 RUNGS: tuple[Changes, ...] = (
     {},
     {"optimizer": "adamw8bit"},
@@ -72,9 +73,10 @@ class Choice:
     unpaced: bool = False  # whether this machine's pace was asked for in vain
 
 
-def choose(spec: RunSpec, device: str, budget: int, ask: Planner) -> Choice:
+def choose(spec: RunSpec, device: str, budget: int, ask: Planner, cached: bool = False) -> Choice:
     """Decide what is `auto`, and the micro-batch. The choice's plan says whether it fits; 0 is no budget at all.
 
+    cached: whether the system would keep weights on disk in memory, beside the budget (plan/streamed.py).
     Raises UsageError for offload without a GPU.
     """
     if spec.train.checkpointing == "offload" and device == "cpu":
@@ -85,7 +87,7 @@ def choose(spec: RunSpec, device: str, budget: int, ask: Planner) -> Choice:
     if best.plan.surely_fits and best.plan.micro_batch == comfort.micro_batch and not best.plan.returns:
         return _pinned(best)
     tried = [best]
-    for rung in _rungs(spec):
+    for rung in _rungs(spec, cached):
         found = []
         for way in _ways(spec, rung, device):
             one = best if way == top else Choice(way, ask(way, budget))
@@ -108,10 +110,10 @@ def choose(spec: RunSpec, device: str, budget: int, ask: Planner) -> Choice:
     return replace(least, ways=tuple(_ways_out(spec, least, budget, ask)))
 
 
-def _rungs(spec: RunSpec) -> Iterator[Changes]:
+def _rungs(spec: RunSpec, cached: bool) -> Iterator[Changes]:
     """Those that touch only what is open, with the packages that are here, and that go with the rest of the run."""
     opened = {name for name in FIRST if spec.options()[name] == "auto"}
-    for rung in RUNGS:
+    for rung in sorted(RUNGS, key=lambda one: cached and "base" in one):
         if rung.keys() <= opened and all(_is_here(value) for value in rung.values()):
             try:
                 spec.decided(**rung)

@@ -17,6 +17,14 @@ def tile_bytes(largest: int, compute_bytes: int, base: str) -> int:
     return round(min(TILE, largest) * (compute_bytes + SOURCE[base]))
 
 
+def stays_cached(parameters: int, free: int) -> bool:
+    """Whether the system has room, in so many free bytes, for the files of a model of so many parameters.
+
+    At the most that a parameter takes on disk; then they are read once, and found in memory from there on.
+    """
+    return 4 * parameters <= free
+
+
 def heap_returns(largest: int) -> bool:
     """Whether glibc is told to keep nothing (models/heap.py) whatever the budget: for matrices larger than a tile.
 

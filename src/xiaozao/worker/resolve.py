@@ -14,6 +14,7 @@ from xiaozao.plan.ladder import Choice, Planner, choose
 from xiaozao.plan.load import ModelShape
 from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.resident import rss
+from xiaozao.plan.streamed import stays_cached
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
 from xiaozao.spec.parts import ATTENTION, MethodSpec
 from xiaozao.spec.plan import MemoryPlan, Questions, Row
@@ -56,7 +57,9 @@ def resolve(
         spec = spec.with_options(micro_batch=-(-spec.train.batch // spec.train.devices))
     budget = spec.train.budget
     assert budget is not None
-    choice = choose(spec, device, budget, ask)
+    free = hardware.memory_available - budget
+    cached = device == "cpu" and stays_cached(ModelShape.from_config(config).parameters, free)
+    choice = choose(spec, device, budget, ask, cached)
     spec = choice.spec.with_options(switch_every=_switch_every(choice.spec, data, config))
     every = spec.train.eval_every or _eval_every(spec, data)
     return replace(choice, spec=spec.with_options(eval_every=every, save_every=spec.train.save_every or every))

@@ -161,7 +161,7 @@ def test_answers_of_weights_on_disk_hold_a_tile(tmp_path: Path) -> None:
     held = []
     for on_disk in (True, False):
         setup = Setup(method, train, "cpu", 0, questions=Questions(1, 8, 2), stream=on_disk, traced=profiles)
-        moments = fit(config, setup, every_sample((64,))).moments
+        moments = fit(config, setup, every_sample((64,)), returns=True).moments
         held.append(next(one for one in moments if one.name == "answers").total)
     assert held[0] - held[1] == 512 * 2048 * (4 + 2)
 

@@ -50,7 +50,13 @@ TOGETHER: tuple[Changes, ...] = (
 SHORTEST = 64  # tokens; a shorter length is no way out
 WAYS = 3
 MATTERS = {"micro_batch": 1, "length": 256, "rank": 16}  # whose effects are told
-ORDER = ("micro_batch", "checkpointing", "heap", "optimizer", "base", "stream")  # of the steps down that are told
+ORDER = (
+    "micro_batch",
+    "checkpointing",
+    "optimizer",
+    "base",
+    "stream",
+)  # of the steps down that are told, then the heap
 
 
 class Planner(Protocol):
@@ -143,31 +149,32 @@ def _told(choice: Choice, top: RunSpec, comfort: MemoryPlan, ask: Planner) -> Ch
     """With the steps from where memory is no concern to the choice, one option at a time."""
     choice = _pinned(choice)
     size = max(comfort.micro_batch, choice.plan.micro_batch)  # larger than in comfort it may be where weights are read
-    now, heap, budget = top.with_options(micro_batch=size), comfort.returns, 0
-    path: list[tuple[str, str, str, RunSpec, bool, int]] = [("", "", "", now, heap, 0)]
+    now = top.with_options(micro_batch=size)
+    told, plans = [], [ask(now, 0, comfort.returns)]
     for name in ORDER:
-        if name == "heap":
-            if not choice.plan.traced:  # formulas know one way of the heap
-                continue
-            before, heap = "returns" if heap else "keeps", choice.plan.returns
-            less = choice.plan.peak_bytes < ask(choice.spec, 0, heap).peak_bytes
-            budget = choice.plan.budget_bytes if less else 0
-            after = "returns" if heap else "keeps_less" if less else "keeps"
-        else:
-            before, after = (str(one.options()[name]) for one in (now, choice.spec))
-            if before != after:
-                try:
-                    now = now.with_options(**{name: choice.spec.options()[name]})
-                except UsageError:  # not without what comes later
-                    continue
+        before, after = (str(one.options()[name]) for one in (now, choice.spec))
         if before != after:
-            path.append((name, before, after, now, heap, budget))
-    plans = [ask(one, room, way) for *_, one, way, room in path]
+            try:
+                now = now.with_options(**{name: choice.spec.options()[name]})
+            except UsageError:  # not without what comes later
+                continue
+            told.append((name, before, after))
+            plans.append(ask(now, 0, comfort.returns))
+    if choice.plan.traced:  # formulas know one way of the heap
+        before, after = _way(plans[-1], plans[-1]), _way(choice.plan, plans[-1])
+        if before != after:
+            told.append(("heap", before, after))
+            plans.append(choice.plan)
     steps = [
-        Down(name, before, after, last.peak_bytes - new.peak_bytes, new.seconds / last.seconds)
-        for (name, before, after, *_), (last, new) in zip(path[1:], pairwise(plans), strict=True)
+        Down(*one, last.peak_bytes - new.peak_bytes, new.seconds / last.seconds)
+        for one, (last, new) in zip(told, pairwise(plans), strict=True)
     ]
     return replace(choice, steps=tuple(steps))
+
+
+def _way(plan: MemoryPlan, free: MemoryPlan) -> str:
+    """What becomes of freed memory; `free` is the same run without a budget."""
+    return "returns" if plan.returns else "keeps_less" if plan.peak_bytes < free.peak_bytes else "keeps"
 
 
 def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[WayOut]:

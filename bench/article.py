@@ -3,7 +3,7 @@
     python -m bench.article        both pages anew
 
 The prose stands in bench/rig/article.*.md; all numbers but the article's own are computed here by the plan's code. What
-was measured of streaming is read from bench/results/elephant*.json: files of one row or of a list of rows.
+was measured of streaming is read from bench/results/elephant.jsonl.
 """
 
 import json
@@ -37,12 +37,12 @@ LOADING: dict[Language, str] = {
 }
 MEASURED: dict[Language, Sequence[str]] = {
     "en": (
-        "Measured by us:",
+        "Measured by us, on one core of a CPU and with random weights in these shapes ([streaming.md](streaming.md)):",
         "| model | base | weights on disk | memory, predicted | measured | tokens a step | a step | 100 steps |",
         "{size} | {base} | {weights} GB | {predicted} GB | {peak} GB | {tokens} | {seconds} s | {hours} h",
     ),
     "zh-CN": (
-        "我们的实测：",
+        "我们的实测，用一个 CPU 核、相应形状的随机权重（见 [streaming.md](streaming.md)）：",
         "| 模型 | 基座 | 硬盘上的权重 | 内存预测 | 内存实测 | 每步 token | 每步 | 100 步 |",
         "{size} | {base} | {weights} GB | {predicted} GB | {peak} GB | {tokens} | {seconds} 秒 | {hours} 小时",
     ),
@@ -169,13 +169,10 @@ def seventy_numbers() -> dict[str, str]:
 
 
 def elephants(folder: Path) -> list[Elephant]:
-    """What was measured of streaming, by file and place; none where there are no files."""
-    found = []
-    for path in sorted(folder.glob("elephant*.json")):
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        for row in rows if isinstance(rows, list) else [rows]:
-            found.append(Elephant(**{name: row[name] for name in Elephant.__dataclass_fields__}))
-    return found
+    """What was measured of streaming; none where there is no file."""
+    path = folder / "elephant.jsonl"
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+    return [Elephant(**{name: row[name] for name in Elephant.__dataclass_fields__}) for row in rows]
 
 
 def elephant_text(measured: Sequence[Elephant], language: Language) -> str:
@@ -194,7 +191,8 @@ def gb(count: float, digits: int = 1) -> str:
 
 def _cells(one: Elephant) -> dict[str, Any]:
     return {
-        "size": one.size, "base": one.base, "weights": gb(one.weights_bytes), "predicted": gb(one.predicted_peak_bytes),
+        "size": one.size.upper(), "base": one.base, "weights": gb(one.weights_bytes),
+        "predicted": gb(one.predicted_peak_bytes),
         "peak": gb(one.peak_rss_bytes), "tokens": f"{one.tokens:,}", "seconds": f"{one.step_seconds:.0f}",
         "hours": f"{one.step_seconds * 100 / 3600:.1f}",
     }  # fmt: skip

@@ -61,6 +61,7 @@ weights; every row is `zao train` in a fresh process: LoRA of rank 8 on all line
 """
 NO_ROWS = "\nNothing has been measured yet.\n"
 GB = 1e9
+ALONE = 0.9  # of the core; a run that had less of it is said to have shared it
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ def _row(one: Elephant) -> str:
     error = one.predicted_peak_bytes / one.peak_rss_bytes - 1
     products = f"{one.flop_a_step / one.gemm_rate:.0f} s"
     disk = f"{one.bytes_a_step / one.disk_rate:.0f} s" if one.disk_rate and one.stream == "disk" else "-"
+    shared = f" at {one.cpu_share:.0%} of the core" if one.cpu_share < ALONE else ""
     return (
         f"| {one.size.upper()} | {where} | {one.precision} | {tokens} | {one.peak_rss_bytes / GB:.2f} GB "
-        f"| {one.predicted_peak_bytes / GB:.2f} GB ({error:+.1%}) | {one.step_seconds:.0f} s | {products}, {disk} |"
+        f"| {one.predicted_peak_bytes / GB:.2f} GB ({error:+.1%}) | {one.step_seconds:.0f} s{shared} "
+        f"| {products}, {disk} |"
     )

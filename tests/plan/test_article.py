@@ -64,8 +64,8 @@ def test_streaming_is_not_measured_until_there_are_results(tmp_path: Path) -> No
     assert elephants(tmp_path) == []
     for text, words in zip(pages(tmp_path).values(), ("Not measured yet", "尚未实测"), strict=True):
         assert words in text
-    (tmp_path / "elephant-70b.json").write_text(json.dumps(ROW), encoding="utf-8")
-    (tmp_path / "elephant.json").write_text(json.dumps([{**ROW, "size": "7B", "base": "none"}]), encoding="utf-8")
+    rows = (ROW, {**ROW, "size": "7b", "base": "none"})
+    (tmp_path / "elephant.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
     english, chinese = pages(tmp_path).values()
     assert "| 70B | nf4 | 39.5 GB | 7.1 GB | 6.9 GB | 4,096 | 720 s | 20.0 h |" in english
     assert "| 70B | nf4 | 39.5 GB | 7.1 GB | 6.9 GB | 4,096 | 720 秒 | 20.0 小时 |" in chinese

@@ -24,6 +24,7 @@ from xiaozao.texts.catalogue import Language, has, say
 
 GB = 1e9
 WIDTH = 48
+FINE = 2e9  # bytes; of smaller plans the parts have two places
 MOST = 10.0  # times the budget; more is only said to be more
 
 GLYPHS = {"weights": "■", "gradients": "▨", "optimizer": "▦", "activations": "░", "runtime": "┆"}
@@ -74,22 +75,25 @@ def of_event(event: Planned) -> Memory:
     )  # fmt: skip
 
 
-def gigabytes(count: float) -> str:
-    """`2.6 GB`, and `0.03 GB` below one; 1 GB = 10^9 bytes."""
-    return f"{count / GB:.1f} GB" if count == 0 or count >= GB else f"{count / GB:.2f} GB"
+def gigabytes(count: float, places: int | None = None) -> str:
+    """`2.6 GB`, and `0.03 GB` below one, unless it is said how many places; 1 GB = 10^9 bytes."""
+    if places is None:
+        places = 1 if count == 0 or count >= GB else 2
+    return f"{count / GB:.{places}f} GB"
 
 
 def memory_view(memory: Memory, language: Language, unicode: bool = True) -> RenderableType:
     """The verdict, the bar and the table."""
     colours = _palette()
     table = Table.grid(padding=(0, 2))
+    places = 2 if memory.peak_bytes < FINE else 1
     for justify in ("left", "right", "right"):
         table.add_column(justify=justify, no_wrap=True)
     for part in _ordered(memory.parts):
         share = memory.parts[part] / memory.peak_bytes if memory.peak_bytes else 0.0
         name = Text(f"{_glyph(part, unicode)} ", style=colours.get(part, "")) + Text(part_name(part, language))
-        table.add_row(name, gigabytes(memory.parts[part]), f"{share:.0%}")
-    table.add_row(Text(f"  {say('plan.total', language)}", style="bold"), gigabytes(memory.peak_bytes), "")
+        table.add_row(name, gigabytes(memory.parts[part], places), f"{share:.0%}")
+    table.add_row(Text(f"  {say('plan.total', language)}", style="bold"), gigabytes(memory.peak_bytes, places), "")
     where = say("plan.where", language, moment=moment_name(memory.moment, language),
                 micro_batch=memory.micro_batch, tokens=memory.tokens)  # fmt: skip
     if memory.high_bytes > memory.low_bytes:

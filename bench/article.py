@@ -6,12 +6,12 @@ The prose stands in bench/rig/article.*.md; all numbers but the article's own ar
 was measured of streaming is read from bench/results/elephant.jsonl.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.rig.elephant_page import Elephant
+from bench.rig.results import read_rows
 from xiaozao.plan.catalogue import Entry, catalogue
 from xiaozao.plan.fit import Setup, every_sample, fit
 from xiaozao.plan.load import STORED, ModelShape
@@ -49,19 +49,6 @@ MEASURED: dict[Language, Sequence[str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Elephant:
-    """One measured step of a model that was streamed from disk; bytes and seconds."""
-
-    size: str
-    base: str
-    weights_bytes: int
-    predicted_peak_bytes: int
-    peak_rss_bytes: int
-    step_seconds: float
-    tokens: int
-
-
 def main() -> None:
     """Write both pages."""
     for name, text in pages().items():
@@ -71,7 +58,7 @@ def main() -> None:
 def pages(results: Path = RESULTS) -> dict[str, str]:
     """File name -> content."""
     found = numbers()
-    measured = elephants(results)
+    measured = read_rows(results / "elephant.jsonl", Elephant)
     return {
         PAGES[language]: (ROOT / "bench" / "rig" / f"article.{language}.md")
         .read_text(encoding="utf-8")
@@ -166,13 +153,6 @@ def seventy_numbers() -> dict[str, str]:
         "w70_nf4": gb(stored), "blocks70": str(shape.blocks), "block70": gb(2 * shape.block),
         "block70_nf4": gb(block, 2), "read70": f"{2 * shape.blocks * block / 1e9:.0f}",
     }  # fmt: skip
-
-
-def elephants(folder: Path) -> list[Elephant]:
-    """What was measured of streaming; none where there is no file."""
-    path = folder / "elephant.jsonl"
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
-    return [Elephant(**{name: row[name] for name in Elephant.__dataclass_fields__}) for row in rows]
 
 
 def elephant_text(measured: Sequence[Elephant], language: Language) -> str:

@@ -31,6 +31,7 @@ def _shown(memory: Memory, language: str = "en", unicode: bool = True) -> str:
         (9.5, "tight", "!", "0.40 GB"),
         (9.1, "tight", "!", "0.0 GB"),
         (5.7, "too_big", "✖", "3.4 GB"),
+        (1e-6, "too_big", "✖", "9.1 GB"),
     ],
 )
 def test_the_verdict_is_a_sign_and_words_and_an_amount(budget: float, verdict: str, sign: str, words: str) -> None:
@@ -51,6 +52,12 @@ def test_the_parts_stand_in_their_order_with_size_and_share() -> None:
         ("2.6", "29%"), ("0.1", "1%"), ("0.3", "3%"), ("4.9", "54%"), ("1.2", "13%"),
     ]  # fmt: skip
     assert "9.1 GB" in lines[-1]
+
+
+def test_a_small_plan_shows_its_small_parts_and_a_hopeless_budget_no_absurd_share() -> None:
+    small = _shown(_memory(5e-7, {part: count // 10 for part, count in BYTES.items()}))
+    assert "0.01 GB" in small and "0.91 GB" in small and "0.91 / 0.00 GB" in small
+    assert "(>1000%)" in small.splitlines()[0]
 
 
 def test_the_bar_is_scaled_to_the_budget_and_every_part_is_seen() -> None:
@@ -81,7 +88,7 @@ def test_a_console_without_the_glyphs_gets_ascii(budget: float) -> None:
 
 
 def test_a_plan_of_nothing_is_drawn_all_the_same() -> None:
-    assert "0.0 GB" in _shown(Memory({}, 0, 0, "load", 1, 1))
+    assert "0.00 GB" in _shown(Memory({}, 0, 0, "load", 1, 1))
 
 
 def test_a_plan_and_its_event_are_drawn_alike() -> None:

@@ -35,6 +35,12 @@ def test_a_good_file_is_described(
         assert word in said
 
 
+def test_what_takes_effect_in_training_alone_is_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "check", _file(tmp_path / "d.jsonl", GOOD, GOOD, GOOD), "rows=1", "bad_rows=stop"]) == 0
+    said = capsys.readouterr()
+    assert "3" in said.out and "rows" in said.err and "bad_rows" not in said.err
+
+
 def test_a_check_reads_for_an_objective_and_says_which_one_fits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,15 @@ def test_every_verb_has_help_and_two_examples(
         assert max(map(width_of, page.splitlines())) <= WIDTH + 20
 
 
+@pytest.mark.parametrize(("words", "count"), [(["train"], 2), (["plan"], 1), (["data", "check"], 0)])
+def test_help_asks_for_what_the_verb_needs_alone(
+    words: list[str], count: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAO_LANG", "en")
+    assert run([*words, "--help"]) == 0
+    assert capsys.readouterr().out.count("[required]") == count
+
+
 @pytest.mark.parametrize("name", VERBS)
 def test_the_flags_in_examples_exist(name: str) -> None:
     for language, words in itertools.product(LANGUAGES, _paths(name)):

@@ -105,6 +105,11 @@ def test_a_budget_that_this_machine_does_not_have_is_told(model: str, capsys: py
         assert (text[:12] in said.err + said.out) == told
 
 
+def test_a_budget_without_a_unit_is_told(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", model, "device=cpu", "length=64", "budget=500"]) == 4
+    assert say("plan.budget_bytes", "en", budget=500) in " ".join(capsys.readouterr().err.split())
+
+
 def test_the_same_run_in_the_hugging_face_stack(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["plan", model, "--engine", "hf", "rank=8", "length=64", "micro_batch=2", "budget=8GB", "device=cuda"]
     assert run([*words, "--json"]) == 0

@@ -36,7 +36,7 @@ SENTENCES: list[tuple[Event, list[str]]] = [
         Loaded("org/m", 134_500_000, 4_900_000, "cpu", "fp32", "packed", 1.0),
         ["org/m", "134.5 M", "4.9 M", "3.6%", "cpu"],
     ),
-    (Planned(4, 1200, {"weights": 10**9}, "backward", 10**9, 2 * 10**9, 9), ["1.0 GB", "2.0 GB", "1200", "4"]),
+    (Planned(4, 1200, {"weights": 10**9}, "backward", 10**9, 2 * 10**9, 9), ["1.00 GB", "2.00 GB", "1200", "4"]),
     (
         Planned(
             4,

@@ -58,6 +58,7 @@ def test_one_is_recommended_with_a_reason_and_the_next_command(capsys: pytest.Ca
 def test_the_table_names_what_decides(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*ASK, "--language", "en", "--all"]) == 0
     text = capsys.readouterr().out
+    assert "samples of 2048 tokens" in text
     for words in ("research only", "700 million", "Google's terms", "switchable", "does not fit", "base=nf4", "MIT"):
         assert words in text
     assert "hours" not in text

@@ -1,19 +1,22 @@
 """docs/article.md is what the plan's code says today, in both languages, and its prose is true of the numbers."""
 
-import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.article import DOCS, FULL, PAGES, SEVEN, elephants, numbers, pages, planned, training
+from bench.article import DOCS, FULL, PAGES, SEVEN, numbers, pages, planned, training
+from bench.rig.elephant_page import Elephant
+from bench.rig.results import write_rows
 from xiaozao.plan.catalogue import catalogue
 
 MODEL = next(one for one in catalogue() if one.name == SEVEN)
-ROW = {
-    "size": "70B", "base": "nf4", "weights_bytes": 39_500_000_000, "predicted_peak_bytes": 7_100_000_000,
-    "peak_rss_bytes": 6_900_000_000, "step_seconds": 720.0, "tokens": 4096, "note": "more than is shown",
-}  # fmt: skip
+ROW = Elephant(
+    size="70b", base="nf4", stream="disk", precision="fp32", tokens=4096, pieces=1, steps=1, machine="m", version="1",
+    weights_bytes=39_500_000_000, peak_rss_bytes=6_900_000_000, predicted_peak_bytes=7_100_000_000, step_seconds=720.0,
+    run_seconds=800.0, read_bytes=1, bytes_a_step=1, flop_a_step=1, disk_rate=1.0, gemm_rate=1.0, cpu_share=1.0,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PAGES.values())
@@ -61,11 +64,9 @@ def test_states_of_adam_have_eight_bytes_and_gradients_two() -> None:
 
 
 def test_streaming_is_not_measured_until_there_are_results(tmp_path: Path) -> None:
-    assert elephants(tmp_path) == []
     for text, words in zip(pages(tmp_path).values(), ("Not measured yet", "尚未实测"), strict=True):
         assert words in text
-    rows = (ROW, {**ROW, "size": "7b", "base": "none"})
-    (tmp_path / "elephant.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    write_rows(tmp_path / "elephant.jsonl", [ROW, replace(ROW, size="7b", base="none")])
     english, chinese = pages(tmp_path).values()
     assert "| 70B | nf4 | 39.5 GB | 7.1 GB | 6.9 GB | 4,096 | 720 s | 20.0 h |" in english
     assert "| 70B | nf4 | 39.5 GB | 7.1 GB | 6.9 GB | 4,096 | 720 秒 | 20.0 小时 |" in chinese

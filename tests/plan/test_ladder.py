@@ -136,6 +136,29 @@ def test_a_micro_batch_that_grew_is_nothing_that_gave_way() -> None:
     assert [(one.option, one.saves_bytes) for one in found.steps] == [("stream", 990)]
 
 
+@pytest.mark.parametrize(
+    ("budget", "after", "saves"), [(1000, None, 0), (650, "keeps_less", 50), (550, "returns", 190)]
+)
+def test_a_budget_that_leaves_the_heap_less_is_told_with_what_that_saves(
+    budget: int, after: str | None, saves: int
+) -> None:
+    """500 bytes are alive; a heap that keeps takes 200 more where it may, and needs 100."""
+
+    def plan(one: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
+        returns = 0 < budget < 600 if returns is None else returns
+        kept = 10 if returns else min(200, budget - 500) if budget else 200
+        peak = Moment("loss", {"activations": 500 + kept})
+        return MemoryPlan(
+            (peak,), budget, 1, 64, 1, 1, low_bytes=500, high_bytes=peak.total, returns=returns, traced=True
+        )  # fmt: skip
+
+    found = choose(
+        spec(optimizer="adamw", base="none", stream="none", checkpointing="none", batch=1), "cpu", budget, plan
+    )
+    told = [(one.option, one.before, one.after, one.saves_bytes) for one in found.steps]
+    assert told == ([] if after is None else [("heap", "keeps", after, saves)]) and found.plan.surely_fits
+
+
 def test_where_nothing_fits_there_are_ways_out_that_do_and_the_smallest_budget() -> None:
     found = chosen(3_000_000_000, base="none", stream="none", length=4096)
     assert not found.plan.fits and 1 < len(found.ways) <= 3

@@ -278,16 +278,16 @@ def test_the_reference_point_of_kto_is_rescued_too(tmp_path: Path) -> None:
     assert [one.most for one in stove.splits()] == [48] and len(stove.steps()) == 6 and max(reached) == 96
 
 
-def test_the_watch_stops_a_pass_at_a_block_and_the_run_goes_on_split(tmp_path: Path) -> None:
-    """The process takes a thousand bytes a token; a limit stands at `ROOM` tokens."""
+@pytest.mark.parametrize("forth", [True, False])
+def test_the_watch_stops_a_pass_at_a_block_and_the_run_goes_on_split(tmp_path: Path, forth: bool) -> None:
+    """The process takes a thousand bytes a token, on the way forth or back; a limit stands at `ROOM` tokens."""
     now = {"held": 0}
 
     def weigh(decoder: Decoder, row: PackedRow) -> Tensor:
-        now["held"] = 1000 * len(row.ids)
-        try:
-            return sft(decoder, row)
-        finally:
-            now["held"] = 0
+        now["held"] = 1000 * len(row.ids) * forth
+        loss = sft(decoder, row)
+        now["held"] = 1000 * len(row.ids) * (not forth)
+        return loss
 
     gauge = Gauge(lambda: 0, lambda: now["held"], lambda: None, limit=1000 * ROOM)
     stove = Stove(tmp_path / "a", weigh, gauge=gauge)

@@ -29,10 +29,10 @@ ALLOCATES = """
 import mmap, sys, torch
 from xiaozao.plan.hardware import look
 from xiaozao.plan.resident import rss
+from xiaozao.spec.plan import MemoryPlan, Moment
 from xiaozao.train.recover import is_memory
 from xiaozao.worker.limits import limited
 limit = rss() + 300_000_000
-from xiaozao.spec.plan import MemoryPlan, Moment
 plan = MemoryPlan((Moment("loss", {}),), 0, 1, 1, 1, 1, keeps_below=7)
 with limited(torch.device("cpu"), limit, look(), plan) as gauge:
     assert gauge.keeps == 7

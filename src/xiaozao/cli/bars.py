@@ -57,6 +57,11 @@ class Memory:
             return "too_big"
         return "fits" if self.peak_bytes <= SAFE * self.budget_bytes else "tight"
 
+    @property
+    def places(self) -> int:
+        """Behind the point of its gigabytes: small plans have small parts."""
+        return 2 if self.peak_bytes < FINE else 1
+
 
 def of_plan(plan: MemoryPlan) -> Memory:
     """From a plan."""
@@ -86,14 +91,14 @@ def memory_view(memory: Memory, language: Language, unicode: bool = True) -> Ren
     """The verdict, the bar and the table."""
     colours = _palette()
     table = Table.grid(padding=(0, 2))
-    places = 2 if memory.peak_bytes < FINE else 1
     for justify in ("left", "right", "right"):
         table.add_column(justify=justify, no_wrap=True)
     for part in _ordered(memory.parts):
         share = memory.parts[part] / memory.peak_bytes if memory.peak_bytes else 0.0
         name = Text(f"{_glyph(part, unicode)} ", style=colours.get(part, "")) + Text(part_name(part, language))
-        table.add_row(name, gigabytes(memory.parts[part], places), f"{share:.0%}")
-    table.add_row(Text(f"  {say('plan.total', language)}", style="bold"), gigabytes(memory.peak_bytes, places), "")
+        table.add_row(name, gigabytes(memory.parts[part], memory.places), f"{share:.0%}")
+    total = Text(f"  {say('plan.total', language)}", style="bold")
+    table.add_row(total, gigabytes(memory.peak_bytes, memory.places), "")
     where = say("plan.where", language, moment=moment_name(memory.moment, language),
                 micro_batch=memory.micro_batch, tokens=memory.tokens)  # fmt: skip
     if memory.high_bytes > memory.low_bytes:
@@ -132,8 +137,9 @@ def bar(memory: Memory, unicode: bool = True, width: int = WIDTH) -> Text:
         mark = round(width * memory.budget_bytes / scale)
         text = text[:mark] + Text("!", style=f"bold {colours['danger']}") + text[mark:]
     if not memory.budget_bytes:
-        return text + Text(f"  {gigabytes(memory.peak_bytes)}")
-    return text + Text(f"  {gigabytes(memory.peak_bytes).removesuffix(' GB')} / {gigabytes(memory.budget_bytes)}")
+        return text + Text(f"  {gigabytes(memory.peak_bytes, memory.places)}")
+    peak = f"{memory.peak_bytes / GB:.{memory.places}f}"
+    return text + Text(f"  {peak} / {gigabytes(memory.budget_bytes, memory.places)}")
 
 
 def part_name(part: str, language: Language) -> str:

@@ -50,13 +50,8 @@ TOGETHER: tuple[Changes, ...] = (
 SHORTEST = 64  # tokens; a shorter length is no way out
 WAYS = 3
 MATTERS = {"micro_batch": 1, "length": 256, "rank": 16}  # whose effects are told
-ORDER = (
-    "micro_batch",
-    "checkpointing",
-    "optimizer",
-    "base",
-    "stream",
-)  # of the steps down that are told, then the heap
+# Of the steps down that are told; what becomes of freed memory comes last.
+ORDER = ("micro_batch", "checkpointing", "optimizer", "base", "stream")
 
 
 class Planner(Protocol):
@@ -91,7 +86,7 @@ def choose(spec: RunSpec, device: str, budget: int, ask: Planner, cached: bool =
     best = Choice(top, ask(top, budget))
     comfort = ask(top, 0)
     if best.plan.surely_fits and best.plan.micro_batch == comfort.micro_batch and not best.plan.returns:
-        return _pinned(best)
+        return _told(best, top, comfort, ask)
     tried = [best]
     for rung in _rungs(spec, cached):
         found = []

@@ -36,6 +36,10 @@ MISSES = """
 - The A6000 files give no phases and no reserved bytes.
 - Not measured here: int8, 8-bit optimizers, reentrant checkpoints (transformers 4), Hopper, gradient accumulation
   apart from the A6000's, expandable segments.
+- **Xiaozao's own engine**: the files hold no run of it, and we have no GPU. `zao plan device=cuda` traces its real code
+  and replays the blocks of memory of two steps by the same rules (`plan/reserved.py`), so what it says of allocated and
+  reserved bytes was held against the trace, and not against a card. Rows of other sizes than the largest, which come in
+  a real run, may leave the cache in more pieces than two steps do.
 """
 
 

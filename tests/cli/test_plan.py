@@ -14,8 +14,10 @@ from xiaozao.cli.ladder import ladder_view
 from xiaozao.cli.main import run
 from xiaozao.cli.plan import show_choice
 from xiaozao.cli.verb import Settings
+from xiaozao.plan import fit
 from xiaozao.plan.hardware import look
 from xiaozao.plan.ladder import Choice
+from xiaozao.plan.memory import RUNTIMES
 from xiaozao.spec.pace import StepTime
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
@@ -168,6 +170,20 @@ def test_without_a_gpu_and_a_budget_a_plan_for_one_is_compared_with_nothing(
     assert document["verdict"] == "no_budget" and document["micro_batch"] == 2
     assert run(asked) == 0
     assert "compared with nothing" in capsys.readouterr().out
+
+
+def test_on_a_gpu_it_says_what_is_allocated_what_is_reserved_and_what_the_process_takes(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "SMALL", 0)
+    asked = ["plan", model, "length=64", "batch=4", "device=cuda", "budget=8GB", "precision=bf16"]
+    assert run([*asked, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["traced"] and document["fits"]
+    assert 0 < document["peak_bytes"] < document["reserved_bytes"] < document["process_bytes"]
+    assert document["process_bytes"] == document["reserved_bytes"] + RUNTIMES["cuda"] == sum(document["parts"].values())
+    assert run(asked) == 0
+    assert gigabytes(document["reserved_bytes"]) in capsys.readouterr().err
 
 
 STEP = StepTime(products=8.0, memory=3.0, fresh=1.0, calls=0.25, update=0.5)

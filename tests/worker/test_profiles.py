@@ -11,7 +11,9 @@ import pytest
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.plan.profiles import Profiles
 from xiaozao.spec.parts import MethodSpec
+from xiaozao.spec.plan import Row
 from xiaozao.spec.profile import QUESTION, Question
+from xiaozao.spec.tape import Steps
 from xiaozao.worker import profiles as module
 from xiaozao.worker.profiles import Tracer
 
@@ -33,6 +35,17 @@ def test_a_fresh_process_traces_what_needs_tables_of_codes(change: dict[str, Any
         tracer.close()
     part = "weights" if "base" in change else "states"
     assert getattr(less, part).of(4) < getattr(plain, part).of(4)
+
+
+def test_a_fresh_process_says_what_steps_reserve_and_it_is_kept(tmp_path: Path) -> None:
+    steps, tracer = Steps(PLAIN, (Row((64, 64), 126),), None), Tracer()
+    kept = Profiles(tmp_path, tracer.trace, tracer.reserve)
+    try:
+        found = kept.reserved(steps)
+    finally:
+        tracer.close()
+    assert found is not None and 0 < found.allocated < found.reserved
+    assert replace(kept, reserve=lambda _: pytest.fail("asked again")).reserved(steps) == found
 
 
 def test_what_libraries_print_is_no_answer() -> None:

@@ -12,17 +12,23 @@ from tests.toy import toy_folder
 from tests.worker.test_reference import make
 from xiaozao.errors import DataError, DoesNotFit
 from xiaozao.events import Event, Planned, Progress
+from xiaozao.models.config import read_config
+from xiaozao.plan import fit
+from xiaozao.plan.fit import every_sample
 from xiaozao.plan.hardware import look
 from xiaozao.plan.ladder import Choice
+from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.resident import rss
 from xiaozao.spec.parts import FIRST
-from xiaozao.spec.plan import MemoryPlan, Moment
+from xiaozao.spec.plan import MemoryPlan, Moment, Row
 from xiaozao.spec.run import RunSpec, read_file
+from xiaozao.spec.tape import Reserved, Steps
 from xiaozao.store.files import RunFolder
 from xiaozao.train.losses import Mean
 from xiaozao.worker import proof
 from xiaozao.worker import ready as module
 from xiaozao.worker.ready import Ready, get_ready
+from xiaozao.worker.resolve import Plans
 
 ROW = {"prompt": "What is 3 plus 1?", "completion": "4"}
 
@@ -66,6 +72,17 @@ def test_a_run_that_is_refused_says_the_ways_out_and_is_not_frozen(tmp_path: Pat
     assert begin(folder)[0].plan.fits
 
 
+def test_a_hopeless_budget_is_refused_with_what_a_trace_says(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "SMALL", 0)
+    folder, told = make(tmp_path / "run", model, "sft", budget=1, stream="none"), list[Event]()
+    with pytest.raises(DoesNotFit):
+        get_ready(folder, told.append)
+    planned = next(event for event in told if isinstance(event, Planned))
+    assert planned.high_bytes > planned.low_bytes > 0 and planned.budget_bytes == 1
+
+
 def test_what_is_imported_for_a_choice_is_looked_at_before_it_stands(tmp_path: Path, model: Path) -> None:
     """With what the first choice imports it does not fit any more; the second is made knowing that."""
     ready, _ = begin(make(tmp_path / "run", model, "sft", budget="16GB"))
@@ -85,6 +102,32 @@ def test_what_is_imported_for_a_choice_is_looked_at_before_it_stands(tmp_path: P
 
     choice, plan = module._decided(decide, lambda: plan_of)
     assert len(choices) == 2 and choice is choices[1] and plan.peak_bytes == choice.plan.peak_bytes
+
+
+def test_a_run_on_a_gpu_has_room_for_what_the_allocator_holds(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "SMALL", 0)
+    asked: list[Steps] = []
+
+    def reserve(steps: Steps) -> Reserved:
+        asked.append(steps)
+        return Reserved(100, 200)
+
+    profiles = Profiles(tmp_path, lambda _: pytest.fail("no profile is wanted"), reserve)
+    sizes = every_sample((64,))
+    plans = Plans(sizes, read_config(model).values, 0, profiles)
+    spec = RunSpec.from_options(
+        {"model": "m", "data": "d", "device": "cuda", "micro_batch": 2, "batch": 4, "precision": "bf16", **FIRST}
+    ).with_options(attention="sdpa")
+    assert plans.holds(spec) == 200
+    assert plans.holds(spec.with_options(batch=2)) == 200
+    assert [(one.rows, one.validation) for one in asked] == [
+        ((Row((64, 64), 128),) * 2, Row((64, 64), 128)),  # the second adds to gradients
+        ((Row((64, 64), 128),), Row((64, 64), 128)),
+    ]
+    for other in ({"device": "cpu"}, {"devices": 2}, {"checkpointing": "offload"}):
+        assert plans.holds(spec.with_options(**other)) is None
 
 
 def test_without_a_budget_a_run_may_take_what_is_free_and_what_it_has(

@@ -22,6 +22,7 @@ ROUND = 512
 SMALL = MIB  # requests up to here are of the small pool
 SMALL_SEGMENT, LARGE_SEGMENT, SEGMENT_ROUND = 2 * MIB, 20 * MIB, 2 * MIB
 OWN_SEGMENT = 10 * MIB  # from here a request gets a segment of its own
+WORKSPACE = (8 << 20) + (128 << 10)  # that cuBLAS takes with its first product, :4096:2:16:8; 32 MiB from Hopper on
 
 
 class Block:

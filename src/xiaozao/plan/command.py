@@ -8,6 +8,7 @@ from xiaozao.models.config import read_config
 from xiaozao.plan.duration import step_time
 from xiaozao.plan.fit import Setup, Sizes, Traced, every_sample, fit
 from xiaozao.plan.hardware import look
+from xiaozao.plan.held import within
 from xiaozao.plan.ladder import Choice, choose, effects
 from xiaozao.plan.load import ModelShape
 from xiaozao.plan.memory import RUNTIMES
@@ -54,7 +55,12 @@ def plan_command(
 
     budget = spec.train.budget or hardware.free(device) // sharing
     cached = device == "cpu" and stays_cached(shape.parameters, hardware.memory_available - budget)
-    choice = choose(spec, device, budget, ask, cached)
+
+    def holds(one: RunSpec) -> int | None:
+        found = traced.reserved(config, setup_of(one, 0), _sizes(one)) if traced and device == "cuda" else None
+        return found.reserved if found else None
+
+    choice = within(budget, lambda one: choose(spec, device, one, ask, cached), holds)
     if choice.plan.fits:
         choice = replace(choice, effects=effects(choice, ask))
     if device == "cuda" or traced is None or pace is None:

@@ -14,6 +14,7 @@ from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan, Questions, Row
 from xiaozao.spec.profile import Profile, Question
+from xiaozao.spec.tape import Reserved, Steps
 
 COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 ENOUGH_TOKENS = {"cpu": 1024, "cuda": 8192}  # in a micro-batch; more is hardly faster and only takes memory
@@ -122,16 +123,28 @@ class Traced:
     def profile(self, config: Mapping[str, Any], setup: Setup) -> Profile | None:
         """None on several devices, for a model that cannot be traced, and for activations in the host's memory, which
         the trace would count as the device's."""
-        method, train = setup.method, setup.train
-        if train.devices > 1 or train.checkpointing == "offload":
+        return self.profiles.get(self._question(config, setup)) if _traceable(setup) else None
+
+    def reserved(self, config: Mapping[str, Any], setup: Setup, sizes: Sizes) -> Reserved | None:
+        """What a GPU's allocator holds for a run whose micro-batch is decided; None likewise."""
+        size, share = setup.train.micro_batch, -(-setup.train.batch // setup.train.devices)
+        if size is None or not _traceable(setup) or ModelShape.from_config(config).parameters < SMALL:
             return None
-        return self.profiles.get(
-            Question(
-                config=dict(config), method=method, precision=method.precision, base=setup.base,
-                attention=self.attention, checkpointing=train.checkpointing, optimizer=train.optimizer,
-                projection_rank=train.projection_rank, fused_update=train.fused_update, stream=setup.stream,
-            )
+        rows, validation = tuple(sizes.rows(size)), sizes.validation(size)
+        rows = rows if len(rows) > 1 or size >= share else rows * 2  # the second one adds to gradients
+        return self.profiles.reserved(Steps(self._question(config, setup), rows, next(iter(validation), None)))
+
+    def _question(self, config: Mapping[str, Any], setup: Setup) -> Question:
+        method, train = setup.method, setup.train
+        return Question(
+            config=dict(config), method=method, precision=method.precision, base=setup.base, attention=self.attention,
+            checkpointing=train.checkpointing, optimizer=train.optimizer, projection_rank=train.projection_rank,
+            fused_update=train.fused_update, stream=setup.stream,
         )  # fmt: skip
+
+
+def _traceable(setup: Setup) -> bool:
+    return setup.train.devices == 1 and setup.train.checkpointing != "offload"
 
 
 def _traced(

@@ -8,43 +8,57 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.spec.parts import MethodSpec
-from xiaozao.spec.profile import PROFILE, QUESTION, VERSION, Profile, Question
+from xiaozao.spec.profile import PROFILE, VERSION, Profile, Question
+from xiaozao.spec.tape import ASKED, RESERVED, Reserved, Steps
 
 # Fields of a method that change numbers and no shapes.
 SHAPELESS = ("beta", "gamma", "label_smoothing", "desirable_weight", "undesirable_weight", "lora_plus", "precision")
+Traced = TypeVar("Traced")
 UNTRACED = "untraced"  # what is kept of a model that could not be traced
 
 
 @dataclass(frozen=True)
 class Profiles:
-    """A folder of profiles, and how a new one is made.
+    """A folder of what was traced: profiles, and what a GPU's allocator holds for steps; and how a new one is made.
 
-    `measure` raises UnsupportedModel where that cannot be, which is kept too, and EnvironmentProblem where it failed.
+    Both ways raise UnsupportedModel where that cannot be, which is kept too, and EnvironmentProblem where it failed.
     """
 
     folder: Path
     measure: Callable[[Question], Profile]
+    reserve: Callable[[Steps], Reserved] | None = None
     failed: set[str] = field(default_factory=set)  # what was tried here, and would fail again
 
     def get(self, question: Question) -> Profile | None:
         """The profile, or None for a model that cannot be traced, or not now."""
         question = replace(question, method=_shapes(question.method))
-        name = key(question)
+        return self._kept(key(question), PROFILE, lambda: self.measure(question))
+
+    def reserved(self, steps: Steps) -> Reserved | None:
+        """What steps reserve, or None likewise."""
+        make, question = self.reserve, steps.question
+        if make is None:
+            return None
+        steps = replace(steps, question=replace(question, method=_shapes(question.method)))
+        return self._kept(key(steps), RESERVED, lambda: make(steps))
+
+    def _kept(self, name: str, kind: TypeAdapter[Traced], make: Callable[[], Traced]) -> Traced | None:
         if name in self.failed:
             return None
         path = self.folder / f"{name}.json"
         try:
             text = path.read_bytes()
-            return None if text == UNTRACED.encode() else PROFILE.validate_json(text)
+            return None if text == UNTRACED.encode() else kind.validate_json(text)
         except (OSError, ValidationError):
             pass
         try:
-            found: Profile | None = self.measure(question)
+            found: Traced | None = make()
         except UnsupportedModel:
             found = None
         except EnvironmentProblem as problem:
@@ -52,13 +66,13 @@ class Profiles:
                 raise
             self.failed.add(name)
             return None
-        write_whole(path, UNTRACED.encode() if found is None else PROFILE.dump_json(found))
+        write_whole(path, UNTRACED.encode() if found is None else kind.dump_json(found))
         return found
 
 
-def key(question: Question) -> str:
-    """The name of a profile: what it depends on, and the versions that made it."""
-    parts = [QUESTION.dump_python(question, mode="json"), VERSION, version("torch"), version("transformers")]
+def key(asked: Question | Steps) -> str:
+    """The name of an answer: what it depends on, and the versions that made it."""
+    parts = [ASKED.dump_python(asked, mode="json"), VERSION, version("torch"), version("transformers")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 

@@ -1,6 +1,6 @@
 """What crosses rows about memory: the plan of a run, as numbers. Bytes are integers, 1 GB = 10^9 bytes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xiaozao.spec.pace import StepTime
 
@@ -54,6 +54,9 @@ class MemoryPlan:
     live_bytes: int = 0  # in use at training's peak, without runtime and what the heap keeps; 0 where it is not known
     low_bytes: int = 0  # the interval that is stood behind
     high_bytes: int = 0
+    reserved_bytes: int | None = (
+        None  # that a GPU's allocator holds at the peak; counted in the runtime beyond what is live
+    )
     returns: bool = False  # whether the heap has to give large blocks back at once (models/heap.py)
     keeps_below: int | None = None  # bytes of the resident set, above which the heap gives back what is free
     together: int = 1  # questions that are answered at a time
@@ -69,6 +72,13 @@ class MemoryPlan:
     @property
     def peak_bytes(self) -> int:
         return self.peak.total
+
+    def holding(self, reserved: int) -> "MemoryPlan":
+        """The same where a GPU's allocator holds more than is in use: the rest counts as runtime."""
+        more = max(0, reserved - self.live_bytes)
+        moments = tuple(Moment(one.name, {**one.parts, "runtime": one.parts["runtime"] + more}) for one in self.moments)
+        low, high = (one + more if one else 0 for one in (self.low_bytes, self.high_bytes))
+        return replace(self, moments=moments, reserved_bytes=reserved, low_bytes=low, high_bytes=high)
 
     @property
     def bounded(self) -> bool:

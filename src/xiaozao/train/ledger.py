@@ -14,13 +14,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from xiaozao.spec.profile import Heads
+from xiaozao.spec.tape import Attends, Event, Given, Taken
 from xiaozao.train.work import Tally
 
 Seen = tuple[int, str]  # bytes alive, and whose transient bytes come on top: "forward", "backward", or "" for nobody's
 
 
 class Ledger(TorchDispatchMode):
-    """The bytes alive at each allocation, in order, under the name of what runs at the time."""
+    """The bytes alive at each allocation, in order, under the name of what runs at the time.
+
+    tape: where each of them is written down as well, if anywhere; then no work is counted, which takes its time.
+    """
+
+    tape: list[Event] | None = None
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -28,7 +34,8 @@ class Ledger(TorchDispatchMode):
         self.heard: dict[str, list[Seen]] = {}
         self.work: dict[str, Tally] = {}  # a block's own ends with its number
         self._name = ""
-        self._known: set[int] = set()
+        self._known: dict[int, int] = {}  # storages, and their numbers
+        self._count = 0
 
     def enter(self, name: str) -> None:
         """From here on the work is called so; what is alive now is its first entry."""
@@ -48,6 +55,8 @@ class Ledger(TorchDispatchMode):
         """Here attention runs, whose own bytes and work are not known: they come on top of what is alive now."""
         self._hear(kind)
         self._tally().attended[heads, kind] += 1
+        if self.tape is not None:
+            self.tape.append(Attends(kind, heads))
 
     def __torch_dispatch__(
         self,
@@ -57,7 +66,8 @@ class Ledger(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        self._tally().count(func, args, dict(kwargs or {}), out)
+        if self.tape is None:
+            self._tally().count(func, args, dict(kwargs or {}), out)
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self._add(leaf)
@@ -68,15 +78,20 @@ class Ledger(TorchDispatchMode):
         key, size = storage._cdata, storage.nbytes()
         if key in self._known:
             return
-        self._known.add(key)
+        self._count += 1
+        self._known[key] = self._count
         self.now += size
+        if self.tape is not None and size:
+            self.tape.append(Taken(self._count, size))
         self._hear("")
         self._tally().add("fresh", size)
         weakref.finalize(storage, self._free, key, size)
 
     def _free(self, key: int, size: int) -> None:
-        self._known.discard(key)
+        number = self._known.pop(key)
         self.now -= size
+        if self.tape is not None and size:
+            self.tape.append(Given(number))
 
     def _hear(self, kind: str) -> None:
         self.heard.setdefault(self._name, []).append((self.now, kind))

@@ -13,7 +13,8 @@ The i-th allocation is the same one at every size, so its level is a plane throu
 """
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -75,16 +76,23 @@ class Window(NamedTuple):
 
 def trace(question: Question) -> Profile:
     """The profile of a model and a method. Raises UnsupportedModel for a model that cannot be traced."""
-    ready_optimizer(question.optimizer)
-    ready_base(question.base)
-    gc.disable()  # when a collection frees what it frees would differ from one size to the next
-    try:
+    with translated(question):
         alike = are_alike(question)
         blocks = int(config_of(question.config).get_text_config(decoder=True).num_hidden_layers)
         traced = min(FEW, blocks) if alike else blocks
         with FakeTensorMode(allow_non_fake_inputs=True):
-            tracer = _Tracer(question, config_of(question.config, traced))
+            tracer = Tracer(question, config_of(question.config, traced))
             return tracer.profile(blocks, alike and traced == FEW)
+
+
+@contextmanager
+def translated(question: Question) -> Iterator[None]:
+    """Where something is traced: nothing is collected meanwhile, and what fails is UnsupportedModel."""
+    ready_optimizer(question.optimizer)
+    ready_base(question.base)
+    gc.disable()  # when a collection frees what it frees would differ from one size to the next
+    try:
+        yield
     except FAILURES as error:
         detail = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UnsupportedModel("trace", model=question.config.get("model_type"), detail=detail) from error
@@ -92,7 +100,7 @@ def trace(question: Question) -> Profile:
         gc.enable()
 
 
-class _Tracer:
+class Tracer:
     """A model under fake tensors, its optimizer, and the ledger of what they allocate."""
 
     def __init__(self, question: Question, config: PreTrainedConfig) -> None:
@@ -111,9 +119,9 @@ class _Tracer:
         with self.ledger:
             tensors = [*model.parameters(), *model.buffers()]
             self.ledger.count(tensors)
-            self._begin()
-            self._micro(SIZES[0])
-            self._update()
+            self.begin()
+            self.micro(SIZES[0])
+            self.update()
             *sizes, finer = [self._window(size) for size in (*SIZES, FINER)]
 
         def amount(everything: float, block: float) -> Amount:
@@ -150,7 +158,7 @@ class _Tracer:
     def _arrived(self, name: str, parameter: Tensor) -> None:
         self.optimizer.update([name], 0.0)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Say which step comes; where parameters take turns, that of the largest group, which keeps most."""
         step = 0
         if isinstance(self.optimizer, ByBlocks):
@@ -172,25 +180,27 @@ class _Tracer:
         found = []
         for work in ("fresh", "accumulating"):
             self.ledger.start_over()
-            self._micro(size)
+            self.micro(size)
             if work == "accumulating" or self.question.fused_update:
                 self.ledger.enter("optimizer step")
-                self._update()
+                self.update()
                 self.ledger.enter("validation")
                 with torch.no_grad():
-                    self._loss(size)
+                    self.loss(size)
                 self.ledger.enter("")
             heard = {name: [(now - resting, kind) for now, kind in all_] for name, all_ in self.ledger.heard.items()}
             found.append(Window(heard, self.ledger.work))
         return found[0], found[1]
 
-    def _micro(self, size: Size) -> None:
+    def micro(self, size: Size) -> None:
+        """Forward and backward of a micro-batch."""
         with computing(self.decoder, DTYPES[self.question.precision]):
-            loss = self._loss(size)
+            loss = self.loss(size)
             (loss * (1.0 / size.targets)).backward()
         self.ledger.enter("")
 
-    def _loss(self, size: Size) -> Tensor:
+    def loss(self, size: Size) -> Tensor:
+        """Forward alone, with the loss."""
         tokens, attention = sum(size.lengths), self.decoder.attention
         with unset_fake_temporarily():
             attention.layout = layout(size.lengths)
@@ -202,7 +212,8 @@ class _Tracer:
             return token_losses(head, states, labels).sum()
         return head_loss(head, states, labels)
 
-    def _update(self) -> None:
+    def update(self) -> None:
+        """The optimizer's step, unless it happened in the backward pass."""
         if not self.question.fused_update:
             gradient_norm(self.optimizer.parameters.values())
             self.optimizer.step(0.0)

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.plan.profiles import Profiles
-from xiaozao.spec.profile import PROFILE, QUESTION, Profile, Question
+from xiaozao.spec.profile import PROFILE, Profile, Question
+from xiaozao.spec.tape import ASKED, RESERVED, Reserved, Steps
 from xiaozao.store.files import cache
 from xiaozao.worker.launch import environment
 
@@ -25,15 +26,16 @@ def profiles(report: Report) -> Iterator[Profiles]:
     """
     tracer = Tracer()
 
-    def told(question: Question) -> Profile:
+    @contextmanager
+    def told() -> Iterator[None]:
         report("trace", 0, 1)
         try:
-            return tracer.trace(question)
+            yield
         finally:
             report("trace", 1, 1)
 
     try:
-        yield Profiles(cache() / "profiles", told)
+        yield Profiles(cache() / "profiles", told()(tracer.trace), told()(tracer.reserve))
     finally:
         tracer.close()
 
@@ -48,15 +50,22 @@ class Tracer:
     def trace(self, question: Question) -> Profile:
         """Raises UnsupportedModel where the model cannot be traced, EnvironmentProblem where the process ended, or
         needs a package that is missing."""
+        return PROFILE.validate_json(self._answer(ASKED.dump_json(question), question.config.get("model_type")))
+
+    def reserve(self, steps: Steps) -> Reserved:
+        """Raises as `trace` does."""
+        model = steps.question.config.get("model_type")
+        return RESERVED.validate_json(self._answer(ASKED.dump_json(steps), model))
+
+    def _answer(self, asked: bytes, model: object) -> bytes:
         process = self._running()
         assert process.stdin and process.stdout
         try:
-            process.stdin.write(QUESTION.dump_json(question) + b"\n")
+            process.stdin.write(asked + b"\n")
             process.stdin.flush()
             answer = process.stdout.readline()
         except OSError:
             answer = b""
-        model = question.config.get("model_type")
         if not answer.endswith(b"\n"):  # killed, for example, by a system that is short of memory
             raise EnvironmentProblem("tracer", model=model, detail=self._last_words())
         told = json.loads(answer)
@@ -64,7 +73,7 @@ class Tracer:
             raise UnsupportedModel("trace", model=model, detail=told["failed"])
         if "missing" in told:
             raise EnvironmentProblem(told["missing"], **told["params"])
-        return PROFILE.validate_json(answer)
+        return answer
 
     def close(self) -> None:
         """End the process, if there is one."""

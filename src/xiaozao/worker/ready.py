@@ -4,7 +4,7 @@ spec.yaml -> models.sources -> data.prepare -> resolve -> plan -> resolved.yaml;
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -29,7 +29,7 @@ from xiaozao.train.ranks import ALONE, Place
 from xiaozao.worker.limits import check_disk, counts_mapped
 from xiaozao.worker.profiles import profiles
 from xiaozao.worker.proof import Exam
-from xiaozao.worker.resolve import on_devices, order_of, planner, resolve, sizes_of
+from xiaozao.worker.resolve import Plans, on_devices, order_of, resolve, sizes_of
 
 Emit = Callable[[Event], object]
 
@@ -72,17 +72,19 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     questions, sizes = exam.sizes if exam else None, sizes_of(spec, data)
     with profiles(report) as traces:
 
-        def ask() -> Planner:
+        def ask() -> Plans:
             give_back()  # what preparing the data took is no part of the run
             runtime = RUNTIMES["cuda"] if device.type == "cuda" else rss()
-            return planner(sizes, config.values, runtime, traces, questions)
+            return Plans(sizes, config.values, runtime, traces, questions)
+
+        def decide() -> Choice:
+            plans = ask()
+            return resolve(spec, data, config.values, device.type, look(), plans, place.local_world, plans.holds)
 
         if resumed:
             plan = ask()(spec, spec.train.budget or 0)
         else:
-            choice, plan = _decided(
-                lambda: resolve(spec, data, config.values, device.type, look(), ask(), place.local_world), ask
-            )
+            choice, plan = _decided(decide, ask)
             spec = choice.spec
     torch.set_num_threads(spec.train.threads or 1)
     reset_peak()
@@ -104,7 +106,12 @@ def _decided(decide: Callable[[], Choice], ask: Callable[[], Planner]) -> tuple[
     for last in (False, True):
         choice = decide()
         import_what_is_named(choice.spec)
-        plan = ask()(choice.spec, choice.spec.train.budget or 0)
+        spec, budget = choice.spec, choice.spec.train.budget or 0
+        plan = ask()(spec, budget)
+        if plan.beyond:  # a refusal says exactly what would do, as the choice does
+            plan = replace(ask()(spec, 0, choice.plan.returns), budget_bytes=budget)
+        if choice.plan.reserved_bytes is not None:
+            plan = plan.holding(choice.plan.reserved_bytes)
         if last or (plan.fits, plan.surely_fits) >= (choice.plan.fits, choice.plan.surely_fits):
             break
     return choice, plan

@@ -1,7 +1,7 @@
 """What the user left open -> numbers. Decided once, at a run's first start, and frozen in resolved.yaml."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from xiaozao.data.prepare import PreparedData
 from xiaozao.plan.fit import Setup, Sizes, Traced, fit, shortened
 from xiaozao.plan.hardware import Hardware
+from xiaozao.plan.held import Holds, within
 from xiaozao.plan.ladder import Choice, Planner, choose
 from xiaozao.plan.load import ModelShape
 from xiaozao.plan.profiles import Profiles
@@ -37,7 +38,7 @@ VALIDATIONS = 10
 
 def resolve(
     spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware, ask: Planner,
-    here: int = 1,
+    here: int = 1, holds: Holds = lambda one: None,
 ) -> Choice:  # fmt: skip
     """The same run with every open option decided, and how; `here` are the processes of it on this machine."""
     objective = spec.method.objective
@@ -59,7 +60,7 @@ def resolve(
     assert budget is not None
     free = hardware.memory_available - budget
     cached = device == "cpu" and stays_cached(ModelShape.from_config(config).parameters, free)
-    choice = choose(spec, device, budget, ask, cached)
+    choice = within(budget, lambda one: choose(spec, device, one, ask, cached), holds)
     spec = choice.spec.with_options(switch_every=_switch_every(choice.spec, data, config))
     every = spec.train.eval_every or _eval_every(spec, data)
     return replace(choice, spec=spec.with_options(eval_every=every, save_every=spec.train.save_every or every))
@@ -105,21 +106,35 @@ def sizes_of(spec: RunSpec, data: PreparedData) -> Sizes:
     return Sizes(rows, validation)
 
 
-def planner(
-    sizes: Sizes, config: Mapping[str, Any], runtime: int, profiles: Profiles, questions: Questions | None = None
-) -> Planner:
-    """The plans of a run on its real data, in whatever way."""
+@dataclass(frozen=True)
+class Plans:
+    """The plans of a run on its real data, in whatever way (plan.ladder.Planner)."""
 
-    def ask(way: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
-        setup = Setup(
-            way.method, way.train.model_copy(update={"budget": budget}), way.model.device, runtime, way.model.base,
-            questions, way.model.stream == "disk", Traced(profiles, way.model.attention),
+    sizes: Sizes
+    config: Mapping[str, Any]
+    runtime: int
+    profiles: Profiles
+    questions: Questions | None = None
+
+    def __call__(self, way: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
+        return fit(self.config, self._setup(way, budget), self._short(way), returns)
+
+    def holds(self, way: RunSpec) -> int | None:
+        """What the allocator of its GPU reserves, where that is known."""
+        setup = self._setup(way, 0)
+        assert setup.traced
+        found = setup.traced.reserved(self.config, setup, self._short(way)) if setup.device == "cuda" else None
+        return found.reserved if found else None
+
+    def _setup(self, way: RunSpec, budget: int) -> Setup:
+        return Setup(
+            way.method, way.train.model_copy(update={"budget": budget}), way.model.device, self.runtime,
+            way.model.base, self.questions, way.model.stream == "disk", Traced(self.profiles, way.model.attention),
         )  # fmt: skip
-        length = way.data.length
-        short = Sizes(shortened(sizes.rows, length), shortened(sizes.validation, length))
-        return fit(config, setup, short, returns)
 
-    return ask
+    def _short(self, way: RunSpec) -> Sizes:
+        length = way.data.length
+        return Sizes(shortened(self.sizes.rows, length), shortened(self.sizes.validation, length))
 
 
 def _precision(spec: RunSpec, device: str, hardware: Hardware) -> str:

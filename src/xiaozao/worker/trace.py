@@ -1,8 +1,9 @@
-"""`python -m xiaozao.worker.trace`: questions on standard input, their profiles on standard output, a line each.
+"""`python -m xiaozao.worker.trace`: questions on standard input, their answers on standard output, a line each.
 
-In a process of its own, because fake tensors need code that a run has no use for, and would carry to its end. A line
-that is no profile is `{"failed": why}`, or `{"missing": key, "params": {}}` of an EnvironmentProblem. What libraries
-print goes to standard error.
+In a process of its own, because fake tensors need code that a run has no use for, and would carry to its end. The
+answer to a question is a profile, to steps what a GPU's allocator holds for them. A line that is neither is
+`{"failed": why}`, or `{"missing": key, "params": {}}` of an EnvironmentProblem. What libraries print goes to standard
+error.
 """
 
 import json
@@ -10,7 +11,11 @@ import os
 import sys
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
-from xiaozao.spec.profile import PROFILE, QUESTION
+from xiaozao.models.load import DTYPES
+from xiaozao.plan.reserved import reserved
+from xiaozao.spec.profile import PROFILE, Question
+from xiaozao.spec.tape import ASKED, RESERVED, Steps
+from xiaozao.train.tape import record
 from xiaozao.train.trace import trace
 
 
@@ -20,7 +25,7 @@ def main() -> int:
     os.dup2(2, 1)
     for line in sys.stdin.buffer:
         try:
-            answer = PROFILE.dump_json(trace(QUESTION.validate_json(line)))
+            answer = answer_to(ASKED.validate_json(line))
         except UnsupportedModel as error:
             answer = json.dumps({"failed": str(error.params.get("detail"))}).encode()
         except EnvironmentProblem as problem:
@@ -28,6 +33,14 @@ def main() -> int:
         answers.write(answer + b"\n")
         answers.flush()
     return 0
+
+
+def answer_to(asked: Question | Steps) -> bytes:
+    """Raises UnsupportedModel for a model that cannot be traced, EnvironmentProblem where a package is missing."""
+    if isinstance(asked, Question):
+        return PROFILE.dump_json(trace(asked))
+    question = asked.question
+    return RESERVED.dump_json(reserved(record(asked), question.attention, DTYPES[question.precision].itemsize))
 
 
 if __name__ == "__main__":

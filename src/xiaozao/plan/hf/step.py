@@ -10,7 +10,7 @@ was fitted to a measurement.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xiaozao.plan.allocator import CachingAllocator
+from xiaozao.plan.allocator import WORKSPACE, CachingAllocator
 from xiaozao.plan.hf.attention import Heads
 from xiaozao.plan.hf.load import Loading, load
 from xiaozao.plan.hf.model import Forward, Model, Setting
@@ -44,7 +44,7 @@ class HfRun:
     bias: bool = False
     qk_norm: bool = False
     transformers: int = 5  # the major version; 4 made a mask without need, and checkpoints that are reentrant
-    workspace: int = (8 << 20) + (128 << 10)  # cuBLAS's, :4096:2:16:8; 32 MiB from Hopper on
+    workspace: int = WORKSPACE
     expandable: bool = False
 
     @property

@@ -1,0 +1,53 @@
+"""What a run's steps take and give back, in order: written by train/tape.py, replayed by plan/reserved.py. No torch."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pydantic import TypeAdapter
+
+from xiaozao.spec.plan import Row
+from xiaozao.spec.profile import Heads, Question
+
+
+class Taken(NamedTuple):
+    """A block of memory, by a number of its own; bytes."""
+
+    number: int
+    size: int
+
+
+class Given(NamedTuple):
+    """The block is free again."""
+
+    number: int
+
+
+class Attends(NamedTuple):
+    """Attention runs, and takes for itself what plan/attention.py says; kind: "forward" or "backward"."""
+
+    kind: str
+    heads: Heads
+
+
+Event = Taken | Given | Attends | Row  # a row: the micro-batch that begins
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is asked: the micro-batches of a step, and the largest of the validation."""
+
+    question: Question
+    rows: tuple[Row, ...]
+    validation: Row | None
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """The peaks of a GPU's caching allocator: what is in use of it, and what it holds of the device. Bytes."""
+
+    allocated: int
+    reserved: int
+
+
+RESERVED = TypeAdapter(Reserved)
+ASKED: TypeAdapter[Question | Steps] = TypeAdapter(Question | Steps)

@@ -3,8 +3,9 @@
     ZAO_DATA=FOLDER python -m bench.budgets [--core 0] [--count 24] [--part ways|budgets] [--page]
 
 Random budgets between the smallest that will do and comfort, a `zao train` for each in a fresh process, in which only
-the budget is named. Beside them every way that changes no number (checkpointing, micro-batch, heap) is run once. What
-it could have been is the fastest way of which a run stayed within the budget. Kept in results/budgets.jsonl.
+the budget is named. Beside them every way that changes no number (checkpointing, micro-batch, heap) is run once, and
+lean ones of the next rungs. What it could have been is the fastest way of which a run stayed within the budget. Kept
+in results/budgets.jsonl.
 """
 
 import argparse
@@ -35,7 +36,10 @@ NEAR = 1.1  # times the fastest
 WAYS = [
     {**FIRST, "checkpointing": kind, "micro_batch": size}
     for kind, size in product(("none", "selective", "block"), ("8", "4", "2", "1"))
-]
+] + [
+    {**FIRST, "checkpointing": "block", "micro_batch": size, name: value}
+    for (name, value), size in product((("base", "int8"), ("base", "nf4"), ("stream", "disk")), ("4", "2"))
+]  # fmt: skip
 
 Task = tuple[int, dict[str, str]]  # a budget, and what is named
 
@@ -72,7 +76,7 @@ def base_options(model: Path) -> dict[str, object]:
 
 def try_one(options: dict[str, object], named: dict[str, str], budget: int, machine: Machine) -> Tried:
     """One run to its end; what zao refuses becomes its `error`."""
-    folder = cache_folder() / "budgets" / "run"
+    folder = cache_folder() / "budgets" / f"run-{machine.core}"
     try:
         run = run_zao({**options, **named, "budget": budget}, folder, machine)
     except RunFailed as failure:
@@ -88,9 +92,9 @@ def _tried(run: Run, named: dict[str, str], budget: int) -> Tried:
     return Tried(budget, named, chosen, plan.returns, spec["batch"], run.watched.peak_bytes, seconds, plan.peak_bytes)
 
 
-def refused() -> Path:
+def refused(machine: Machine) -> Path:
     """The folder of runs that are refused because of their budget; of each only its plan is wanted."""
-    return cache_folder() / "budgets" / "refused"
+    return cache_folder() / "budgets" / f"refused-{machine.core}"
 
 
 def ways_tried(options: dict[str, object], machine: Machine) -> Iterator[Task]:
@@ -98,12 +102,12 @@ def ways_tried(options: dict[str, object], machine: Machine) -> Iterator[Task]:
     yield from ((COMFORT, way) for way in WAYS)
     for way in WAYS:
         if not any(one.named == way and one.returns for one in read_rows(FILE, Tried)):
-            yield tight_budget({**options, **way}, refused(), machine), way
+            yield tight_budget({**options, **way}, refused(machine), machine), way
 
 
 def budgets_tried(options: dict[str, object], machine: Machine, count: int) -> Iterator[Task]:
     """Random budgets from the smallest that will do to the peak of a run with all the memory there is."""
-    floor, random = tight_budget(options, refused(), machine), Random(0)
+    floor, random = tight_budget(options, refused(machine), machine), Random(0)
     top = next((one.peak for one in read_rows(FILE, Tried) if one.named == WAYS[0]), 4 * 10**9)
     yield from ((round(random.uniform(floor, top) / 10**6) * 10**6, {}) for _ in range(count))
 

@@ -109,7 +109,10 @@ def tight_budget(options: dict[str, object], folder: Path, machine: Machine) -> 
     try:
         run_zao({**options, "budget": 1}, folder, machine)
     except RunFailed:
-        return plan_of(folder).high_bytes + SPARE
+        plan = plan_of(folder)
+        if plan.high_bytes <= plan.low_bytes:
+            raise RunFailed("the refused run has no interval") from None
+        return plan.high_bytes + SPARE
     raise RunFailed("a budget of one byte was not refused")
 
 

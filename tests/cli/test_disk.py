@@ -13,6 +13,7 @@ from xiaozao.cli.main import run
 from xiaozao.store.files import RunFolder, create_run, home
 from xiaozao.store.lock import acquire
 from xiaozao.store.runs import list_runs, register
+from xiaozao.texts.catalogue import say
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,19 @@ def test_everything_that_takes_room_is_listed_with_how_to_free_it(capsys: pytest
     assert document["disk_free_bytes"] > 0
     assert run(["disk"]) == 0
     assert f"--free runs:{folder.name}" in capsys.readouterr().out
+
+
+def test_runs_in_folders_of_ones_own_are_listed_and_left_to_their_owner(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ours, own = a_run(), a_run(output=str(tmp_path / "own"))
+    runs = {one["name"]: one for one in answer(capsys)["items"] if one["kind"] == "run"}
+    assert set(runs) == {ours.name, str(own.path)}
+    assert runs[str(own.path)]["free"] == "" and runs[str(own.path)]["bytes"] > 7000
+    assert run(["disk"]) == 0
+    assert say("disk.yours", "en") in capsys.readouterr().out
+    own.path.rename(tmp_path / "moved")
+    assert [one["name"] for one in answer(capsys)["items"] if one["kind"] == "run"] == [ours.name]
 
 
 @pytest.mark.parametrize("what", ["conversions", "data", "streams", "profiles", "rates"])

@@ -74,6 +74,17 @@ def test_a_missing_file_is_an_error_before_a_run_is_made(
     assert not (home() / "runs").exists()
 
 
+@pytest.mark.parametrize(("model", "code"), [("./no/such/folder", 8), ("typo.gguf", 8), ("pypi:llm-smolm2", 2)])
+def test_a_model_that_nothing_can_be_is_an_error_before_a_run_is_made(
+    model: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "d.jsonl"
+    data.write_text("{}\n", encoding="utf-8")
+    assert run(["train", f"model={model}", f"data={data}"]) == code
+    assert model.removeprefix("pypi:") in capsys.readouterr().err
+    assert not (home() / "runs").exists()
+
+
 def test_a_tracker_without_its_package_is_told_before_a_run_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from xiaozao.models.conversions import conversions
 from xiaozao.plan.hardware import look
 from xiaozao.store.files import RunFolder, cache, home
 from xiaozao.store.lock import holder
-from xiaozao.store.runs import forget
+from xiaozao.store.runs import forget, known_folders
 
 # What may be removed at any time and is made again when it is needed: prepared data, models in another form, matrices
 # that stream=disk converted, traces of plans, the measured pace of this machine.
@@ -58,7 +58,7 @@ def cache_of(kind: str) -> Path:
 
 
 def items() -> list[Item]:
-    """Everything that takes room: models in the hubs' caches, our own caches, runs."""
+    """Everything that takes room: models in the hubs' caches, our own caches, runs, also in the user's own folders."""
     found = [
         Item("model", f"{one.origin}:{one.name}", one.root, one.bytes, f"models:{one.origin}:{one.name}")
         for one in cached_models(cache())
@@ -67,6 +67,11 @@ def items() -> list[Item]:
     found += [Item(kind, kind, cache_of(kind), folder_bytes(cache_of(kind)), kind) for kind in CACHES]
     for path in sorted(runs_folder().glob("*/spec.yaml")):
         found.append(Item("run", path.parent.name, path.parent, folder_bytes(path.parent), f"runs:{path.parent.name}"))
+    found += [
+        Item("run", str(path), path, folder_bytes(path), "")
+        for path in sorted(known_folders())
+        if path.parent != runs_folder() and path.is_dir()
+    ]
     return found
 
 
@@ -106,7 +111,7 @@ def _table(found: Sequence[Item], free_bytes: int, output: Output) -> Renderable
         table.add_column(output.say(f"disk.{key}"), justify="right" if key == "size" else "left", overflow="fold")
     for one in found:
         name = output.say(f"disk.kind.{one.kind}") + (f" {one.name}" if one.kind in ("model", "run") else "")
-        table.add_row(gigabytes(one.bytes), name, f"--free {one.free}")
+        table.add_row(gigabytes(one.bytes), name, f"--free {one.free}" if one.free else output.say("disk.yours"))
     total = output.say("disk.total", size=gigabytes(sum(one.bytes for one in found)), free=gigabytes(free_bytes))
     return Group(table, Text(total))
 

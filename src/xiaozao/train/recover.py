@@ -115,7 +115,8 @@ def attempt(work: Callable[[], T]) -> T | Short:
 
 @contextmanager
 def watched(decoder: Decoder, gauge: Gauge | None) -> Iterator[None]:
-    """Let every block look at the gauge before it computes, forth and back; raises LimitPassed there.
+    """Let every block look at the gauge before it computes, forth and back, and the last one before the loss; raises
+    LimitPassed there.
 
     What is free, but still the heap's, does not count: it is given back, from where the plan leaves no room for it.
     """
@@ -133,6 +134,8 @@ def watched(decoder: Decoder, gauge: Gauge | None) -> Iterator[None]:
                 raise LimitPassed(now, limit)
 
     def computed(module: nn.Module, inputs: object, output: object) -> None:
+        if module is blocks[-1]:
+            look()
         states = output[0] if isinstance(output, tuple) else output
         if isinstance(states, Tensor) and states.requires_grad:
             states.register_hook(look)

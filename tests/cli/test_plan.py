@@ -19,6 +19,7 @@ from xiaozao.plan.hardware import look
 from xiaozao.plan.ladder import Choice
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.spec.pace import StepTime
+from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
 from xiaozao.texts.catalogue import Language, say
@@ -176,12 +177,16 @@ def test_on_a_gpu_it_says_what_is_allocated_what_is_reserved_and_what_the_proces
     model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fit, "SMALL", 0)
-    asked = ["plan", model, "length=64", "batch=4", "device=cuda", "budget=8GB", "precision=bf16"]
+    decided = [f"{name}={value}" for name, value in FIRST.items()]
+    asked = ["plan", model, "length=64", "batch=4", "device=cuda", "budget=8GB", "precision=bf16", *decided]
     assert run([*asked, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["traced"] and document["fits"]
     assert 0 < document["peak_bytes"] < document["reserved_bytes"] < document["process_bytes"]
     assert document["process_bytes"] == document["reserved_bytes"] + RUNTIMES["cuda"] == sum(document["parts"].values())
+    assert run([*asked, "devices=2", "--json"]) == 0
+    unknown = json.loads(capsys.readouterr().out)
+    assert unknown["reserved_bytes"] is None and unknown["process_bytes"] == unknown["peak_bytes"] + RUNTIMES["cuda"]
     assert run(asked) == 0
     assert gigabytes(document["reserved_bytes"]) in capsys.readouterr().err
 

@@ -38,7 +38,7 @@ def test_a_fresh_process_traces_what_needs_tables_of_codes(change: dict[str, Any
 
 
 def test_a_fresh_process_says_what_steps_reserve_and_it_is_kept(tmp_path: Path) -> None:
-    steps, tracer = Steps(PLAIN, (Row((64, 64), 126),), None), Tracer()
+    steps, tracer = Steps(PLAIN, (Row((64, 64), 126),), False, None), Tracer()
     kept = Profiles(tmp_path, tracer.trace, tracer.reserve)
     try:
         found = kept.reserved(steps)

@@ -20,9 +20,9 @@ from xiaozao.plan.ladder import Choice
 from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.resident import rss
 from xiaozao.spec.parts import FIRST
-from xiaozao.spec.plan import MemoryPlan, Moment, Row
+from xiaozao.spec.plan import MemoryPlan, Moment, Reserved, Row
 from xiaozao.spec.run import RunSpec, read_file
-from xiaozao.spec.tape import Reserved, Steps
+from xiaozao.spec.tape import Steps
 from xiaozao.store.files import RunFolder
 from xiaozao.train.losses import Mean
 from xiaozao.worker import proof
@@ -104,10 +104,7 @@ def test_what_is_imported_for_a_choice_is_looked_at_before_it_stands(tmp_path: P
     assert len(choices) == 2 and choice is choices[1] and plan.peak_bytes == choice.plan.peak_bytes
 
 
-def test_a_run_on_a_gpu_has_room_for_what_the_allocator_holds(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fit, "SMALL", 0)
+def test_of_a_run_on_a_gpu_it_is_asked_what_the_allocator_holds(tmp_path: Path, model: Path) -> None:
     asked: list[Steps] = []
 
     def reserve(steps: Steps) -> Reserved:
@@ -120,12 +117,11 @@ def test_a_run_on_a_gpu_has_room_for_what_the_allocator_holds(
     spec = RunSpec.from_options(
         {"model": "m", "data": "d", "device": "cuda", "micro_batch": 2, "batch": 4, "precision": "bf16", **FIRST}
     ).with_options(attention="sdpa")
-    assert plans.holds(spec) == 200
-    assert plans.holds(spec.with_options(batch=2)) == 200
-    assert [(one.rows, one.validation) for one in asked] == [
-        ((Row((64, 64), 128),) * 2, Row((64, 64), 128)),  # the second adds to gradients
-        ((Row((64, 64), 128),), Row((64, 64), 128)),
-    ]
+    for batch in (4, 2):
+        found = plans.holds(spec.with_options(batch=batch))
+        assert found is not None and found.reserved == 200
+    row = Row((64, 64), 128)
+    assert [(one.rows, one.accumulates, one.validation) for one in asked] == [((row,), True, row), ((row,), False, row)]
     for other in ({"device": "cpu"}, {"devices": 2}, {"checkpointing": "offload"}):
         assert plans.holds(spec.with_options(**other)) is None
 

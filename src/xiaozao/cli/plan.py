@@ -63,8 +63,8 @@ def show_choice(choice: Choice, output: Output) -> int:
     plan, spec = choice.plan, choice.spec
     if spec.train.devices > 1:
         output.note("plan.per_device", devices=spec.train.devices)
-    if plan.reserved_bytes is not None:
-        told = {"allocated": gigabytes(plan.live_bytes), "reserved": gigabytes(plan.reserved_bytes)}
+    if plan.reserved is not None:
+        told = {"allocated": gigabytes(plan.allocated), "reserved": gigabytes(plan.reserved.reserved)}
         output.note("plan.reserved", **told)
     memory = memory_view(of_plan(plan), output.language, output.unicode)
     view = Group(
@@ -101,11 +101,11 @@ def _rounded(seconds: float) -> str:
 
 def document(plan: MemoryPlan, spec: RunSpec) -> dict[str, Any]:
     """The plan for a program."""
-    memory, reserved = of_plan(plan), plan.reserved_bytes
-    on_gpu = {"peak_bytes": plan.live_bytes, "reserved_bytes": reserved, "process_bytes": plan.peak_bytes}
+    memory, reserved = of_plan(plan), plan.reserved.reserved if plan.reserved else None
+    on_gpu = {"peak_bytes": plan.allocated, "reserved_bytes": reserved, "process_bytes": plan.peak_bytes}
     return {
         **asdict(memory),
-        **(on_gpu if reserved is not None else {}),
+        **({} if plan.cpu else on_gpu),
         "verdict": memory.verdict,
         "budget_bytes": plan.budget_bytes or None,
         "fits": plan.fits if plan.budget_bytes else None,

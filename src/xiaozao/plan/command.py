@@ -8,7 +8,6 @@ from xiaozao.models.config import read_config
 from xiaozao.plan.duration import step_time
 from xiaozao.plan.fit import Setup, Sizes, Traced, every_sample, fit
 from xiaozao.plan.hardware import look
-from xiaozao.plan.held import within
 from xiaozao.plan.ladder import Choice, choose, effects
 from xiaozao.plan.load import ModelShape
 from xiaozao.plan.memory import RUNTIMES
@@ -17,7 +16,7 @@ from xiaozao.plan.streamed import stays_cached
 from xiaozao.spec.objectives import sequences
 from xiaozao.spec.pace import Asked, Rates
 from xiaozao.spec.parts import ATTENTION
-from xiaozao.spec.plan import MemoryPlan
+from xiaozao.spec.plan import MemoryPlan, Reserved
 from xiaozao.spec.profile import Profile
 from xiaozao.spec.run import RunSpec
 
@@ -56,11 +55,10 @@ def plan_command(
     budget = spec.train.budget or hardware.free(device) // sharing
     cached = device == "cpu" and stays_cached(shape.parameters, hardware.memory_available - budget)
 
-    def holds(one: RunSpec) -> int | None:
-        found = traced.reserved(config, setup_of(one, 0), _sizes(one)) if traced and device == "cuda" else None
-        return found.reserved if found else None
+    def holds(one: RunSpec) -> Reserved | None:
+        return traced.reserved(config, setup_of(one, 0), _sizes(one)) if traced else None
 
-    choice = within(budget, lambda one: choose(spec, device, one, ask, cached), holds)
+    choice = choose(spec, device, budget, ask, cached, holds)
     if choice.plan.fits:
         choice = replace(choice, effects=effects(choice, ask))
     if device == "cuda" or traced is None or pace is None:

@@ -12,9 +12,9 @@ from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.streamed import heap_returns
 from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.parts import MethodSpec, TrainSpec
-from xiaozao.spec.plan import MemoryPlan, Questions, Row
+from xiaozao.spec.plan import MemoryPlan, Questions, Reserved, Row
 from xiaozao.spec.profile import Profile, Question
-from xiaozao.spec.tape import Reserved, Steps
+from xiaozao.spec.tape import Steps
 
 COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 ENOUGH_TOKENS = {"cpu": 1024, "cuda": 8192}  # in a micro-batch; more is hardly faster and only takes memory
@@ -126,13 +126,14 @@ class Traced:
         return self.profiles.get(self._question(config, setup)) if _traceable(setup) else None
 
     def reserved(self, config: Mapping[str, Any], setup: Setup, sizes: Sizes) -> Reserved | None:
-        """What a GPU's allocator holds for a run whose micro-batch is decided; None likewise."""
-        size, share = setup.train.micro_batch, -(-setup.train.batch // setup.train.devices)
-        if size is None or not _traceable(setup) or ModelShape.from_config(config).parameters < SMALL:
+        """What a GPU's allocator holds for a run whose micro-batch is decided; None likewise, and on a CPU."""
+        size = setup.train.micro_batch
+        if size is None or setup.device == "cpu" or not _traceable(setup):
             return None
-        rows, validation = tuple(sizes.rows(size)), sizes.validation(size)
-        rows = rows if len(rows) > 1 or size >= share else rows * 2  # the second one adds to gradients
-        return self.profiles.reserved(Steps(self._question(config, setup), rows, next(iter(validation), None)))
+        rows = tuple(sizes.rows(size))
+        widest = max(sizes.validation(size), key=lambda row: row.tokens, default=None)
+        steps = Steps(self._question(config, setup), rows, size < setup.train.batch, widest)
+        return self.profiles.reserved(steps)
 
     def _question(self, config: Mapping[str, Any], setup: Setup) -> Question:
         method, train = setup.method, setup.train

@@ -8,7 +8,7 @@ should fit is enough: a rehearsal follows, and less precise weights are a high p
 What the user named is kept on every rung.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import pairwise
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from xiaozao.errors import UsageError
 from xiaozao.spec.parts import FIRST
-from xiaozao.spec.plan import Down, Effect, MemoryPlan, WayOut
+from xiaozao.spec.plan import Down, Effect, MemoryPlan, Reserved, WayOut
 from xiaozao.spec.run import RunSpec
 
 Changes = dict[str, str]
@@ -54,6 +54,13 @@ MATTERS = {"micro_batch": 1, "length": 256, "rank": 16}  # whose effects are tol
 ORDER = ("micro_batch", "checkpointing", "optimizer", "base", "stream")
 
 
+Holds = Callable[[RunSpec], Reserved | None]  # a decided run -> what a GPU's allocator holds, where that is known
+
+
+def unknown(spec: RunSpec) -> None:
+    """Of no run it is known what an allocator holds."""
+
+
 class Planner(Protocol):
     """Plans a run in which every option but the micro-batch is decided, and that too if it is given."""
 
@@ -74,11 +81,14 @@ class Choice:
     unpaced: bool = False  # whether this machine's pace was asked for in vain
 
 
-def choose(spec: RunSpec, device: str, budget: int, ask: Planner, cached: bool = False) -> Choice:
+def choose(
+    spec: RunSpec, device: str, budget: int, ask: Planner, cached: bool = False, holds: Holds = unknown
+) -> Choice:
     """Decide what is `auto`, and the micro-batch. The choice's plan says whether it fits; 0 is no budget at all.
 
     cached: whether the system would keep weights on disk in memory, beside the budget (plan/streamed.py).
-    Raises UsageError for offload without a GPU.
+    holds: of a GPU; a choice stands only where all that its allocator holds fits. Raises UsageError for offload
+    without a GPU.
     """
     if spec.train.checkpointing == "offload" and device == "cpu":
         raise UsageError("offload_cpu")
@@ -86,7 +96,8 @@ def choose(spec: RunSpec, device: str, budget: int, ask: Planner, cached: bool =
     best = Choice(top, ask(top, budget))
     comfort = ask(top, 0)
     if best.plan.surely_fits and best.plan.micro_batch == comfort.micro_batch and not best.plan.returns:
-        return _told(best, top, comfort, ask)
+        if held := _first([best], holds):
+            return _told(held, top, comfort, ask)
     tried = [best]
     for rung in _rungs(spec, cached):
         found = []
@@ -98,16 +109,15 @@ def choose(spec: RunSpec, device: str, budget: int, ask: Planner, cached: bool =
             if rung and not one.plan.surely_fits:
                 break
         tried += found
-        if fitting := [one for one in found if one.plan.surely_fits]:
-            return _told(min(fitting, key=lambda one: one.plan.seconds), top, comfort, ask)
-        if likely := [one for one in found if one.plan.fits and not one.plan.bounded]:
-            return _told(min(likely, key=lambda one: one.plan.peak_bytes), top, comfort, ask)
-    if tight := [one for one in tried if one.plan.fits]:
-        return _told(tight[0], top, comfort, ask)
+        if held := _first(_in_order(found), holds):
+            return _told(held, top, comfort, ask)
+    if held := _first([one for one in tried if one.plan.fits], holds):
+        return _told(held, top, comfort, ask)
     least = _pinned(min(tried, key=lambda one: one.plan.peak_bytes))
     if least.plan.beyond:  # what it would really take
         exact = ask(least.spec, 0, True if device == "cpu" else None)
         least = replace(least, plan=replace(exact, budget_bytes=budget))
+    least = _holding(least, holds)
     return replace(least, ways=tuple(_ways_out(spec, least, budget, ask)))
 
 
@@ -134,6 +144,26 @@ def _ways(spec: RunSpec, rung: Changes, device: str) -> list[RunSpec]:
 
 def _is_here(value: str) -> bool:
     return value not in NEEDS or find_spec(NEEDS[value]) is not None
+
+
+def _in_order(found: Sequence[Choice]) -> list[Choice]:
+    """The fastest of those that surely fit; then, where plans have no interval, the leanest of those that should."""
+    fitting = [one for one in found if one.plan.surely_fits]
+    likely = [one for one in found if one.plan.fits and not one.plan.bounded and not one.plan.surely_fits]
+    return [
+        *sorted(fitting, key=lambda one: one.plan.seconds), *sorted(likely, key=lambda one: one.plan.peak_bytes)
+    ]  # fmt: skip
+
+
+def _first(choices: Sequence[Choice], holds: Holds) -> Choice | None:
+    """The first that fits with all that an allocator holds for it."""
+    return next((held for one in choices if (held := _holding(one, holds)).plan.fits), None)
+
+
+def _holding(choice: Choice, holds: Holds) -> Choice:
+    """With what an allocator holds, where it is known."""
+    reserved = holds(_pinned(choice).spec) if choice.plan.traced else None
+    return choice if reserved is None else replace(choice, plan=choice.plan.holding(reserved))
 
 
 def _pinned(choice: Choice) -> Choice:
@@ -186,8 +216,10 @@ def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[W
             way = least.spec.with_options(**changes)
         except UsageError:
             continue
-        if way != least.spec and (plan := ask(way, budget)).fits:
-            found.append(WayOut(changes, plan.peak_bytes))
+        if way != least.spec:  # an allocator would hold about as much beside it
+            peak = ask(way, budget).peak_bytes + least.plan.unused
+            if peak <= budget:
+                found.append(WayOut(changes, peak))
     return [*found, larger_budget(least.plan)]
 
 

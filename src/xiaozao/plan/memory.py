@@ -71,7 +71,7 @@ def plan(shape: ModelShape, load: Load, budget: int, questions: Questions | None
         moments += (Moment("answers", {**beside, "activations": taken}),)
     return MemoryPlan(
         moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable,
-        returns=load.cpu and load.stream and heap_returns(shape.largest), together=together,
+        returns=load.cpu and load.stream and heap_returns(shape.largest), together=together, cpu=load.cpu,
     )  # fmt: skip
 
 

@@ -14,12 +14,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.spec.parts import MethodSpec
+from xiaozao.spec.plan import Reserved
 from xiaozao.spec.profile import PROFILE, VERSION, Profile, Question
-from xiaozao.spec.tape import ASKED, RESERVED, Reserved, Steps
+from xiaozao.spec.tape import ASKED, RESERVED, Steps
+from xiaozao.spec.tape import VERSION as TAPE_VERSION
 
 # Fields of a method that change numbers and no shapes.
 SHAPELESS = ("beta", "gamma", "label_smoothing", "desirable_weight", "undesirable_weight", "lora_plus", "precision")
-Traced = TypeVar("Traced")
+Answer = TypeVar("Answer")
 UNTRACED = "untraced"  # what is kept of a model that could not be traced
 
 
@@ -48,7 +50,7 @@ class Profiles:
         steps = replace(steps, question=replace(question, method=_shapes(question.method)))
         return self._kept(key(steps), RESERVED, lambda: make(steps))
 
-    def _kept(self, name: str, kind: TypeAdapter[Traced], make: Callable[[], Traced]) -> Traced | None:
+    def _kept(self, name: str, kind: TypeAdapter[Answer], make: Callable[[], Answer]) -> Answer | None:
         if name in self.failed:
             return None
         path = self.folder / f"{name}.json"
@@ -58,7 +60,7 @@ class Profiles:
         except (OSError, ValidationError):
             pass
         try:
-            found: Traced | None = make()
+            found: Answer | None = make()
         except UnsupportedModel:
             found = None
         except EnvironmentProblem as problem:
@@ -72,7 +74,8 @@ class Profiles:
 
 def key(asked: Question | Steps) -> str:
     """The name of an answer: what it depends on, and the versions that made it."""
-    parts = [ASKED.dump_python(asked, mode="json"), VERSION, version("torch"), version("transformers")]
+    made_by = [VERSION] if isinstance(asked, Question) else [VERSION, TAPE_VERSION]
+    parts = [ASKED.dump_python(asked, mode="json"), *made_by, version("torch"), version("transformers")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 

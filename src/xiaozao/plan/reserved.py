@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from xiaozao.plan.allocator import WORKSPACE, Block, CachingAllocator
 from xiaozao.plan.attention import Bucket, buckets, transients
-from xiaozao.spec.plan import Row
-from xiaozao.spec.tape import Attends, Event, Given, Reserved, Taken
+from xiaozao.spec.plan import Reserved, Row
+from xiaozao.spec.tape import Attends, Event, Given, Taken
 
 
 def reserved(tape: Iterable[Event], attention: str, wide: int) -> Reserved:

@@ -68,7 +68,7 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
         trainable=profile.trainable.of(profile.blocks), live_bytes=highest.total - runtime,
         low_bytes=max(load.total, highest.total) - (COMPILED if setting.cpu else 0),
         high_bytes=max(load.total + spare, highest.total + held_most),
-        returns=setting.returns, together=together, traced=True,
+        returns=setting.returns, together=together, traced=True, cpu=setting.cpu,
         keeps_below=highest.total + held - setting.churn if setting.cpu and not setting.returns else None,
     )  # fmt: skip
 

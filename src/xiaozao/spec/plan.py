@@ -6,6 +6,7 @@ from xiaozao.spec.pace import StepTime
 
 SAFE = 0.85  # of the budget: a plan above it is tight
 PARTS = ("weights", "gradients", "optimizer", "activations", "runtime")
+APART = ("load", "answers")  # moments before and after training
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,14 @@ class Row:
     @property
     def tokens(self) -> int:
         return sum(self.lengths)
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """The peaks of a GPU's caching allocator: what is in use of it, and what it holds of the device. Bytes."""
+
+    allocated: int
+    reserved: int
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,8 @@ class MemoryPlan:
     live_bytes: int = 0  # in use at training's peak, without runtime and what the heap keeps; 0 where it is not known
     low_bytes: int = 0  # the interval that is stood behind
     high_bytes: int = 0
-    reserved_bytes: int | None = (
-        None  # that a GPU's allocator holds at the peak; counted in the runtime beyond what is live
-    )
+    cpu: bool = True
+    reserved: Reserved | None = None  # of a GPU's allocator, where it is known
     returns: bool = False  # whether the heap has to give large blocks back at once (models/heap.py)
     keeps_below: int | None = None  # bytes of the resident set, above which the heap gives back what is free
     together: int = 1  # questions that are answered at a time
@@ -73,12 +81,24 @@ class MemoryPlan:
     def peak_bytes(self) -> int:
         return self.peak.total
 
-    def holding(self, reserved: int) -> "MemoryPlan":
-        """The same where a GPU's allocator holds more than is in use: the rest counts as runtime."""
-        more = max(0, reserved - self.live_bytes)
-        moments = tuple(Moment(one.name, {**one.parts, "runtime": one.parts["runtime"] + more}) for one in self.moments)
-        low, high = (one + more if one else 0 for one in (self.low_bytes, self.high_bytes))
-        return replace(self, moments=moments, reserved_bytes=reserved, low_bytes=low, high_bytes=high)
+    def holding(self, reserved: Reserved) -> "MemoryPlan":
+        """The same where a GPU's allocator holds more than is in use: beside training, the rest counts as runtime."""
+        more = max(0, reserved.reserved - max(_in_use(one) for one in self.moments if one.name not in APART))
+        moments = tuple(
+            one if one.name in APART else Moment(one.name, {**one.parts, "runtime": one.parts["runtime"] + more})
+            for one in self.moments
+        )
+        return replace(self, moments=moments, reserved=reserved, low_bytes=0, high_bytes=0)
+
+    @property
+    def allocated(self) -> int:
+        """What is in use of a device at the peak: without the runtime, and what is held unused."""
+        return max(self.reserved.allocated if self.reserved else 0, *(_in_use(one) for one in self.moments))
+
+    @property
+    def unused(self) -> int:
+        """What of a device is held and not used at the peak, where that is known."""
+        return max(0, self.reserved.reserved - self.reserved.allocated) if self.reserved else 0
 
     @property
     def bounded(self) -> bool:
@@ -129,3 +149,7 @@ class WayOut:
         """The parameters of the text that says it."""
         named = " ".join(f"{name}={value}" for name, value in self.options.items())
         return {"options": named, "peak": f"{self.peak_bytes / 1e9:.2f}"}
+
+
+def _in_use(moment: Moment) -> int:
+    return moment.total - moment.parts["runtime"]

@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from xiaozao.spec.plan import Row
+from xiaozao.spec.plan import Reserved, Row
 from xiaozao.spec.profile import Heads, Question
+
+VERSION = 1  # of tapes and of their replay; what another version found is replayed again
 
 
 class Taken(NamedTuple):
@@ -34,19 +36,15 @@ Event = Taken | Given | Attends | Row  # a row: the micro-batch that begins
 
 @dataclass(frozen=True)
 class Steps:
-    """What is asked: the micro-batches of a step, and the largest of the validation."""
+    """What is asked: the largest micro-batches, each of which makes a step, and the largest of the validation.
+
+    accumulates: whether a step has more than one micro-batch.
+    """
 
     question: Question
     rows: tuple[Row, ...]
+    accumulates: bool
     validation: Row | None
-
-
-@dataclass(frozen=True)
-class Reserved:
-    """The peaks of a GPU's caching allocator: what is in use of it, and what it holds of the device. Bytes."""
-
-    allocated: int
-    reserved: int
 
 
 RESERVED = TypeAdapter(Reserved)

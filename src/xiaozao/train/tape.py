@@ -1,8 +1,12 @@
-"""Two optimizer steps under fake tensors -> the blocks of memory they take and give back, one after the other.
+"""Optimizer steps under fake tensors -> the blocks of memory they take and give back, one after the other.
 
 Unlike a trace (train/trace.py), from which any size follows, this is of the whole model and of real sizes: where a
-block fits into a cache depends on all that came before. The first step, of one micro-batch, makes the optimizer's
-states; the second has all of them, and a validation behind it.
+block fits into a cache depends on all that came before.
+
+    the weights, the largest of them held twice until all are there
+    a step of one micro-batch, which makes the optimizer's states
+    a step for each of the largest micro-batches: twice, where gradients are added to
+    a validation
 """
 
 import torch
@@ -22,8 +26,7 @@ def record(steps: Steps) -> list[Event]:
     with translated(question), FakeTensorMode(allow_non_fake_inputs=True):
         tracer = Tracer(question, config_of(question.config))
         model, chunk = tracer.decoder.model, tracer.decoder.head.chunk
-        most = held_by_loading(model, question)
-        tape: list[Event] = [Taken(LOADING, most), Given(LOADING)]
+        tape: list[Event] = [Taken(LOADING, held_by_loading(model, question))]
         tracer.ledger.tape = tape
 
         def size(row: Row) -> Size:
@@ -32,9 +35,11 @@ def record(steps: Steps) -> list[Event]:
 
         with tracer.ledger:
             tracer.ledger.count([*model.parameters(), *model.buffers()])
+            tape.append(Given(LOADING))
             tracer.begin()
-            for rows in (steps.rows[:1], steps.rows):
-                for row in rows:
+            times = 2 if steps.accumulates else 1
+            for row, micros in [(steps.rows[0], 1), *((row, times) for row in steps.rows)]:
+                for _ in range(micros):
                     tracer.micro(size(row))
                 tracer.update()
             if steps.validation:

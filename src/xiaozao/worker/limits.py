@@ -50,7 +50,7 @@ def limited(
         with _cuda(device, budget):
             yield Gauge(
                 lambda: torch.cuda.max_memory_allocated(device), lambda: torch.cuda.memory_allocated(device),
-                lambda: torch.cuda.reset_peak_memory_stats(device), None, plan.peak_bytes,
+                lambda: torch.cuda.reset_peak_memory_stats(device), None, plan.allocated,
             )  # fmt: skip
         return
     held = rss()

@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.plan.profiles import Profiles
+from xiaozao.spec.plan import Reserved
 from xiaozao.spec.profile import PROFILE, Profile, Question
-from xiaozao.spec.tape import ASKED, RESERVED, Reserved, Steps
+from xiaozao.spec.tape import ASKED, RESERVED, Steps
 from xiaozao.store.files import cache
 from xiaozao.worker.launch import environment
 

@@ -86,6 +86,8 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
         else:
             choice, plan = _decided(decide, ask)
             spec = choice.spec
+        if plan.traced and (reserved := ask().holds(spec)):
+            plan = plan.holding(reserved)
     torch.set_num_threads(spec.train.threads or 1)
     reset_peak()
     if plan.returns or counts_mapped():
@@ -110,8 +112,6 @@ def _decided(decide: Callable[[], Choice], ask: Callable[[], Planner]) -> tuple[
         plan = ask()(spec, budget)
         if plan.beyond:  # a refusal says exactly what would do, as the choice does
             plan = replace(ask()(spec, 0, choice.plan.returns), budget_bytes=budget)
-        if choice.plan.reserved_bytes is not None:
-            plan = plan.holding(choice.plan.reserved_bytes)
         if last or (plan.fits, plan.surely_fits) >= (choice.plan.fits, choice.plan.surely_fits):
             break
     return choice, plan

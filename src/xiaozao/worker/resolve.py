@@ -10,15 +10,14 @@ import torch
 from xiaozao.data.prepare import PreparedData
 from xiaozao.plan.fit import Setup, Sizes, Traced, fit, shortened
 from xiaozao.plan.hardware import Hardware
-from xiaozao.plan.held import Holds, within
-from xiaozao.plan.ladder import Choice, Planner, choose
+from xiaozao.plan.ladder import Choice, Holds, Planner, choose, unknown
 from xiaozao.plan.load import ModelShape
 from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.resident import rss
 from xiaozao.plan.streamed import stays_cached
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
 from xiaozao.spec.parts import ATTENTION, MethodSpec
-from xiaozao.spec.plan import MemoryPlan, Questions, Row
+from xiaozao.spec.plan import MemoryPlan, Questions, Reserved, Row
 from xiaozao.spec.run import FULL_ONLY, RunSpec
 from xiaozao.train.batches import Order, worst_rows
 from xiaozao.train.losses import in_order
@@ -38,7 +37,7 @@ VALIDATIONS = 10
 
 def resolve(
     spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware, ask: Planner,
-    here: int = 1, holds: Holds = lambda one: None,
+    here: int = 1, holds: Holds = unknown,
 ) -> Choice:  # fmt: skip
     """The same run with every open option decided, and how; `here` are the processes of it on this machine."""
     objective = spec.method.objective
@@ -60,7 +59,7 @@ def resolve(
     assert budget is not None
     free = hardware.memory_available - budget
     cached = device == "cpu" and stays_cached(ModelShape.from_config(config).parameters, free)
-    choice = within(budget, lambda one: choose(spec, device, one, ask, cached), holds)
+    choice = choose(spec, device, budget, ask, cached, holds)
     spec = choice.spec.with_options(switch_every=_switch_every(choice.spec, data, config))
     every = spec.train.eval_every or _eval_every(spec, data)
     return replace(choice, spec=spec.with_options(eval_every=every, save_every=spec.train.save_every or every))
@@ -119,12 +118,11 @@ class Plans:
     def __call__(self, way: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
         return fit(self.config, self._setup(way, budget), self._short(way), returns)
 
-    def holds(self, way: RunSpec) -> int | None:
-        """What the allocator of its GPU reserves, where that is known."""
+    def holds(self, way: RunSpec) -> Reserved | None:
+        """What the allocator of its GPU holds, where that is known."""
         setup = self._setup(way, 0)
         assert setup.traced
-        found = setup.traced.reserved(self.config, setup, self._short(way)) if setup.device == "cuda" else None
-        return found.reserved if found else None
+        return setup.traced.reserved(self.config, setup, self._short(way))
 
     def _setup(self, way: RunSpec, budget: int) -> Setup:
         return Setup(

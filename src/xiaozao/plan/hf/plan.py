@@ -117,7 +117,8 @@ def plan_of_run(run: HfRun, budget: int, gpu: Gpu | None = None) -> HfPlan:
     context = CONTEXT.get(capability, CONTEXT[8, 6]) if capability else CONTEXT[8, 6]
     moments = tuple(_moment(phase, context) for phase in found.phases)
     shape, added = run.shape, found.trainable if run.task == "lora" else 0
-    plan = MemoryPlan(moments, budget, run.batch, run.batch * run.length, shape.parameters + added, found.trainable)
+    parameters = shape.parameters + added
+    plan = MemoryPlan(moments, budget, run.batch, run.batch * run.length, parameters, found.trainable, cpu=False)
     return HfPlan(plan, run, found, context, capability in CONTEXT)
 
 

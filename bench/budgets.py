@@ -154,7 +154,8 @@ def page(found: list[Tried]) -> str:
         f"Made by `make bench-budgets` ({describe(Machine(0))}; the 135M model in fp32, {ROWS} rows of {DATA}, "
         f"batch {BATCH}). {len(chosen)} random budgets: {ended} runs ended, {within} of them within their budget, all "
         f"with a batch of {BATCH}; {near} chose a way within 10 % of the fastest that stays within the budget. "
-        f"{sum(bool(one.named) for one in runs)} ways were also tried by name, with all the memory there is.", "",
+        f"{len({one.way for one in runs if one.named})} ways were also tried by name, with all the memory there is "
+        "and with so little that freed memory is returned.", "",
         "A way is checkpointing, micro-batch, and whether the heap keeps freed memory or returns it, then what else "
         "gave way. The last column is the fastest way of which a run stayed within the budget, and how many times as "
         "long the chosen one takes, by the medians of all runs of a way: the machine is shared, and runs of one way "

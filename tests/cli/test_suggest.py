@@ -84,7 +84,7 @@ def test_the_verdict_is_that_of_zao_plan(
     folder = plannable(tmp_path / "model", from_config)
     options = [f"{name}={value}" for name, value in first["options"].items()]
     planned = document(capsys, "plan", str(folder), *options, f"budget={budget}", f"device={device}")
-    assert planned["peak_bytes"] == pytest.approx(first["peak_bytes"], rel=0.05)
+    assert planned["peak_bytes"] == pytest.approx(first["peak_bytes"], rel=0.08)  # it knows what the heap may keep
     assert planned["verdict"] == "fits"
 
 

@@ -21,7 +21,7 @@ def keep_nothing() -> None:
     """Let blocks of 128 kB and more return to the system as soon as they are freed, for the rest of the process.
 
     glibc keeps up to 32 MB of each size to use again, and what lies between keeps more from returning. Fresh pages cost
-    time: the steps of a 135M model in fp32 took half as long again, at 0.8 times the peak (bench/heap.py).
+    time: the steps of a 135M model in fp32 took up to 1.3 times as long, at 0.9 times the peak (docs/budgets.md).
     """
     if _OPTION is not None:
         _OPTION(MMAP_THRESHOLD, RETURNED)

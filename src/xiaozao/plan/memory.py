@@ -15,7 +15,7 @@ V vocabulary, L blocks, s bytes of the compute dtype. What one block keeps for b
 from xiaozao.plan.answers import as_many_as_fit, choices
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.states import gradient_bytes, held_states, whole_update
-from xiaozao.plan.streamed import heap_returns
+from xiaozao.plan.streamed import heap_returns, tile_bytes
 from xiaozao.spec.plan import MemoryPlan, Moment, Questions
 
 # Bytes before anything is loaded, by device: a Python process with torch and transformers imported, measured with torch
@@ -27,7 +27,6 @@ CHUNK_BYTES = 6  # per logit of a chunk: the product in bf16, and one fp32 copy 
 # the activations that glibc's heap holds between its blocks.
 COMPILED_CPU = 60_000_000
 HEAP_SLACK = 0.3
-TILED = 500_000_000  # that tiles of weights on disk leave behind in a heap that keeps: up to 0.45 GB were measured
 
 
 def plan(shape: ModelShape, load: Load, budget: int, questions: Questions | None = None) -> MemoryPlan:
@@ -112,11 +111,12 @@ def mlp_activations(shape: ModelShape, load: Load) -> int:
 def churned(shape: ModelShape, load: Load) -> int:
     """Bytes that may be taken anew from one look at the memory to the next (train/recover.py): what a block keeps, what
     comes and goes in its backward, and the logits of a chunk. A sum, since of what was freed nothing may be used again:
-    113 MB for a run of a 135M model in which 114 MB were measured between two looks.
+    113 MB for a run of a 135M model in which 114 MB were measured between two looks. With weights on disk a tile of the
+    head as well: 188 MB, where 170 to 207 MB were measured (the plan's interval has 40 MB more).
     """
     chunk = min(CHUNK, load.tokens) * shape.vocabulary * (load.compute_bytes + 4)
     taken = block_activations(shape, load) + one_block_back(shape, load) + chunk
-    return max(taken, TILED) if load.stream else taken
+    return taken + tile_bytes(shape.vocabulary * shape.hidden, load.compute_bytes, "none") if load.stream else taken
 
 
 def one_block_back(shape: ModelShape, load: Load) -> int:

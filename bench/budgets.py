@@ -161,6 +161,9 @@ def page(found: list[Tried]) -> str:
         "long the chosen one takes, by the medians of all runs of a way: the machine is shared, and runs of one way "
         f"took up to {spread:.2f} times as long as each other.", "",
         "| budget, GB | chosen | peak, GB | s a step | fastest that fits |", "|---|---|---|---|---|", *rows, "",
+        "## Ways, by name", "", "| way | planned, GB | peak, GB | s a step |", "|---|---|---|---|",
+        *(f"| {one.way} | {one.planned / 1e9:.2f} | {one.peak / 1e9:.2f} | {one.seconds:.1f} |"
+          for one in sorted(runs, key=lambda one: one.way) if one.named), "",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -37,9 +37,9 @@ MISSES = """
 - Not measured here: int8, 8-bit optimizers, reentrant checkpoints (transformers 4), Hopper, gradient accumulation
   apart from the A6000's, expandable segments.
 - **Xiaozao's own engine**: the files hold no run of it, and we have no GPU. `zao plan device=cuda` traces its real code
-  and replays the blocks of memory of two steps by the same rules (`plan/reserved.py`), so what it says of allocated and
-  reserved bytes was held against the trace, and not against a card. Rows of other sizes than the largest, which come in
-  a real run, may leave the cache in more pieces than two steps do.
+  and replays the blocks of memory of its first steps by the same rules (`plan/reserved.py`). What is taken at most was
+  held against the profile, which is found another way (within 2 %); reserved bytes were held against nothing. Rows of
+  other sizes than the largest, which come in a real run, may leave the cache in more pieces than these steps do.
 """
 
 

@@ -25,7 +25,8 @@ Changes = dict[str, str]
 CHECKPOINTING = {"cpu": ("none", "selective", "block"), "cuda": ("none", "selective", "block", "offload")}
 # From the least harm to the most: eight bits of the optimizer's states, of the frozen weights, four of them; then
 # weights that are read from disk again and again, which change nothing but the time. Where the system has room to keep
-# the files in memory, these come before fewer bits: as fast (docs/budgets.md), and of the same numbers.
+# the files in memory, these come before fewer bits: of the same numbers, in 1.1 to 1.3 times the time
+# (docs/budgets.md).
 RUNGS: tuple[Changes, ...] = (
     {},
     {"optimizer": "adamw8bit"},

@@ -61,6 +61,8 @@ def rows() -> Iterator[Row]:
         yield {"checkpointing": kept, "micro_batch": "2", "budget": "16GB"}
     for base in ("none", "int8", "nf4"):
         yield {"stream": "disk", "base": base, "checkpointing": "block", "micro_batch": "2"}
+    for base in ("none", "nf4"):
+        yield {"stream": "disk", "base": base, "checkpointing": "block", "micro_batch": "2", "budget": "16GB"}
 
 
 def full_rows() -> Iterator[Row]:

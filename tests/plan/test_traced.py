@@ -201,6 +201,15 @@ def test_a_heap_keeps_what_the_budget_leaves_it_and_no_less_than_what_is_taken_b
     assert plan_traced(PROFILE, rows, [], replace(setting, returns=True)).keeps_below is None
 
 
+def test_of_weights_on_disk_a_tile_may_be_there_once_more_where_the_heap_keeps() -> None:
+    rows, setting = [Row((32,), 10)], replace(SETTING, cpu=True, returns=False, churn=30_000_000)
+    for returns, more in ((False, 7_000_000), (True, 0)):
+        plain, tiled = (
+            plan_traced(PROFILE, rows, [], replace(setting, returns=returns, tile=tile)) for tile in (0, 7_000_000)
+        )
+        assert tiled.peak_bytes == plain.peak_bytes and tiled.high_bytes == plain.high_bytes + more
+
+
 CONFIG = {
     "model_type": "llama", "hidden_size": 512, "num_hidden_layers": 13, "num_attention_heads": 4,
     "intermediate_size": 2048, "vocab_size": 1000,

@@ -67,11 +67,10 @@ def items() -> list[Item]:
     found += [Item(kind, kind, cache_of(kind), folder_bytes(cache_of(kind)), kind) for kind in CACHES]
     for path in sorted(runs_folder().glob("*/spec.yaml")):
         found.append(Item("run", path.parent.name, path.parent, folder_bytes(path.parent), f"runs:{path.parent.name}"))
-    found += [
-        Item("run", str(path), path, folder_bytes(path), "")
-        for path in sorted(known_folders())
-        if path.parent != runs_folder() and path.is_dir()
-    ]
+    ours = runs_folder().resolve()
+    for path in sorted({path.resolve() for path in known_folders() if path.is_dir()}):
+        if path.parent != ours:
+            found.append(Item("run", str(path), path, folder_bytes(path), ""))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from xiaozao.plan.answers import choices
 from xiaozao.plan.duration import TYPICAL, step_time
 from xiaozao.plan.load import Load, ModelShape
-from xiaozao.plan.memory import always, churned, plan
+from xiaozao.plan.memory import always, churned, head_tile, plan
 from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.streamed import heap_returns
 from xiaozao.plan.traced import Setting, plan_traced
@@ -165,7 +165,7 @@ def _traced(
         setting = Setting(
             attention=traced.attention, micro_batch=load.micro_batch, accumulates=load.accumulates,
             runtime=load.runtime, cpu=load.cpu, returns=way, churn=churned(shape, load),
-            answers=choices(shape, load, setup.questions), budget=setup.train.budget,
+            answers=choices(shape, load, setup.questions), budget=setup.train.budget, tile=head_tile(shape, load),
         )  # fmt: skip
         planned = plan_traced(profile, rows, validation, setting)
         # By the token, since the worst rows of real data are not the usual; and with typical rates whatever this

@@ -111,12 +111,17 @@ def mlp_activations(shape: ModelShape, load: Load) -> int:
 def churned(shape: ModelShape, load: Load) -> int:
     """Bytes that may be taken anew from one look at the memory to the next (train/recover.py): what a block keeps, what
     comes and goes in its backward, and the logits of a chunk. A sum, since of what was freed nothing may be used again:
-    113 MB for a run of a 135M model in which 114 MB were measured between two looks. With weights on disk a tile of the
-    head as well: 188 MB, where 170 to 207 MB were measured (the plan's interval has 40 MB more).
+    113 MB for a run of a 135M model in which 60 to 136 MB were measured between two looks, and with weights on disk, a
+    tile of the head as well, 166 MB for 188 to 257 (bench/looks.py). The plan's interval has 40 MB and a tile more.
     """
     chunk = min(CHUNK, load.tokens) * shape.vocabulary * (load.compute_bytes + 4)
     taken = block_activations(shape, load) + one_block_back(shape, load) + chunk
-    return taken + tile_bytes(shape.vocabulary * shape.hidden, load.compute_bytes, "none") if load.stream else taken
+    return taken + head_tile(shape, load)
+
+
+def head_tile(shape: ModelShape, load: Load) -> int:
+    """Bytes of a tile of a head that stays on disk, with what it is made of; 0 for one in memory."""
+    return tile_bytes(shape.vocabulary * shape.hidden, load.compute_bytes, "none") if load.stream else 0
 
 
 def one_block_back(shape: ModelShape, load: Load) -> int:

@@ -34,6 +34,7 @@ class Setting:
     churn: int  # bytes that may be taken anew from one look at the memory to the next
     answers: list[tuple[int, int]]  # choices: questions at a time, and bytes beside the weights (plan/answers.py)
     budget: int
+    tile: int = 0  # bytes of weights on disk that may be there once more than is planned
 
 
 def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row], setting: Setting) -> MemoryPlan:
@@ -84,6 +85,7 @@ def _held(setting: Setting, highest: Moment) -> tuple[int, int]:
     most, returned = (_share(highest, one) for one in (RETURNED_MOST, RETURNED))
     if setting.returns:
         return returned, most
+    most += setting.tile
     kept = max(setting.churn, _share(highest, KEPT))
     if setting.budget:
         kept = max(setting.churn, min(kept, setting.budget - highest.total - most))

@@ -166,6 +166,10 @@ def test_one_hub_out_of_reach_is_a_hint_and_all_are_an_obstacle(ok: tuple[bool, 
     assert " ".join(row.state for row in rows) == states
     for row, name in zip(rows, names, strict=True):
         assert name in said(row)
+    models = [row for row in rows[:2] if row.state != "ok"]
+    # No hub is named as the way out of a hub's absence unless it was seen to answer.
+    assert all((row.key == "hub_no_models") == (not any(ok[:2])) for row in models)
+    assert all("source=" not in fix(row, "en") for row in models if row.key == "hub_no_models")
 
 
 def test_every_check_has_its_texts_in_both_languages() -> None:

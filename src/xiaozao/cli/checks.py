@@ -218,12 +218,13 @@ def check_pip(present: bool) -> Check:
 
 
 def check_hubs(found: Sequence[Reach]) -> list[Check]:
-    """One hub out of reach is a hint; all of them is an obstacle."""
+    """One hub out of reach is a hint, mended by the other; all of them is an obstacle, which no hub's name mends."""
     kinds: tuple[str, ...] = ("hf", "modelscope", "pypi")
-    none = not any(one.ok for one in found)
+    none, models = not any(one.ok for one in found), any(one.ok for one in found[:2])
     rows = []
     for kind, one in zip(kinds, found, strict=True):
         params: dict[str, object] = {"host": one.name, "seconds": f"{one.seconds:.1f}", "detail": one.detail}
         state: Literal["bad", "warn"] = "bad" if none else "warn"
-        rows.append(Check(kind, "ok", "hub", params) if one.ok else Check(kind, state, f"hub_{kind}", params))
+        key = f"hub_{kind}" if models or kind == "pypi" else "hub_no_models"
+        rows.append(Check(kind, "ok", "hub", params) if one.ok else Check(kind, state, key, params))
     return rows

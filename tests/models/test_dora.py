@@ -116,7 +116,7 @@ def test_the_merged_weight_has_the_learned_magnitudes() -> None:
     layer = DoraLinear(nn.Linear(6, 4, bias=False), 2, 4.0, torch.Generator().manual_seed(0))
     nn.init.normal_(layer.lora_b)
     nn.init.uniform_(layer.magnitude, 0.5, 2.0)
-    merged = layer.merged_weight()
+    merged = layer.merged_weight("w")
     torch.testing.assert_close(merged.norm(dim=1), layer.magnitude.detach())
     x = torch.randn(3, 6)
     torch.testing.assert_close(layer(x).detach(), x @ merged.t(), rtol=1e-5, atol=1e-5)

@@ -72,7 +72,7 @@ def test_what_is_saved_is_a_lora_of_twice_the_rank_for_the_original_weight() -> 
     whole = weight + layer.scale * saved["lora_B.weight"] @ saved["lora_A.weight"]
     x = torch.randn(4, 12)
     torch.testing.assert_close(x @ whole.t(), layer(x).detach(), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(layer.merged_weight(), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.merged_weight("w"), whole, rtol=1e-5, atol=1e-5)
 
 
 def test_a_base_that_is_not_dense_and_a_rank_that_is_not_there_are_refused() -> None:

@@ -11,11 +11,11 @@ from transformers.optimization import Adafactor as TheirAdafactor
 
 from xiaozao.errors import EnvironmentProblem
 from xiaozao.models.quantize import bitsandbytes
+from xiaozao.models.rounding import generator
 from xiaozao.train.optim import OPTIMIZERS
 from xiaozao.train.optim_blocks import ByBlocks, blocks_of
 from xiaozao.train.optim_engine import Options
 from xiaozao.train.optim_lowrank import APOLLO_SCALE, GALORE_SCALE, GROWTH
-from xiaozao.train.optim_noise import generator
 
 INSIDE = "layers.0.weight"  # what is in a block may be projected
 

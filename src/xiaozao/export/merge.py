@@ -15,7 +15,7 @@ from xiaozao.models.load import load
 from xiaozao.models.save import write_model
 
 # Adapted and merged differ by rounding alone: fp32 sums in another order, or weights rounded to bf16 after the sum.
-BOUNDS = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+BOUNDS = {torch.float32: 1e-4, torch.bfloat16: 0.1}
 PROBE = 24  # tokens
 
 

@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.models.autograd import call
 from xiaozao.models.bases import Base, DenseBase
+from xiaozao.models.rounding import rounded
 from xiaozao.spec.patterns import matches
 
 ALL = "all-linear"
@@ -193,10 +194,13 @@ class Adapted(nn.Module):
         """The matrix (out, in) that does the same alone, in fp32, with gradients for A and B."""
         return (lora.b @ lora.a).mul_(lora.scale).add_(self.base.dense(torch.float32))
 
-    def merged_weight(self) -> Tensor:
-        """What the layer has learned as one matrix (out, in): computed in fp32, in the base's dtype."""
+    def merged_weight(self, name: str) -> Tensor:
+        """What the layer has learned as one matrix (out, in): computed in fp32, in the base's dtype.
+
+        `name` is the layer's, and decides which way numbers between two of that dtype go (models/rounding.py).
+        """
         with torch.no_grad():
-            return self.whole(Adapter(self.lora_a, self.lora_b, self.scale)).to(self.base.stored_dtype)
+            return rounded(self.whole(Adapter(self.lora_a, self.lora_b, self.scale)), self.base.stored_dtype, name)
 
     def saved(self) -> dict[str, Tensor]:
         """What is written, under PEFT's names; `scale` holds for it."""
@@ -281,7 +285,7 @@ def merge(model: nn.Module) -> None:
     if not layers:
         raise UsageError("already_merged")
     for name, layer in layers.items():
-        put(model, name, _plain(layer))
+        put(model, name, _plain(layer, name))
 
 
 @contextmanager
@@ -302,9 +306,9 @@ def _matrix(layer: nn.Linear | Conv1D) -> Tensor:
     return layer.weight.t() if isinstance(layer, Conv1D) else layer.weight
 
 
-def _plain(layer: Adapted) -> nn.Module:
+def _plain(layer: Adapted, name: str) -> nn.Module:
     """The layer as the model had it, with the merged weight."""
-    weight = layer.merged_weight()
+    weight = layer.merged_weight(name)
     with torch.device("meta"):
         linear: nn.Linear | Conv1D
         if layer.transposed:

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from xiaozao.models.rounding import rounded
+
 COPIED = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json",
     "tokenizer.model", "vocab.json", "merges.txt",
@@ -16,12 +18,16 @@ COPIED = (
 def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch.dtype) -> None:
     """Write weights in `dtype` and config; tokenizer and chat template are copied from the model's own folder.
 
+    The model itself becomes what is written: fp32 weights are rounded at random (models/rounding.py), so that what was
+    learned in steps smaller than the distance of two bf16 numbers is not lost.
     `target` must exist, best as a staging folder (models/checkpoint.py), because this is not atomic by itself.
     """
     model.config.dtype = dtype
     model.config._name_or_path = ""  # a path of the user's machine has no place in a file he may publish
     model.set_attn_implementation("eager")  # our packed attention is registered in this process alone
-    nn.Module.to(model, dtype)  # transformers' own override is not typed
+    for name, parameter in model.named_parameters():
+        parameter.data = rounded(parameter.data, dtype, name)
+    nn.Module.to(model, dtype)  # the buffers; transformers' own override is not typed
     model.save_pretrained(target)
     for name in COPIED:
         if (source / name).is_file():

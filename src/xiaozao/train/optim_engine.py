@@ -5,7 +5,7 @@
 
 Parameters are updated one by one and know nothing of each other, so that an update can also happen in the middle of
 backward (train/update.py). Weights in bf16 are moved in fp32, a piece at a time, and rounded at random
-(optim_noise.py).
+(models/rounding.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from xiaozao.train.optim_noise import generator, round_into
+from xiaozao.models.rounding import generator, round_into
 from xiaozao.train.ranks import cut, joined, made_whole
 
 CHUNK = 1 << 20  # elements moved at a time where a copy in fp32 is needed; a multiple of the 8-bit states' blocks

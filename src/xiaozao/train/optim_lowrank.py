@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from xiaozao.models.rounding import generator
 from xiaozao.train.optim_blocks import block_of
 from xiaozao.train.optim_engine import Rule, Slot, State
-from xiaozao.train.optim_noise import generator
 from xiaozao.train.optim_rules import BETAS, EPSILON, AdamW
 
 GALORE_SCALE = 2.0  # the paper's alpha: 0.25 for pre-training, 4 for fine-tuning at rank 4

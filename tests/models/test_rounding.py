@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from xiaozao.models.rounding import generator, round_into, rounded
 from xiaozao.train.optim import OPTIMIZERS
 from xiaozao.train.optim_engine import Options
-from xiaozao.train.optim_noise import generator, round_into
 
 CPU = torch.device("cpu")
 RATE, STEPS = 1e-5, 100
@@ -36,6 +36,27 @@ def test_the_noise_is_the_same_for_the_same_seed_step_and_name_alone() -> None:
     one = rounded(1, 2, "w")
     assert torch.equal(one, rounded(1, 2, "w"))
     assert not any(torch.equal(one, other) for other in (rounded(2, 2, "w"), rounded(1, 3, "w"), rounded(1, 2, "v")))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_was_learned_in_small_steps_is_still_there_in_the_shorter_kind(dtype: torch.dtype) -> None:
+    """A weight that moved by a hundredth of the distance of two numbers: to the nearest, it would not have moved."""
+    draw = torch.Generator().manual_seed(0)
+    start = (torch.randn(300, 7000, generator=draw) * 0.02).to(dtype).float()  # more than one piece
+    moved = start * (1 + torch.finfo(dtype).eps / 100)
+    written = rounded(moved, dtype, "w")
+    assert written.dtype == dtype and torch.equal(moved.to(dtype).float(), start)
+    along = float(((written.float() - start) * start.sign()).sum() / (moved - start).abs().sum())
+    assert along == pytest.approx(1.0, abs=0.05)
+    assert torch.equal(written, rounded(moved, dtype, "w")) and not torch.equal(written, rounded(moved, dtype, "v"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_the_shorter_kind_can_say_is_not_touched(dtype: torch.dtype) -> None:
+    numbers = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    numbers = numbers[numbers.isfinite()]
+    assert torch.equal(rounded(numbers.float(), dtype, "w"), numbers)
+    assert torch.equal(rounded(numbers, torch.float32, "w"), numbers.float())
 
 
 def walk(optimizer: str, dtype: torch.dtype, decay: float = 0.0, still: bool = False) -> Tensor:

@@ -51,6 +51,16 @@ def test_the_matrix_is_bitsandbytes_own_bit_for_bit(
     assert base.dense(torch.float64).dtype == torch.float64
 
 
+@pytest.mark.parametrize("width", [32, 64, 72, 96, 100, 160])
+def test_the_nf4_matrix_is_that_of_the_table_for_rows_that_end_anywhere(width: int) -> None:
+    """bitsandbytes' own kernel for AVX-512 is wrong for rows of 32, 96 or 160 weights."""
+    base = Nf4Base(drawn(24, width))
+    codes = torch.stack([base.codes.view(-1) >> 4, base.codes.view(-1) & 15], 1).view(-1).long()
+    blocks = quantize.nf4_blocks(base.absmax, base.scales, base.offset).repeat_interleave(64)[: 24 * width]
+    table = reference.get_4bit_type("nf4", device="cpu")
+    assert torch.equal(base.dense(torch.float32), (table[codes] * blocks).view(24, width))
+
+
 @pytest.mark.parametrize("kind", BASES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_are_those_of_the_dequantised_matrix(kind: str, dtype: torch.dtype) -> None:

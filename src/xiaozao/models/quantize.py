@@ -106,14 +106,17 @@ def nf4_blocks(absmax: Tensor, scales: Tensor, offset: Tensor) -> Tensor:
 
 
 def from_nf4(codes: Tensor, blocks: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    """codes (weights / 2, 1), blocks (weights / 64) -> the weights as `shape`."""
+    """codes (weights / 2, 1), blocks (weights / 64) -> the weights as `shape`.
+
+    Asked for as one row: on processors with AVX-512, bitsandbytes 0.50 gives wrong numbers for rows that end within a
+    block (of 32 or 96 weights), without a word.
+    """
     nf4 = bitsandbytes()
     exact = dtype if dtype in (torch.bfloat16, torch.float16) else torch.float32
-    state = nf4.QuantState(
-        absmax=blocks, shape=torch.Size(shape), dtype=exact, blocksize=BLOCK, quant_type="nf4"
-    )  # fmt: skip
+    flat = torch.Size((1, shape[0] * shape[1]))
+    state = nf4.QuantState(absmax=blocks, shape=flat, dtype=exact, blocksize=BLOCK, quant_type="nf4")
     weight: Tensor = nf4.dequantize_4bit(codes, state)
-    return weight.to(dtype)
+    return weight.view(shape).to(dtype)
 
 
 BASES: dict[str, type[Int8Base] | type[Nf4Base]] = {"int8": Int8Base, "nf4": Nf4Base}

@@ -57,7 +57,7 @@ def test_the_nf4_matrix_is_that_of_the_table_for_rows_that_end_anywhere(width: i
     base = Nf4Base(drawn(24, width))
     codes = torch.stack([base.codes.view(-1) >> 4, base.codes.view(-1) & 15], 1).view(-1).long()
     blocks = quantize.nf4_blocks(base.absmax, base.scales, base.offset).repeat_interleave(64)[: 24 * width]
-    table = reference.get_4bit_type("nf4", device="cpu")
+    table = quantize.bitsandbytes().get_4bit_type("nf4", device="cpu")
     assert torch.equal(base.dense(torch.float32), (table[codes] * blocks).view(24, width))
 
 

@@ -37,7 +37,8 @@ def test_full_weights_that_moved_a_little_are_written_as_moved(tmp_path: Path) -
     written = load(tmp_path / "out", torch.bfloat16, CPU)
     assert abs(share(before, weights(written), learned) - 1) < 0.2
     # What is answered with the model in memory from here on is answered with what was written.
-    assert all(torch.equal(one, weights(decoder)[name]) for name, one in weights(written).items())
+    held = weights(decoder)
+    assert all(torch.equal(one, held[name]) for name, one in weights(written).items())
 
 
 def test_an_adapter_that_learned_a_little_is_merged_whole(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ every run is a fresh process.
 - **floor** is the share of what the matrix products alone would allow at the rate that one product reached on this core
   just before (attention's own products, norms and the optimizer are not in it).
 - The precision is the one that the processor multiplies fast: bf16 where it can, else fp32.
-- A peer's micro-batch of 1 with accumulation pads nothing; larger ones pad to the longest sample. Xiaozao packs its rows.
+- A peer's micro-batch of 1 with accumulation pads nothing; larger ones pad to the longest sample. Xiaozao packs
+  its rows.
 - **as it comes**: no option of Xiaozao's own. **fast**: `micro_batch=2 checkpointing=none`, of one sample where samples
   are long. **lean**: `budget=1.1GB`, and what Xiaozao chooses for it; where samples are long,
   `micro_batch=1 checkpointing=block`.

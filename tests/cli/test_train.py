@@ -150,6 +150,19 @@ def test_a_run_that_goes_on_is_watched_to_its_end(tmp_path: Path, capsys: pytest
     assert [json.loads(line)["type"] for line in lines] == ["started", "step", "evaluated", "ended"]
 
 
+@pytest.mark.parametrize(("result", "said"), [("adapter", "zao export going"), ("model", "going/model")])
+def test_what_comes_next_is_something_that_can_be_done(
+    result: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where all parameters were trained there is nothing to export: the whole model is there."""
+    folder = _folder(tmp_path / "going", *DONE)
+    (folder.path / result).mkdir()
+    with acquire(folder):
+        assert run(["train", "--resume", str(folder.path)]) == 0
+    told = capsys.readouterr().err.replace(os.sep, "/").replace("\n", "")
+    assert said in told and ("zao export" in told) == (result == "adapter")
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_failed_run_says_why_and_ends_with_its_code(
     tmp_path: Path, language: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -39,11 +39,14 @@ def _table(checks: list[Check], output: Output) -> RenderableType:
             Text(sign if output.unicode else plain, style=style), output.say(f"doctor.name.{check.name}"),
             Text(what(check, output.language), overflow="fold"),
         )  # fmt: skip
-    fixes = [f"{output.say(f'doctor.name.{one.name}')}: {fix(one, output.language)}"
-             for one in checks if one.state != "ok" and fix(one, output.language)]  # fmt: skip
+    fixes: dict[str, list[str]] = {}  # what is mended alike is said once
+    for check in checks:
+        if check.state != "ok" and (mend := fix(check, output.language)):
+            fixes.setdefault(mend, []).append(output.say(f"doctor.name.{check.name}"))
     if not fixes:
         return Group(table, Text(output.say("doctor.well")))
-    return Group(table, Text(), Text(output.say("doctor.fixes")), Text("\n".join(f"  {line}" for line in fixes)))
+    lines = [f"  {', '.join(names)}: {mend}" for mend, names in fixes.items()]
+    return Group(table, Text(), Text(output.say("doctor.fixes")), Text("\n".join(lines)))
 
 
 def try_engine(output: Output) -> int:

@@ -191,7 +191,7 @@ def _conclude(ended: Ended, folder: RunFolder, signals: Signals, output: Output)
         output.always(error_text(ended.code, what, problems, fix, output.language))
         output.note("train.resumable", name=name)
     else:
-        output.note("train.next", name=name)
+        output.note("train.next_full" if folder.model.is_dir() else "train.next", name=name, path=folder.model)
     return ended.exit_code
 
 

@@ -1,4 +1,4 @@
-"""Samples -> packed rows of tensors, in an order that is a pure function of (seed, epoch).
+"""Samples -> packed rows of tensors, in an order that is a pure function of their lengths and (seed, epoch).
 
 ids       [ a0 a1 a2 a3 | b0 b1 b2 ]        positions  [ 0 1 2 3 | 0 1 2 ]
 targets   [ .  .  a2 a3 | .  b1 b2 ]        a state at position p predicts the token at p + 1 of its own sequence
@@ -119,7 +119,7 @@ class Order:
 
     def _windows(self, epoch: int) -> list[list[list[int]]]:
         order = epoch_order(len(self.samples), self.seed, epoch)
-        return pack([int(one) for one in order], self.batch, self.micro_batch)
+        return pack(order.tolist(), self.samples.lengths, self.batch, self.micro_batch)
 
 
 def worst_rows(samples: Samples, micros: Sequence[Sequence[int]]) -> list[Row]:

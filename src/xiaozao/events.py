@@ -10,10 +10,13 @@ are fractions of 1, numbers that are not finite are written as strings ("nan"), 
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 VERSION = 1
+
+OnProgress = Callable[[str, int, int], object]  # stage, done, total (0: not known)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ import json
 import sys
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
-from xiaozao.cli.console import GLYPHS, Output, Pace, can_encode
+from xiaozao.cli.console import GLYPHS, Output, Pace, _bars, can_encode, stage_bars
 from xiaozao.cli.verb import Settings
 
 
@@ -152,3 +153,16 @@ def test_stages_are_plain_lines_in_a_pipe_and_bars_on_a_terminal(
         report("model.safetensors", 50, 100)
         report("load", 0, 0)
     assert "50%" in stream.getvalue()
+
+
+def test_the_bar_of_a_stage_without_a_count_goes_when_the_next_begins() -> None:
+    with stage_bars(Console(file=Terminal())) as progress:
+        report = _bars(progress, str)
+        report("load", 0, 0)
+        assert [(task.description, task.visible) for task in progress.tasks] == [("load", True)]
+        report("merge", 1, 2)
+        report("write", 0, 0)
+        assert [task.visible for task in progress.tasks] == [False, True, True]
+        report("merge", 2, 2)
+        report("compare", 0, 0)
+        assert [task.visible for task in progress.tasks] == [False, False, False, True]

@@ -1,5 +1,6 @@
 """The merged model: plain transformers reads it and computes what base + adapter did."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.models.test_adapter import IDS, logits, tuned
 from xiaozao.errors import ArtefactError, UsageError
 from xiaozao.export import merge as room
 from xiaozao.export.merge import merge_adapter
-from xiaozao.models import save
+from xiaozao.models.linear import adapters
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -34,6 +35,14 @@ def test_what_was_trained_on_fewer_bits_is_also_held_against_that(tmp_path: Path
     assert stored.gap < 1e-4 < stored.trained_gap < 0.1
 
 
+def test_it_says_what_it_is_at_and_how_many_layers_are_merged(tmp_path: Path) -> None:
+    layers = len(adapters(tuned(tmp_path).model))
+    said: list[tuple[str, int, int]] = []
+    merge_adapter(tmp_path / "model", tmp_path / "adapter", tmp_path / "out", on_progress=lambda *one: said.append(one))
+    merged = [("merge", done, layers) for done in range(layers + 1)]
+    assert said == [("load", 0, 0), *merged, ("write", 0, 0), ("compare", 0, 0)]
+
+
 def test_a_full_folder_is_not_overwritten(tmp_path: Path) -> None:
     tuned(tmp_path)
     (tmp_path / "out").mkdir()
@@ -43,19 +52,35 @@ def test_a_full_folder_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep me"
 
 
+def spoiled_weight(model: PreTrainedModel) -> None:
+    next(one for name, one in model.named_parameters() if "q_proj" in name).mul_(-3.0)
+
+
+def forgotten_block(model: PreTrainedModel) -> None:
+    for name, layer in adapters(model).items():
+        if ".layers.0." in name:
+            layer.lora_b.zero_()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("place", "fault"), [("write_model", spoiled_weight), ("merge", forgotten_block)])
 def test_a_merge_that_changes_the_answers_is_refused_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    fault: Callable[[PreTrainedModel], None],
+    dtype: torch.dtype,
 ) -> None:
     tuned(tmp_path)
-    write = save.write_model
+    own = getattr(room, place)
 
-    def spoiled(model: PreTrainedModel, target: Path, source: Path, dtype: torch.dtype) -> None:
+    def spoiled(model: PreTrainedModel, *others: object) -> None:
         with torch.no_grad():
-            next(one for name, one in model.named_parameters() if "q_proj" in name).mul_(-3.0)
-        write(model, target, source, dtype)
+            fault(model)
+        own(model, *others)
 
-    monkeypatch.setattr(room, "write_model", spoiled)
+    monkeypatch.setattr(room, place, spoiled)
     with pytest.raises(ArtefactError, match="differs from the trained one by"):
-        merge_adapter(tmp_path / "model", tmp_path / "adapter", tmp_path / "out", torch.float32)
+        merge_adapter(tmp_path / "model", tmp_path / "adapter", tmp_path / "out", dtype)
     assert not (tmp_path / "out").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "model"]

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from xiaozao.cli.verb import Settings
+from xiaozao.events import OnProgress
 from xiaozao.texts.catalogue import Language, has, say
 
 SCHEMA_VERSION = 1
@@ -28,7 +29,6 @@ PACE_SECONDS = 30.0
 PACE_SHARE = 0.05
 STAGE_SECONDS = 2.0  # a short stage is not worth twenty lines
 GLYPHS = "■▨▦░┆✔✖█▁▂▃▄▅▆▇"
-Report = Callable[[str, int, int], None]
 
 
 class Output:
@@ -89,7 +89,7 @@ class Output:
         return self.say(f"stage.{name}") if has(f"stage.{name}") else name
 
     @contextmanager
-    def stages(self) -> Iterator[Report]:
+    def stages(self) -> Iterator[OnProgress]:
         """A reporter (stage, done, total) that draws bars on a terminal and rare plain lines elsewhere."""
         if self.format == "quiet":
             yield lambda stage, done, total: None
@@ -172,18 +172,22 @@ def _console(stream: IO[str], no_color: bool) -> Console:
     )
 
 
-def _bars(progress: Progress, name: Callable[[str], str]) -> Report:
+def _bars(progress: Progress, name: Callable[[str], str]) -> OnProgress:
     tasks: dict[str, TaskID] = {}
+    unsized: list[TaskID] = []  # of stages without an end to count to, the one that goes on
 
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
             tasks[stage] = progress.add_task(name(stage), total=total or None)
+            for before in unsized:
+                progress.update(before, visible=False)
+            unsized[:] = [] if total else [tasks[stage]]
         progress.update(tasks[stage], completed=done, total=total or None, visible=not (total and done >= total))
 
     return report
 
 
-def _lines(output: Output) -> Report:
+def _lines(output: Output) -> OnProgress:
     pace = Pace(least=STAGE_SECONDS)
 
     def report(stage: str, done: int, total: int) -> None:

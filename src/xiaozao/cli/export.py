@@ -38,8 +38,7 @@ def command(run: str, to: str, folder: str | None, precision: str) -> None:
     target = Path(folder).expanduser().absolute() if folder else source.path / to
     with output.stages() as report:
         base = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
-        report("merge", 0, 0)
-        merged = merge_adapter(base.path, source.adapter, target, DTYPES[precision], spec.model.base)
+        merged = merge_adapter(base.path, source.adapter, target, DTYPES[precision], spec.model.base, report)
     document = {
         "folder": str(merged.folder), "bytes": merged.bytes, "logits_gap": merged.gap,
         "logits_gap_as_trained": merged.trained_gap,

@@ -11,9 +11,10 @@ import numpy as np
 from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.prepare import check_kind, fit, tokenise
-from xiaozao.data.survey import OnProgress, survey
+from xiaozao.data.survey import survey
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import Problem
+from xiaozao.events import OnProgress
 from xiaozao.spec.objectives import KINDS
 from xiaozao.spec.parts import DataSpec
 from xiaozao.texts.catalogue import Language

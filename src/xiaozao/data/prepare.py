@@ -20,9 +20,10 @@ from xiaozao.data.conversations import ConversationFile, read_conversations
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.samples import Samples, SamplesWriter
 from xiaozao.data.split import choose, hold_out
-from xiaozao.data.survey import OnProgress, Survey, stop_at_problems, survey
+from xiaozao.data.survey import Survey, stop_at_problems, survey
 from xiaozao.data.tokens import ChatTokenizer, Encoded
 from xiaozao.errors import DataError, Problem
+from xiaozao.events import OnProgress
 from xiaozao.spec.objectives import FORMATS, KINDS, those_of
 from xiaozao.spec.parts import DataSpec
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.errors import DataError, Problem
+from xiaozao.events import OnProgress
 
 SHOWN = 20  # problems that are listed; all are counted
-OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass

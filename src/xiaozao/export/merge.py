@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from xiaozao.errors import ArtefactError, UsageError
+from xiaozao.events import OnProgress
 from xiaozao.models import checkpoint
 from xiaozao.models.adapter import attach
 from xiaozao.models.blocks import Decoder, distance, run
@@ -34,7 +36,12 @@ class Merged:
 
 
 def merge_adapter(
-    base: Path, adapter: Path, target: Path, dtype: torch.dtype = torch.bfloat16, stored: str = "none"
+    base: Path,
+    adapter: Path,
+    target: Path,
+    dtype: torch.dtype = torch.bfloat16,
+    stored: str = "none",
+    on_progress: OnProgress = lambda *_: None,
 ) -> Merged:
     """Write the model in `base` with the adapter merged in, and read it back to compare logits.
 
@@ -47,15 +54,18 @@ def merge_adapter(
     if target.exists():
         target.rmdir()
     cpu = torch.device("cpu")
+    on_progress("load", 0, 0)
     seen = _as_trained(base, adapter, dtype, stored) if stored != "none" else None
     decoder = load(base, torch.float32 if dtype == torch.float32 else dtype, cpu)
     attach(decoder, adapter)
     expected = probe(decoder)
     assert adapters(decoder.model)
-    merge(decoder.model)
+    merge(decoder.model, partial(on_progress, "merge"))
+    on_progress("write", 0, 0)
     with checkpoint.staged_folder(target) as staging:
         write_model(decoder.model, staging, base, dtype)
         del decoder
+        on_progress("compare", 0, 0)
         written = probe(load(staging, dtype, cpu))
         gap = distance(written, expected)
         trained_gap = gap if seen is None else distance(written, seen)

@@ -25,9 +25,10 @@ from xiaozao.errors import (
     UnsupportedModel,
     XiaozaoError,
 )
+from xiaozao.events import OnProgress
 from xiaozao.models.config import is_complete
 from xiaozao.models.ggufheader import read_gguf
-from xiaozao.models.hubs import OnProgress, check_space, sha256_of
+from xiaozao.models.hubs import check_space, sha256_of
 
 STALE_SECONDS = 24 * 3600
 USUAL_SECONDS = 15.0

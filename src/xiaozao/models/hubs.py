@@ -32,8 +32,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils.tqdm import tqdm
 
 from xiaozao.errors import ArtefactError, EnvironmentProblem, HubError, NotFound, UsageError, XiaozaoError
+from xiaozao.events import OnProgress
 
-OnProgress = Callable[[str, int, int], None]
 ALLOW = ["*.safetensors", "*.json", "*.jinja", "*.model"]
 IGNORE = ["*/*", "consolidated*"]  # other formats of the same weights: onnx/, original/, Mistral's own
 METADATA_SECONDS = 8.0

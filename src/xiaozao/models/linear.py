@@ -279,13 +279,18 @@ def adapters(model: nn.Module) -> dict[str, Adapted]:
     return {name: one for name, one in model.named_modules() if isinstance(one, Adapted)}
 
 
-def merge(model: nn.Module) -> None:
-    """Replace each adapted layer by a plain one with the merged weight. Raises UsageError when there is none."""
+def merge(model: nn.Module, on_progress: Callable[[int, int], object] = lambda *_: None) -> None:
+    """Replace each adapted layer by a plain one with the merged weight. Raises UsageError when there is none.
+
+    on_progress: told how many layers are done, and of how many.
+    """
     layers = adapters(model)
     if not layers:
         raise UsageError("already_merged")
-    for name, layer in layers.items():
+    for done, (name, layer) in enumerate(layers.items()):
+        on_progress(done, len(layers))
         put(model, name, _plain(layer, name))
+    on_progress(len(layers), len(layers))
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xiaozao.errors import HubError, NotFound, Problem, UsageError, XiaozaoError
+from xiaozao.events import OnProgress
 from xiaozao.models.config import CONFIG, TOKENIZER, check_folder, is_complete
 from xiaozao.models.conversions import conversions, converted, folder_of
 from xiaozao.models.hubs import (
-    OnProgress,
     check_space,
     has_modelscope,
     hf_cached,

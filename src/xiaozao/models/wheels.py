@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import IO
 
 from xiaozao.errors import ArtefactError
-from xiaozao.models.hubs import OnProgress, sha256_of
+from xiaozao.events import OnProgress
+from xiaozao.models.hubs import sha256_of
 
 COPY = 1 << 22
 

@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
+from xiaozao.events import OnProgress
 from xiaozao.plan.profiles import Profiles
 from xiaozao.spec.plan import Reserved
 from xiaozao.spec.profile import PROFILE, Profile, Question
@@ -16,11 +17,10 @@ from xiaozao.store.files import cache
 from xiaozao.worker.launch import environment
 
 MODULE = "xiaozao.worker.trace"
-Report = Callable[[str, int, int], object]  # stage, done, total
 
 
 @contextmanager
-def profiles(report: Report) -> Iterator[Profiles]:
+def profiles(report: OnProgress) -> Iterator[Profiles]:
     """In the cache, so they can be deleted at any time; a trace takes seconds, which `report` is told.
 
     The process that traces is started for the first that is not there, and ends with the block.

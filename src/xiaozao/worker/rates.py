@@ -11,18 +11,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from xiaozao.events import OnProgress
 from xiaozao.plan.profiles import write_whole
 from xiaozao.spec.pace import ASKED, RATES, VERSION, Asked, Rates
 from xiaozao.store.files import cache
 from xiaozao.worker.launch import environment
-from xiaozao.worker.profiles import Report
 
 MODULE = "xiaozao.worker.calibrate"
 BUSY = 0.5  # of the processors
 PATIENCE = 120  # seconds; it takes five, but the machine may be busy with other things
 
 
-def rates(asked: Asked, report: Report, folder: Path | None = None) -> Rates | None:
+def rates(asked: Asked, report: OnProgress, folder: Path | None = None) -> Rates | None:
     """From the cache, or measured, which `report` is told; None where it cannot be measured, or not now."""
     kept = known(asked, folder)
     if kept is not None or busy():

@@ -19,7 +19,7 @@ from xiaozao.plan.duration import TYPICAL
 from xiaozao.plan.fit import SMALL, Setup, Traced, every_sample, fit
 from xiaozao.plan.ladder import Choice
 from xiaozao.plan.profiles import Profiles, key
-from xiaozao.plan.traced import KEPT, Setting, plan_traced
+from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.pace import Asked, Rates, StepTime
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import Questions, Row
@@ -192,8 +192,8 @@ def test_a_heap_keeps_what_the_budget_leaves_it_and_no_less_than_what_is_taken_b
     churn, setting = 30_000_000, replace(SETTING, cpu=True, returns=False, churn=30_000_000)
     rows = [Row((32,), 10)]
     free = plan_traced(PROFILE, rows, [], replace(setting, budget=0))
-    alive = free.peak_bytes - KEPT[1]
-    for budget, kept in ((0, KEPT[1]), (alive + 120_000_000, 80_000_000), (alive + 50_000_000, churn)):
+    alive = free.peak_bytes - memory.KEPT[1]
+    for budget, kept in ((0, memory.KEPT[1]), (alive + 120_000_000, 80_000_000), (alive + 50_000_000, churn)):
         found = plan_traced(PROFILE, rows, [], replace(setting, budget=budget))
         assert found.peak_bytes == alive + kept
         assert found.keeps_below == found.peak_bytes - churn

@@ -23,10 +23,10 @@ from xiaozao.spec.plan import MemoryPlan, Moment, Questions
 RUNTIMES = {"cpu": 410_000_000, "cuda": 600_000_000}
 CHUNK = 128  # rows of logits at a time, as in models/blocks.py
 CHUNK_BYTES = 6  # per logit of a chunk: the product in bf16, and one fp32 copy in which all else happens
-# On a CPU, measured over runs of a 135M model: code that oneDNN compiles and keeps for each shape, and the share of
-# the activations that glibc's heap holds between its blocks.
-COMPILED_CPU = 60_000_000
-HEAP_SLACK = 0.3
+COMPILED = 30_000_000  # on a CPU: code that oneDNN and MKL keep, and their buffers
+# What glibc's heap may hold between its blocks: a share of what comes and goes, or so many bytes where that is more.
+# Above it the heap is made to give back (train/recover.py); left alone it held 0.1 to 1 GB in runs of a 135M model.
+KEPT = (0.2, 200_000_000)
 
 
 def plan(shape: ModelShape, load: Load, budget: int, questions: Questions | None = None) -> MemoryPlan:
@@ -36,7 +36,7 @@ def plan(shape: ModelShape, load: Load, budget: int, questions: Questions | None
     gradients = gradient_bytes(shape, load) // load.devices  # what this device holds of them
     added = 0 if full else shape.adapter(load.rank, load.targets, load.adapter)
     steady = {
-        "runtime": load.runtime + (COMPILED_CPU if load.slack(shape) or load.cpu and load.compute_bytes < 4 else 0),
+        "runtime": load.runtime + (COMPILED if load.cpu else 0),
         "weights": load.held(shape),
         "gradients": gradients if load.accumulates else 0,
         "optimizer": held_states(shape, load),
@@ -45,24 +45,21 @@ def plan(shape: ModelShape, load: Load, budget: int, questions: Questions | None
     cast = trainable * load.compute_bytes if full and load.compute_bytes < load.wide else 0  # autocast's copies
     if "head" in load.also:  # its gradient is computed with the loss, and once more when it is scaled
         cast += shape.matrix * (8 + load.compute_bytes)
-    kept = round(kept_activations(shape, load) * (1 + HEAP_SLACK if load.slack(shape) else 1)) + cast
+    kept = kept_activations(shape, load) + cast
     chunk = min(CHUNK, load.tokens) * shape.vocabulary * CHUNK_BYTES
-    moments: tuple[Moment, ...] = (
-        # Pages of the weights' file that loading touches are the system's to take back; one tensor is held twice.
-        Moment(
-            "load",
-            {
-                **steady,
-                "weights": load.weights(shape),
-                "gradients": 0,
-                "optimizer": 0,
-                "activations": 0 if load.stream else shape.vocabulary * shape.hidden * 4,
-            },
-        ),
+    # Pages of the weights' file that loading touches are the system's to take back; one tensor is held twice.
+    twice = 0 if load.stream else shape.vocabulary * shape.hidden * (load.wide if full else load.compute_bytes)
+    loading = {**steady, "weights": load.weights(shape), "gradients": 0, "optimizer": 0, "activations": twice}
+    steps = [
         Moment("loss", {**steady, "activations": kept + chunk}),
         Moment("backward", {**steady, "gradients": gradients, "activations": kept + one_block_back(shape, load)}),
         Moment("optimizer step", {**steady, "gradients": gradients, "activations": whole_update(shape, load)}),
-    )
+    ]
+    if load.slack(shape):
+        highest = max(steps, key=lambda one: one.total)
+        held = heap_keeps(highest.parts["activations"], churned(shape, load))
+        steps = [one.plus(held) for one in steps]
+    moments = (Moment("load", loading), *steps)
     together = 1
     if asked := choices(shape, load, questions):
         beside = {**steady, "gradients": 0, "optimizer": 0, "activations": 0}
@@ -117,6 +114,14 @@ def churned(shape: ModelShape, load: Load) -> int:
     chunk = min(CHUNK, load.tokens) * shape.vocabulary * (load.compute_bytes + 4)
     taken = block_activations(shape, load) + one_block_back(shape, load) + chunk
     return taken + head_tile(shape, load)
+
+
+def heap_keeps(activations: int, churn: int) -> int:
+    """Bytes that the heap may keep where it is not made to give everything back: no less than is taken anew (churned).
+
+    activations: bytes of the run's highest moment.
+    """
+    return max(churn, round(KEPT[0] * activations), KEPT[1])
 
 
 def head_tile(shape: ModelShape, load: Load) -> int:

@@ -9,16 +9,12 @@ from dataclasses import dataclass
 
 from xiaozao.plan.answers import as_many_as_fit
 from xiaozao.plan.attention import buckets, transients
-from xiaozao.plan.memory import CHUNK
+from xiaozao.plan.memory import CHUNK, COMPILED, heap_keeps
 from xiaozao.spec.plan import MemoryPlan, Moment, Row
 from xiaozao.spec.profile import Line, Profile, Stretch
 
-# What glibc's heap may hold between its blocks: a share of what comes and goes, or so many bytes where that is more.
-# Above it the heap is made to give back (train/recover.py); left alone it held 0.1 to 1 GB in runs of a 135M model.
-KEPT = (0.2, 200_000_000)
 # Where large blocks go back to the system at once, what remains: small blocks, and pages of 4 kB that are not full.
 RETURNED, RETURNED_MOST = (0.01, 5_000_000), (0.05, 40_000_000)
-COMPILED = 30_000_000  # code that oneDNN and MKL keep, and their buffers
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
     load, steps = moments[0], moments[1:]
     highest = max(steps, key=lambda one: one.total)
     held, held_most = _held(setting, highest)
-    steps = [Moment(one.name, {**one.parts, "activations": one.parts["activations"] + held}) for one in steps]
+    steps = [one.plus(held) for one in steps]
     spare = RETURNED_MOST[1] if setting.cpu else 0  # what was needed for reading is given back before a step begins
     return MemoryPlan(
         moments=(load, *steps), budget_bytes=setting.budget, micro_batch=setting.micro_batch,
@@ -86,7 +82,7 @@ def _held(setting: Setting, highest: Moment) -> tuple[int, int]:
     if setting.returns:
         return returned, most
     most += setting.tile
-    kept = max(setting.churn, _share(highest, KEPT))
+    kept = heap_keeps(highest.parts["activations"], setting.churn)
     if setting.budget:
         kept = max(setting.churn, min(kept, setting.budget - highest.total - most))
     return kept, kept + most

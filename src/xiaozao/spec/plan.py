@@ -49,6 +49,10 @@ class Moment:
     def total(self) -> int:
         return sum(self.parts.values())
 
+    def plus(self, activations: int) -> "Moment":
+        """With so many bytes more among the activations."""
+        return Moment(self.name, {**self.parts, "activations": self.parts["activations"] + activations})
+
 
 @dataclass(frozen=True)
 class MemoryPlan:

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from xiaozao.models.rounding import rounded
@@ -27,7 +26,10 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
     model.set_attn_implementation("eager")  # our packed attention is registered in this process alone
     for name, parameter in model.named_parameters():
         parameter.data = rounded(parameter.data, dtype, name)
-    nn.Module.to(model, dtype)  # the buffers; transformers' own override is not typed
+    written = model.state_dict().keys()
+    for name, buffer in model.named_buffers():
+        if name in written and buffer.is_floating_point():  # what is not written (rotary frequencies) stays exact
+            buffer.data = buffer.data.to(dtype)
     model.save_pretrained(target)
     for name in COPIED:
         if (source / name).is_file():

@@ -12,8 +12,9 @@ Nothing is read but safetensors and JSON, and nothing in a folder knows where it
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from xiaozao.errors import ArtefactError, EnvironmentProblem, TrainingError
 from xiaozao.models.disk import DISK, Disk, disk_errors
 from xiaozao.models.manifest import MANIFEST, check_files, read_manifest, read_mapping, write_manifest
+from xiaozao.models.paged import PagedStore
 
 PARTIAL, ASIDE, TRASH = ".partial", ".aside", ".trash"
 STEP = re.compile(r"step-(\d{8,})")
@@ -55,24 +57,38 @@ def step_of(folder: Path) -> int:
 
 
 def write_folder(
-    target: Path, tensors: Mapping[str, Tensors], documents: Mapping[str, Mapping[str, object]], disk: Disk = DISK
+    target: Path,
+    tensors: Mapping[str, Tensors],
+    documents: Mapping[str, Mapping[str, object]],
+    disk: Disk = DISK,
+    store: PagedStore | None = None,
 ) -> int:
     """Write `<name>.safetensors` and `<name>.json` files as one whole folder; return its size in bytes.
+
+    store: where tensors lie that are not in memory; of those one at a time is.
 
     Raises TrainingError, before anything is touched, where a tensor is not finite; EnvironmentProblem where the disk
     refuses. In both cases what was there before is still there.
     """
     for name, group in tensors.items():
-        _check_finite(target, f"{name}.safetensors", group)
+        _check_finite(target, f"{name}.safetensors", group, store)
     texts = {name: json.dumps(one, ensure_ascii=False, allow_nan=False).encode() for name, one in documents.items()}
     needed = sum(len(text) for text in texts.values())
     needed += sum(tensor.nbytes for group in tensors.values() for tensor in group.values())
     with staged_folder(target, needed, disk) as staging:
         for name, group in tensors.items():
-            disk.write_tensors(staging / f"{name}.safetensors", group)
+            if store is None:
+                disk.write_tensors(staging / f"{name}.safetensors", group)
+            else:
+                done = partial(_leave, store, group)
+                disk.write_one_by_one(staging / f"{name}.safetensors", group, group.__getitem__, done)
         for name, text in texts.items():
             disk.write_bytes(staging / f"{name}.json", text)
     return sum(path.stat().st_size for path in target.iterdir())
+
+
+def _leave(store: PagedStore, group: Tensors, name: str) -> None:
+    store.leave([group[name]])
 
 
 @contextmanager
@@ -135,15 +151,49 @@ def verify(folder: Path) -> None:
     check_files(folder, read_manifest(folder))
 
 
-def read_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    """The tensors of `<name>.safetensors`, in memory of their own, of a folder that was verified."""
+class Reader(Mapping[str, torch.Tensor]):
+    """The tensors of a file, each read into memory of its own when it is asked for, and kept by nobody here."""
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self.path, self.file, self.names = path, file, tuple(file.keys())
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self.names:
+            raise KeyError(name)
+        with _reading(self.path):
+            tensor: torch.Tensor = self.file.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@contextmanager
+def open_tensors(folder: Path, name: str) -> Iterator[Reader]:
+    """The tensors of `<name>.safetensors`, of a folder that was verified, to be read one at a time."""
     path = _listed(folder, f"{name}.safetensors")
+    with ExitStack() as stack:
+        with _reading(path):
+            # Read rather than mapped: pages of a mapped file count in the resident set until it is closed.
+            file = stack.enter_context(safe_open(path, framework="pt", backend="pread"))
+        yield Reader(path, file)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with safe_open(path, framework="pt") as file:
-            # clone: a mapped file could not be removed on Windows, and would follow what happens to it elsewhere
-            return {key: file.get_tensor(key).clone() for key in file.keys()}
+        yield
     except (SafetensorError, OSError) as error:
-        raise ArtefactError("checkpoint_unreadable", folder=folder, file=path.name, detail=error) from None
+        raise ArtefactError("checkpoint_unreadable", folder=path.parent, file=path.name, detail=error) from None
+
+
+def read_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """All of them at once."""
+    with open_tensors(folder, name) as tensors:
+        return dict(tensors)
 
 
 def read_document(folder: Path, name: str) -> dict[str, Any]:
@@ -248,9 +298,12 @@ def _whole(folder: Path) -> bool:
     return True
 
 
-def _check_finite(target: Path, file: str, tensors: Tensors) -> None:
+def _check_finite(target: Path, file: str, tensors: Tensors, store: PagedStore | None = None) -> None:
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not _finite(tensor):
+        finite = not tensor.is_floating_point() or _finite(tensor)
+        if store is not None:
+            store.leave([tensor])
+        if not finite:
             raise TrainingError("checkpoint_not_finite", folder=target, file=file, tensor=name)
 
 

@@ -4,10 +4,11 @@ They stand in one class so that a test can record them, reorder them as a power 
 """
 
 import errno
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from xiaozao.errors import EnvironmentProblem
 
 # Some file systems (network, FUSE) cannot sync and say so; that is no reason to lose a run. ENOSPC and EIO are.
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM}
+CODES = {
+    torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -38,6 +43,29 @@ class Disk:
     def write_tensors(self, path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         """Tensors on the CPU are written from where they lie; those of a GPU are copied first, a file's worth."""
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
+
+    def write_one_by_one(
+        self,
+        path: Path,
+        described: Mapping[str, torch.Tensor],
+        take: Callable[[str], torch.Tensor],
+        done: Callable[[str], object],
+    ) -> None:
+        """The same file, of tensors that are not in memory together; the library's own writer looks at all at once.
+
+        described: shapes and types, in order. take: asked for each tensor when its turn comes; done: told of it after.
+        """
+        entries, end = {}, 0
+        for name, one in described.items():
+            start, end = end, end + one.nbytes
+            entries[name] = {"dtype": CODES[one.dtype], "shape": list(one.shape), "data_offsets": [start, end]}
+        head = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+        head += b" " * (-len(head) % 8)
+        with path.open("wb") as file:
+            file.write(len(head).to_bytes(8, "little") + head)
+            for name in described:
+                file.write(take(name).detach().reshape(-1).view(torch.uint8).numpy().data)
+                done(name)
 
     def sync_file(self, path: Path) -> None:
         with path.open("r+b") as file:  # Windows syncs only what is open for writing

@@ -21,6 +21,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from xiaozao.errors import UnsupportedModel
 from xiaozao.models.attention import implementation, own_attention
 from xiaozao.models.blocks import Decoder, Head, Packing, distance, few_blocks, run
+from xiaozao.models.pagedload import store_of
 from xiaozao.models.stream import is_streamed
 
 # Of distances relative to the norm: what rounding alone may do, in fp32 and in shorter types.
@@ -48,7 +49,7 @@ def check(decoder: Decoder) -> Decoder:
     Where the weights are on disk, the first blocks of each kind have to do: a probe reads all that it passes through.
     Raises UnsupportedModel where the model is not causal, its logits are not ours, or samples cannot be kept apart.
     """
-    if is_streamed(decoder.model):
+    if is_streamed(decoder.model) or store_of(decoder.model) is not None:
         with suppress(UnsupportedModel), few_blocks(decoder.model):  # a model may not run without its other blocks
             return _check(decoder)
     return _check(decoder)

@@ -13,6 +13,7 @@ from xiaozao.models.blocks import Decoder, view
 from xiaozao.models.config import check_folder, read_config, weight_files
 from xiaozao.models.families import check
 from xiaozao.models.heap import give_back
+from xiaozao.models.pagedload import load_paged
 from xiaozao.models.quantize import ready
 from xiaozao.models.quantizer import WhileLoadingConfig, stored
 from xiaozao.models.streamload import load_streamed
@@ -37,17 +38,19 @@ def load(
     attention: str = "auto",
     base: str = "none",
     streams: Path | None = None,
+    live: Path | None = None,
 ) -> Decoder:
     """The model in `folder`, its weights in `weights` and its linear layers stored as `base`, checked with numbers.
 
     streams: where matrices are converted to that then stay on disk (models/stream.py); None holds all in memory.
+    live: where matrices lie that stay on disk and learn (models/paged.py); then `base` must be none.
 
     Raises ArtefactError for files that are not safe to read, UnsupportedModel for an architecture transformers
     does not know, that `base` does not suit, or whose logits we could not reproduce; EnvironmentProblem where `base`
     needs a package that is missing.
     """
     kind = ATTENTION[device.type] if attention == "auto" else attention
-    model = load_model(folder, weights, device, base, streams)
+    model = load_model(folder, weights, device, base, streams, live)
     try:
         return check(view(model, kind))
     except UnsupportedModel as error:
@@ -59,7 +62,12 @@ def load(
 
 
 def load_model(
-    folder: Path, weights: torch.dtype, device: torch.device, base: str = "none", streams: Path | None = None
+    folder: Path,
+    weights: torch.dtype,
+    device: torch.device,
+    base: str = "none",
+    streams: Path | None = None,
+    live: Path | None = None,
 ) -> PreTrainedModel:
     """The transformers model alone."""
     check_folder(folder)
@@ -71,6 +79,10 @@ def load_model(
     ready(base)
     try:
         config = AutoConfig.for_model(kind, **values)
+        if live is not None:
+            if device.type != "cpu":
+                raise UnsupportedModel("paged_device", device=device.type)
+            return _with_generation(load_paged(folder, config, weights, live), folder)
         if streams is not None:
             return _load_streamed(folder, config, weights, device, base, streams)
         with torch.device(device):
@@ -102,6 +114,11 @@ def _load_one_by_one(folder: Path, config: PreTrainedConfig, weights: torch.dtyp
             attn_implementation="eager",
             quantization_config=None if base == "none" else WhileLoadingConfig(base),
         )  # fmt: skip
+    return _with_generation(model, folder)
+
+
+def _with_generation(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """What from_pretrained reads beside the weights; the heap is given back."""
     if (folder / GENERATION).is_file() and model.can_generate():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     give_back()
@@ -113,7 +130,4 @@ def _load_streamed(
 ) -> PreTrainedModel:
     with device:
         model = load_streamed(folder, config, weights, device, base, streams)
-    if (folder / GENERATION).is_file() and model.can_generate():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
-    give_back()
-    return model
+    return _with_generation(model, folder)

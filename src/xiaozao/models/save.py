@@ -4,8 +4,13 @@ import shutil
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from xiaozao.models.config import WEIGHTS
+from xiaozao.models.disk import DISK
+from xiaozao.models.paged import PagedStore
+from xiaozao.models.pagedload import store_of
 from xiaozao.models.rounding import rounded
 
 COPIED = (
@@ -24,13 +29,35 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
     model.config.dtype = dtype
     model.config._name_or_path = ""  # a path of the user's machine has no place in a file he may publish
     model.set_attn_implementation("eager")  # our packed attention is registered in this process alone
-    for name, parameter in model.named_parameters():
-        parameter.data = rounded(parameter.data, dtype, name)
-    written = model.state_dict().keys()
-    for name, buffer in model.named_buffers():
-        if name in written and buffer.is_floating_point():  # what is not written (rotary frequencies) stays exact
-            buffer.data = buffer.data.to(dtype)
-    model.save_pretrained(target)
+    store = store_of(model)
+    if store is None:
+        for name, parameter in model.named_parameters():
+            parameter.data = rounded(parameter.data, dtype, name)
+        written = model.state_dict().keys()
+        for name, buffer in model.named_buffers():
+            if name in written and buffer.is_floating_point():  # what is not written (rotary frequencies) stays exact
+                buffer.data = buffer.data.to(dtype)
+        model.save_pretrained(target)
+    else:
+        _write_paged(model, target, dtype, store)
     for name in COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+
+
+def _write_paged(model: PreTrainedModel, target: Path, dtype: torch.dtype, store: PagedStore) -> None:
+    """The same, with one matrix at a time in memory. Those in the file become what is written, in their own type."""
+    model.config.save_pretrained(target)
+    if model.can_generate() and model.generation_config is not None:
+        model.generation_config.save_pretrained(target)
+    kept = {name: one for name, one in model.state_dict().items() if name not in model.all_tied_weights_keys}
+    kinds = {name: dtype if one.is_floating_point() else one.dtype for name, one in kept.items()}
+    described = {name: torch.empty(one.shape, dtype=kinds[name], device="meta") for name, one in kept.items()}
+
+    def take(name: str) -> Tensor:
+        """A tensor as it is written, which is what the model has from then on."""
+        written = rounded(kept[name], dtype, name) if kept[name].is_floating_point() else kept[name]
+        kept[name].copy_(written)
+        return written
+
+    DISK.write_one_by_one(target / WEIGHTS, described, take, lambda name: store.leave([kept[name]]))

@@ -109,10 +109,17 @@ class Nf4:
         return flat[before : before + (last - first) * self.shape[1]].view(last - first, self.shape[1])
 
 
+class Aheadable(Protocol):
+    """A part of a file."""
+
+    def read_ahead(self) -> None:
+        """Bring it into the page cache."""
+
+
 class ReadAhead:
     """Brings the next block into the page cache while one is worked on; which that is, the order of visits tells."""
 
-    def __init__(self, blocks: Mapping[int, Sequence[Mapped]]) -> None:
+    def __init__(self, blocks: Mapping[int, Sequence[Aheadable]]) -> None:
         self.blocks, self.at, self.step = blocks, -1, 1
         self.lock = threading.Lock()
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")

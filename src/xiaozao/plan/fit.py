@@ -121,8 +121,8 @@ class Traced:
     attention: str
 
     def profile(self, config: Mapping[str, Any], setup: Setup) -> Profile | None:
-        """None on several devices, for a model that cannot be traced, and for activations in the host's memory, which
-        the trace would count as the device's."""
+        """None on several devices, for a model that cannot be traced, for activations in the host's memory, which the
+        trace would count as the device's, and for weights that train on disk."""
         return self.profiles.get(self._question(config, setup)) if _traceable(setup) else None
 
     def reserved(self, config: Mapping[str, Any], setup: Setup, sizes: Sizes) -> Reserved | None:
@@ -145,7 +145,8 @@ class Traced:
 
 
 def _traceable(setup: Setup) -> bool:
-    return setup.train.devices == 1 and setup.train.checkpointing != "offload"
+    paged = setup.stream and setup.method.method == "full"
+    return setup.train.devices == 1 and setup.train.checkpointing != "offload" and not paged
 
 
 def _traced(

@@ -133,7 +133,12 @@ class Load:
     projection: int = 128  # GaLore's rank
     fused: bool = False  # weights move in the middle of backward, so that gradients come and go
     wide: int = 4  # bytes in which parameters that learn, and their gradients, are held
-    stream: bool = False  # whether the frozen matrices stay on disk
+    stream: bool = False  # whether the matrices stay on disk
+
+    @property
+    def paged(self) -> bool:
+        """Whether what stays on disk learns."""
+        return self.stream and self.method == "full"
 
     def trainable(self, shape: ModelShape) -> int:
         """The parameters that learn."""
@@ -180,7 +185,7 @@ class Load:
 
     def slack(self, shape: ModelShape) -> bool:
         """Whether the heap of a CPU holds more than what is alive, and code that oneDNN compiled (not in fp32)."""
-        return self.cpu and not (self.stream and heap_returns(shape.largest))
+        return self.cpu and not self.paged and not (self.stream and heap_returns(shape.largest))
 
     def dequantised(self, shape: ModelShape) -> int:
         """Bytes of the one matrix that is in the compute dtype while it is multiplied with."""

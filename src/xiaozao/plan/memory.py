@@ -14,8 +14,9 @@ V vocabulary, L blocks, s bytes of the compute dtype. What one block keeps for b
 
 from xiaozao.plan.answers import as_many_as_fit, choices
 from xiaozao.plan.load import Load, ModelShape
+from xiaozao.plan.paged import paged_moments
 from xiaozao.plan.states import gradient_bytes, held_states, whole_update
-from xiaozao.plan.streamed import heap_returns, tile_bytes
+from xiaozao.plan.streamed import tile_bytes
 from xiaozao.spec.plan import MemoryPlan, Moment, Questions
 
 # Bytes before anything is loaded, by device: a Python process with torch and transformers imported, measured with torch
@@ -59,7 +60,9 @@ def plan(shape: ModelShape, load: Load, budget: int, questions: Questions | None
         highest = max(steps, key=lambda one: one.total)
         held = heap_keeps(highest.parts["activations"], churned(shape, load))
         steps = [one.plus(held) for one in steps]
-    moments = (Moment("load", loading), *steps)
+    moments: tuple[Moment, ...] = (Moment("load", loading), *steps)
+    if load.paged:
+        moments = paged_moments(shape, load, steady, kept_activations(shape, load), chunk, one_block_back(shape, load))
     together = 1
     if asked := choices(shape, load, questions):
         beside = {**steady, "gradients": 0, "optimizer": 0, "activations": 0}
@@ -67,7 +70,7 @@ def plan(shape: ModelShape, load: Load, budget: int, questions: Questions | None
         moments += (Moment("answers", {**beside, "activations": taken}),)
     return MemoryPlan(
         moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable,
-        returns=load.cpu and load.stream and heap_returns(shape.largest), together=together, cpu=load.cpu,
+        returns=load.cpu and load.stream and not load.slack(shape), together=together, cpu=load.cpu,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from xiaozao.plan.load import Load, ModelShape
 
 ADAM = 8  # bytes a parameter
+EIGHT_BIT = 2 + 8 / 256  # two codes, and two scales of a block of 256
 MOST = 2  # gradients that are there at a time when each is used at once: one, and the next that is being computed
 
 
@@ -48,7 +49,7 @@ def _adamw(shape: ModelShape, load: Load) -> float:
 
 
 def _adamw8bit(shape: ModelShape, load: Load) -> float:
-    return (2 + 8 / 256) * load.trainable(shape)
+    return EIGHT_BIT * load.trainable(shape)
 
 
 def _adafactor(shape: ModelShape, load: Load) -> float:

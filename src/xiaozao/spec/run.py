@@ -23,6 +23,9 @@ from xiaozao.texts.catalogue import say
 FULL_ONLY = ("apollo-mini", "galore", "badam")  # optimizers that make no sense for matrices as small as an adapter's
 
 
+PAGED = ("adamw", "adamw8bit", "adafactor")  # those whose states can lie on disk
+
+
 class RunSpec(Part):
     """Everything that is asked of a run."""
 
@@ -35,6 +38,8 @@ class RunSpec(Part):
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "RunSpec":
         """A flat mapping of options -> RunSpec. Raises UsageError that lists every problem at once."""
+        if "fused_update" not in options and (options.get("method"), options.get("stream")) == ("full", "disk"):
+            options = {**options, "fused_update": True}  # there is no other way
         problems = [_unknown(name) for name in options if name not in OPTIONS]
         parts: dict[str, Part] = {}
         for part, kind in PARTS.items():
@@ -174,13 +179,26 @@ def _stream_conflicts(spec: RunSpec) -> list[Problem]:
         return []
     found = []
     if spec.method.method == "full":
-        found.append(Problem("stream_full"))
+        found += _paged_conflicts(spec)
     if spec.train.devices > 1:
         found.append(Problem("stream_devices", {"devices": spec.train.devices}))
     if spec.method.adapter == "pissa":
         found.append(Problem("stream_pissa"))
     if whole := [name for name in spec.method.also if name != "norms"]:
         found.append(Problem("stream_also", {"names": ",".join(whole)}))
+    return found
+
+
+def _paged_conflicts(spec: RunSpec) -> list[Problem]:
+    """What all parameters on disk do not go with: they move in the middle of backward, as their gradients come."""
+    found = []
+    if not spec.train.fused_update:
+        found.append(Problem("paged_update"))
+    if spec.train.optimizer not in ("auto", *PAGED):
+        params = {"optimizer": spec.train.optimizer, "known": ", ".join(PAGED)}
+        found.append(Problem("paged_optimizer", params))
+    if spec.method.last_blocks is not None:
+        found.append(Problem("paged_last_blocks", {"last_blocks": spec.method.last_blocks}))
     return found
 
 

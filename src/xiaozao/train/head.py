@@ -43,7 +43,7 @@ class _HeadLoss(torch.autograd.Function):
             losses, grad = _cross_entropy(head, narrow, labels[place], buffer, any(wants[:3]))
             total += losses.sum()
             if grad is not None and grad_weight is not None:
-                grad_weight += grad.t() @ rows.to(wide)
+                grad_weight.addmm_(grad.t(), rows.to(wide))
             if grad is not None and grad_bias is not None:
                 grad_bias += grad.sum(0)
             if grad is not None and grad_states is not None:
@@ -56,11 +56,11 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         upstream = grads[0]
-        states, weight, bias = ctx.grads
+        (states, weight, bias), ctx.grads = ctx.grads, None
         return (
             None if states is None else states * upstream.to(states.dtype),
-            None if weight is None else (weight * upstream).to(ctx.dtypes[0]),
-            None if bias is None else (bias * upstream).to(ctx.dtypes[1]),
+            None if weight is None else weight.mul_(upstream).to(ctx.dtypes[0]),
+            None if bias is None else bias.mul_(upstream).to(ctx.dtypes[1]),
             None,
             None,
         )
@@ -106,7 +106,7 @@ class _TokenLosses(torch.autograd.Function):
             _, grad = _cross_entropy(ctx.head, narrow, labels[place], buffer, True)
             assert grad is not None
             grad *= upstream[place]
-            grad_weight += grad.t() @ rows.to(grad.dtype)
+            grad_weight.addmm_(grad.t(), rows.to(grad.dtype))
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
             grad_states[place] = narrow.copy_(grad) @ short

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from xiaozao.models.paged import PagedStore
 from xiaozao.models.rounding import generator, round_into
 from xiaozao.train.ranks import cut, joined, made_whole
 
@@ -31,6 +32,7 @@ class Options:
     factors: Mapping[str, float] = field(default_factory=dict)
     rank: int = 128  # of a projection of the gradient
     every: int = 200  # steps until the projection, or the block that learns, changes
+    store: PagedStore | None = None  # where parameters lie that are not in memory; their states lie there too
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,15 @@ class Optimizer:
                 self._update_whole(name, rate * factor)
             elif self.parameters[name].dtype == torch.bfloat16:
                 self._update_rounded(self._slot(name), rate * factor)
+            elif self.rule.elementwise and self._away(name):
+                self._update_in_pieces(self._slot(name), rate * factor)
             else:
                 direct.setdefault(factor, []).append(self._slot(name))
         for factor, slots in direct.items():
             self.rule.apply(slots, rate * factor, self.options.weight_decay)
         for name in names:
             self.parameters[name].grad = None
+            self._leave(self.parameters[name], *self.states[name].values())
 
     @torch.no_grad()
     def prepare(self) -> None:
@@ -104,7 +109,7 @@ class Optimizer:
         for name, one in self.parameters.items():
             if one.requires_grad and name not in self.states:
                 value = made_whole(one.detach()) if self._gathers(name) else local(one.detach())
-                self.states[name] = self.rule.start(name, value)
+                self._start(name, value)
 
     def release(self) -> None:
         """Let the states go: nothing more will be learned, or all begins anew."""
@@ -129,7 +134,31 @@ class Optimizer:
                 self.counts[name] = int(value)
             else:
                 part = cut(value, self.parameters[name]) if self.rule.sharded else value
-                own[kind] = part.to(self.parameters[name].device, copy=True)
+                own[kind] = self._placed(name, kind, part.to(self.parameters[name].device, copy=True))
+
+    def _start(self, name: str, value: Tensor) -> None:
+        """The first states of a parameter; those in the file are zeros, which nobody has to make."""
+        store = self.options.store
+        if store is None or not self._away(name):
+            self.states[name] = self.rule.start(name, value)
+            return
+        described = self.rule.start(name, torch.empty_like(value, device="meta"))
+        self.states[name] = {kind: store.zeros(f"{kind}.{name}", one) for kind, one in described.items()}
+
+    def _placed(self, name: str, kind: str, one: Tensor) -> Tensor:
+        """A state that was saved, in the file where its parameter lies in one."""
+        store = self.options.store
+        return store.put(f"{kind}.{name}", one) if store is not None and self._away(name) else one
+
+    def _away(self, name: str) -> bool:
+        """Whether a parameter lies in the file."""
+        store = self.options.store
+        return store is not None and store.of(self.parameters[name]) is not None
+
+    def _leave(self, *tensors: Tensor) -> None:
+        """These have moved, and are not looked at for a while: those in the file need not stay."""
+        if self.options.store is not None:
+            self.options.store.leave(tensors)
 
     def _slot(self, name: str) -> Slot:
         """The parameter as a rule sees it; counts the update."""
@@ -138,7 +167,7 @@ class Optimizer:
         take = made_whole if self._gathers(name) else local
         value, grad = take(parameter.detach()), take(parameter.grad)
         if name not in self.states:
-            self.states[name] = self.rule.start(name, value)
+            self._start(name, value)
         self.counts[name] = self.counts.get(name, 0) + 1
         return Slot(name, value, grad.to(value.dtype), self.states[name], self.counts[name])
 
@@ -167,13 +196,25 @@ class Optimizer:
         if whole is not None:
             self.rule.apply([Slot(name, whole, slot.grad.float(), slot.state, slot.count)], rate, decay)
         for start in range(0, target.numel(), CHUNK):
-            end = min(start + CHUNK, target.numel())
+            end, state = min(start + CHUNK, target.numel()), None
             if whole is None:
                 piece, state = target[start:end].float(), self.rule.part(slot.state, start, end)
                 self.rule.apply([Slot(name, piece, grad[start:end].float(), state, slot.count)], rate, decay)
             else:
                 piece = whole.view(-1)[start:end]
             round_into(target[start:end], piece, noise)
+            if state is not None:
+                self._leave(target[start:end], *state.values())
+
+    def _update_in_pieces(self, slot: Slot, rate: float) -> None:
+        """A parameter in the file, of which a piece at a time is looked at."""
+        value, grad = slot.value.view(-1), slot.grad.reshape(-1)
+        for start in range(0, value.numel(), CHUNK):
+            end = min(start + CHUNK, value.numel())
+            state = self.rule.part(slot.state, start, end)
+            piece = Slot(slot.name, value[start:end], grad[start:end], state, slot.count)
+            self.rule.apply([piece], rate, self.options.weight_decay)
+            self._leave(piece.value, *state.values())
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from xiaozao.errors import DoesNotFit, TrainingError
 from xiaozao.events import Rehearsed, Split
+from xiaozao.models.paged import PagedStore
 from xiaozao.train.batches import PackedRow, largest
 from xiaozao.train.loop import Loop
 from xiaozao.train.losses import in_order
@@ -56,7 +57,7 @@ def _once(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) ->
     update = loop.update(optimizer)
     failed: list[int] | None = None
     try:
-        with standing(optimizer.parameters):
+        with standing(optimizer.parameters, optimizer.options.store):
             failed = _passes(loop, gauge, optimizer, update, worst, several=_several(loop, progress))
             if failed is None:
                 _rest(loop, gauge, optimizer, progress)
@@ -171,9 +172,13 @@ def drop_gradients(optimizer: Optimizer) -> None:
 
 
 @contextmanager
-def standing(parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
+def standing(parameters: Mapping[str, nn.Parameter], store: PagedStore | None = None) -> Iterator[None]:
     """Updates at a rate of 0 leave weights as they are, bit for bit: x - 0 * u is x, but -0.0 may become 0.0."""
-    places = {name: _negative_zeros(local(one.detach())) for name, one in parameters.items()}
+    places = {}
+    for name, one in parameters.items():
+        places[name] = _negative_zeros(local(one.detach()))
+        if store is not None:
+            store.leave([one])
     try:
         yield
     finally:

@@ -16,6 +16,7 @@ from torch import Tensor
 from xiaozao.errors import Problem, TrainingError
 from xiaozao.models import checkpoint
 from xiaozao.models.blocks import Decoder
+from xiaozao.models.pagedload import store_of
 from xiaozao.train.optim_engine import Optimizer, local
 from xiaozao.train.ranks import ALONE, Ranks, cut
 
@@ -64,7 +65,8 @@ class Keeper:
         groups = {"weights": weights, "optimizer": self.ranks.gather(optimizer.state())}
         state = {"progress": dataclasses.asdict(progress), "identity": dict(self.identity)}
         if self.ranks.is_first:
-            size = checkpoint.write_folder(self.path(progress.step), groups, {"state": state})
+            folder, store = self.path(progress.step), optimizer.options.store
+            size = checkpoint.write_folder(folder, groups, {"state": state}, store=store)
             best = {self.path(progress.best_step)} if progress.best_step is not None else set()
             checkpoint.rotate(self.folder, self.keep, frozenset({self.path(progress.step), *best}))
         return int(self.ranks.first(size))
@@ -78,8 +80,10 @@ class Keeper:
         """Put weights and moments back. Raises TrainingError that lists everything that has changed since."""
         state = checkpoint.read_document(folder, "state")
         self._same(state["identity"])
-        load_weights(decoder, checkpoint.read_tensors(folder, "weights"))
-        optimizer.load(checkpoint.read_tensors(folder, "optimizer"))
+        with checkpoint.open_tensors(folder, "weights") as tensors:
+            load_weights(decoder, tensors)
+        with checkpoint.open_tensors(folder, "optimizer") as tensors:
+            optimizer.load(tensors)
         return Progress(**state["progress"])
 
     def _same(self, saved: Mapping[str, str]) -> None:
@@ -95,10 +99,12 @@ class Keeper:
 
 def load_weights(decoder: Decoder, tensors: Mapping[str, Tensor]) -> None:
     """Copy saved weights into the trainable parameters. The names must be the same on both sides."""
-    trainable = decoder.trainable()
+    trainable, store = decoder.trainable(), store_of(decoder.model)
     if trainable.keys() != tensors.keys():
         different = sorted(trainable.keys() ^ tensors.keys())
         raise TrainingError("weights_differ", count=len(different), first=different[0])
     with torch.no_grad():
         for name, parameter in trainable.items():
             local(parameter).copy_(cut(tensors[name], parameter))
+            if store is not None:
+                store.leave([parameter])

@@ -18,6 +18,7 @@ from xiaozao.models.bases import parameter_count
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.hashes import weights_hash
 from xiaozao.models.load import DTYPES, device_of, load
+from xiaozao.models.pagedload import store_of
 from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
 from xiaozao.models.swap import fuse
@@ -111,7 +112,10 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
     weights = DTYPES[spec.method.precision if frozen else spec.method.weights]
     device = device_of(spec.model.device)
     streams = cache() / "streams" if spec.model.stream == "disk" else None
-    decoder = load(ready.model.path, weights, device, spec.model.attention, spec.model.base, streams)
+    live = None
+    if streams is not None and spec.method.method == "full":
+        streams, live = None, ready.folder.path
+    decoder = load(ready.model.path, weights, device, spec.model.attention, spec.model.base, streams, live)
     make_trainable(decoder, spec.method, spec.train.seed)
     fuse(decoder)
     recompute(decoder, spec.train.checkpointing)
@@ -155,7 +159,8 @@ def get_optimizer(spec: RunSpec, decoder: Decoder) -> Optimizer:
     train = spec.train
     factors = rate_factors(decoder, spec.method.lora_plus)
     every = train.switch_every or 1  # only those that switch have one
-    options = Options(train.weight_decay, train.seed, factors, train.projection_rank, every)
+    store = store_of(decoder.model)
+    options = Options(train.weight_decay, train.seed, factors, train.projection_rank, every, store)
     return OPTIMIZERS[train.optimizer](decoder.trainable(), options)
 
 
@@ -176,7 +181,8 @@ def take_best(loop: Loop, progress: TrainProgress) -> None:
         return
     best = loop.keeper.path(progress.best_step)
     checkpoint.verify(best)
-    load_weights(loop.decoder, checkpoint.read_tensors(best, "weights"))
+    with checkpoint.open_tensors(best, "weights") as tensors:
+        load_weights(loop.decoder, tensors)
 
 
 def save_result(ready: Ready, decoder: Decoder, ranks: Ranks = ALONE) -> None:

@@ -1,0 +1,110 @@
+"""Tensors in a file: they hold what was written, and are no part of the resident set when they are not looked at."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.toy import toy_folder
+from xiaozao.errors import EnvironmentProblem, UnsupportedModel
+from xiaozao.models import paged
+from xiaozao.models.disk import DISK, Disk
+from xiaozao.models.load import load
+from xiaozao.models.paged import PAGE, PagedStore
+from xiaozao.models.pagedload import store_of
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.skipif(not paged.SUPPORTED, reason="only Linux lets go of pages that were written to")
+
+
+def resident() -> int:
+    """Bytes of this process's resident set."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+def test_what_is_written_is_there_after_its_pages_have_left(tmp_path: Path) -> None:
+    store = PagedStore(tmp_path, 1 << 24, 0)
+    values = torch.randn(300, 1001).to(torch.bfloat16)
+    one, other = store.put("one", values), store.put("other", values)
+    one.add_(1)
+    store.leave([one, other, values])  # what lies elsewhere is not touched
+    assert torch.equal(one, values + 1) and torch.equal(other, values)
+    assert list(tmp_path.iterdir()) == []  # the file has no name that could be left behind
+
+
+def test_pages_count_only_while_they_are_looked_at(tmp_path: Path) -> None:
+    size = 64 << 20
+    store = PagedStore(tmp_path, 2 * size, 0)
+    before = resident()
+    one = store.zeros("one", torch.empty(size // 4, device="meta"))
+    assert resident() - before < size // 8
+    one.add_(1)
+    assert resident() - before > size * 3 // 4
+    store.leave([one[: size // 8]])  # half of it
+    assert size // 4 < resident() - before < size * 3 // 4
+    store.leave([one])
+    assert resident() - before < size // 8
+    assert float(one.sum()) == size // 4
+
+
+def test_a_name_keeps_its_place_and_its_zeros_are_zeros_again(tmp_path: Path) -> None:
+    store = PagedStore(tmp_path, 1 << 20, 0)
+    one = store.put("state", torch.ones(5, 7))
+    again = store.zeros("state", torch.empty(5, 7, device="meta"))
+    assert again.data_ptr() == one.data_ptr() and not bool(again.any())
+    assert copy.deepcopy(store) is store
+
+
+def test_more_than_was_asked_for_is_refused(tmp_path: Path) -> None:
+    store = PagedStore(tmp_path, PAGE, 0)
+    with pytest.raises(RuntimeError, match="more than the"):
+        store.put("large", torch.zeros(PAGE))
+
+
+def test_a_disk_without_room_and_another_system_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Small(Disk):
+        def free_bytes(self, folder: Path) -> int:
+            return 10
+
+    with pytest.raises(EnvironmentProblem) as error:
+        PagedStore(tmp_path, 100, 100, Small())
+    assert error.value.code == "ENVIRONMENT" and "100" in error.value.what()
+    monkeypatch.setattr(paged, "SUPPORTED", False)
+    with pytest.raises(EnvironmentProblem, match="only Linux"):
+        PagedStore(tmp_path, 100, 0)
+
+
+def test_a_file_written_one_by_one_is_the_one_that_the_library_writes(tmp_path: Path) -> None:
+    tensors = {
+        "a": torch.randn(3, 5), "b": torch.randn(7).to(torch.bfloat16), "scale": torch.tensor(2.5),
+        "codes": torch.randint(0, 255, (4, 4), dtype=torch.uint8), "none": torch.empty(0, 3),
+    }  # fmt: skip
+    done: list[str] = []
+    DISK.write_one_by_one(tmp_path / "ours.safetensors", tensors, tensors.__getitem__, done.append)
+    save_file(tensors, tmp_path / "theirs.safetensors", {"format": "pt"})
+    ours, theirs = load_file(tmp_path / "ours.safetensors"), load_file(tmp_path / "theirs.safetensors")
+    assert done == list(tensors) and ours.keys() == theirs.keys()
+    for name, one in theirs.items():
+        assert one.dtype == ours[name].dtype and torch.equal(one, ours[name])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_matrices_lie_in_the_file_and_all_learn(tmp_path: Path, tied: bool) -> None:
+    folder = toy_folder(tmp_path / "model", tie_word_embeddings=tied)
+    decoder, plain = load(folder, torch.float32, CPU, live=tmp_path), load(folder, torch.float32, CPU)
+    store = store_of(decoder.model)
+    assert store is not None and store_of(plain.model) is None
+    own, theirs = decoder.trainable(), plain.trainable()
+    assert own.keys() == theirs.keys() and all(torch.equal(own[name], theirs[name]) for name in own)
+    inside = {name for name, one in own.items() if store.of(one) is not None}
+    assert inside == {name for name, one in own.items() if one.ndim == 2}
+    head = decoder.head.linear.weight
+    assert isinstance(head, torch.Tensor) and (head is decoder.model.get_input_embeddings().weight) == tied
+
+
+def test_only_a_run_on_the_cpu_can(tmp_path: Path) -> None:
+    folder = toy_folder(tmp_path / "model")
+    with pytest.raises(UnsupportedModel, match="cuda"):
+        load(folder, torch.float32, torch.device("cuda"), live=tmp_path)

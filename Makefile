@@ -7,7 +7,7 @@ ARGS ?=
 # Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test fast real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-duration bench-elephant clean
+.PHONY: help demo test fast real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-duration bench-elephant bench-floor clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -57,6 +57,9 @@ bench-methods: $(READY) ## every method and precision, 100 steps each: docs/meth
 bench-elephant: $(READY) ## a model larger than memory, streamed from disk: docs/streaming.md
 	$(BIN)/python -m bench.elephant $(ARGS)
 	$(BIN)/python -m bench.elephant --base nf4 --pieces 4 $(ARGS)
+
+bench-floor: $(READY) ## all parameters of a 135M model in how little memory: docs/full.md
+	$(BIN)/python -m bench.full_floor $(ARGS)
 
 bench-families: $(READY) ## every decoder that transformers knows, built small: docs/families.md
 	$(BIN)/python -m bench.families $(ARGS)

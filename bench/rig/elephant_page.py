@@ -23,8 +23,9 @@ zao train model=MODEL data=DATA.jsonl stream=disk base=nf4        # a quarter of
 - Losses and gradients are those of a run with the weights in memory, bit for bit where a matrix has at most 12.6
   million weights (tests compare them). A larger one is worked on in tiles, and a sum over tiles may round otherwise.
 - LoRA, rsLoRA and DoRA, all objectives, validation, answers and `zao chat` work as always, only slower: a token of an
-  answer reads every weight once. Refused are `method=full`, `adapter=pissa`, embeddings and heads that train (`also`),
-  several devices, and models most of whose weights are experts fused into one tensor.
+  answer reads every weight once. Refused are `adapter=pissa`, embeddings and heads that train (`also`), several
+  devices, and models most of whose weights are experts fused into one tensor. All parameters can train from disk too,
+  in another way: [full.md](full.md).
 - `zao export` still holds the merged model in memory. The adapter itself needs no export: PEFT, vLLM and llama.cpp
   read it.
 - At the start the model is checked on its first blocks, one of each kind, instead of on all of them.

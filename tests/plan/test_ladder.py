@@ -23,9 +23,9 @@ def spec(**options: Any) -> RunSpec:
     return RunSpec.from_options({"model": "m", "data": "d", "length": 512, "precision": "bf16", **options})
 
 
-def ask(one: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
+def ask(one: RunSpec, budget: int, /, returns: bool | None = None, device: str = "cuda") -> MemoryPlan:
     train = one.train.model_copy(update={"budget": budget})
-    setup = Setup(one.method, train, "cuda", 0, one.model.base, stream=one.model.stream == "disk")
+    setup = Setup(one.method, train, device, 0, one.model.base, stream=one.model.stream == "disk")
     return fit(ONE_B, setup, every_sample((one.data.length,)), returns)
 
 
@@ -192,6 +192,19 @@ def test_full_parameters_have_no_base_and_no_stream_to_give() -> None:
     found = chosen(10**8, method="full")
     assert values(found)["base"] == "none" and values(found)["stream"] == "none"
     assert {"method": "lora"} in [way.options for way in chosen(8 * 10**9, method="full").ways]
+
+
+def test_on_a_cpu_full_parameters_can_go_to_disk() -> None:
+    def on_cpu(one: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
+        return ask(one, budget, returns, "cpu")
+
+    budget = 9 * 10**9  # for 1.2 billion parameters
+    wanted = {"stream": "disk", "fused_update": "true"}
+    assert wanted in [way.options for way in choose(spec(method="full", batch=4), "cpu", budget, on_cpu).ways]
+    found = choose(spec(method="full", batch=4, fused_update=True), "cpu", budget, on_cpu)
+    assert values(found)["stream"] == "disk" and found.plan.fits
+    on_gpu = chosen(budget, method="full", batch=4, fused_update=True)
+    assert values(on_gpu)["stream"] == "none" and wanted not in [way.options for way in on_gpu.ways]
 
 
 def test_the_smallest_budget_is_rounded_up() -> None:

@@ -40,9 +40,10 @@ RUNGS: tuple[Changes, ...] = (
     {"stream": "disk", "base": "nf4", "optimizer": "adamw8bit"},
 )
 NEEDS = {"adamw8bit": "bitsandbytes", "nf4": "bitsandbytes"}  # packages that are not always there
+PAGED: Changes = {"stream": "disk", "fused_update": "true"}  # for all parameters; asks for the whole batch at a time
 LEAN: tuple[Changes, ...] = (
     {"checkpointing": "block"}, {"base": "nf4"}, {"stream": "disk"}, {"optimizer": "adafactor"}, {"micro_batch": "1"},
-    {"fused_update": "true"}, {"weights": "bf16", "precision": "bf16"}, {"method": "lora"},
+    {"fused_update": "true"}, {"weights": "bf16", "precision": "bf16"}, PAGED, {"method": "lora"},
 )  # fmt: skip
 TOGETHER: tuple[Changes, ...] = (
     {"checkpointing": "block", "base": "nf4", "stream": "disk"},
@@ -100,7 +101,7 @@ def choose(
         if held := _first([best], holds):
             return _told(held, top, comfort, ask)
     tried = [best]
-    for rung in _rungs(spec, cached):
+    for rung in _rungs(spec, cached, device):
         found = []
         for way in _ways(spec, rung, device):
             one = best if way == top else Choice(way, ask(way, budget))
@@ -122,16 +123,17 @@ def choose(
     return replace(least, ways=tuple(_ways_out(spec, least, budget, ask)))
 
 
-def _rungs(spec: RunSpec, cached: bool) -> Iterator[Changes]:
+def _rungs(spec: RunSpec, cached: bool, device: str) -> Iterator[Changes]:
     """Those that touch only what is open, with the packages that are here, and that go with the rest of the run."""
     opened = {name for name in FIRST if spec.options()[name] == "auto"}
     for rung in sorted(RUNGS, key=lambda one: cached and "base" in one):
         if rung.keys() <= opened and all(_is_here(value) for value in rung.values()):
             try:
-                spec.decided(**rung)
+                way = spec.decided(**rung)
             except UsageError:
                 continue
-            yield rung
+            if device == "cpu" or not _is_paged(way):
+                yield rung
 
 
 def _ways(spec: RunSpec, rung: Changes, device: str) -> list[RunSpec]:
@@ -141,6 +143,11 @@ def _ways(spec: RunSpec, rung: Changes, device: str) -> list[RunSpec]:
         return [first]
     kinds = CHECKPOINTING[device]
     return [spec.decided(**{**rung, "checkpointing": kind}) for kind in (reversed(kinds) if rung else kinds)]
+
+
+def _is_paged(spec: RunSpec) -> bool:
+    """Whether what learns lies on disk, which a GPU cannot compute with yet."""
+    return spec.method.method == "full" and spec.model.stream == "disk"
 
 
 def _is_here(value: str) -> bool:
@@ -214,10 +221,12 @@ def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[W
         if not all(_is_here(value) for value in changes.values()):
             continue
         try:
-            way = least.spec.with_options(**changes)
+            way = spec.decided(**changes) if changes is PAGED else least.spec.with_options(**changes)
         except UsageError:
             continue
-        if way != least.spec:  # an allocator would hold about as much beside it
+        if way != least.spec and (
+            least.plan.cpu or not _is_paged(way)
+        ):  # an allocator would hold about as much beside it
             peak = ask(way, budget).peak_bytes + least.plan.unused
             if peak <= budget:
                 found.append(WayOut(changes, peak))

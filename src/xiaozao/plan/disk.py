@@ -3,6 +3,7 @@
     checkpoint   trainable weights and the optimizer's states, as they are in memory
     at once      the newest `keep`, the best one where it is older, and the one that is being written
     result       adapter/ in fp32, or model/ in the compute dtype, beside the checkpoints
+    live         weights that learn and their states, where they lie on disk (models/paged.py), all the time
 
 Exports and merges are written later, on demand, and ask for room themselves.
 """
@@ -10,9 +11,11 @@ Exports and merges are written later, on demand, and ask for room themselves.
 from dataclasses import dataclass
 
 from xiaozao.plan.fit import COMPUTE_BYTES
+from xiaozao.plan.states import ADAM, EIGHT_BIT
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan
 
+PAGED_STATES = {"adamw": ADAM, "adamw8bit": EIGHT_BIT, "adafactor": 0}  # bytes a parameter
 MARGIN = 1.2  # as models/checkpoint.py asks for: file systems keep some to themselves
 
 
@@ -29,16 +32,19 @@ class DiskNeed:
         return free < self.most * MARGIN
 
 
-def disk_need(plan: MemoryPlan, method: MethodSpec, train: TrainSpec, steps: int) -> DiskNeed:
-    """What a planned run writes, which saves every `save_every` steps and at its end."""
+def disk_need(plan: MemoryPlan, method: MethodSpec, train: TrainSpec, steps: int, stream: bool = False) -> DiskNeed:
+    """What a planned run writes, which saves every `save_every` steps and at its end. stream: weights are on disk."""
     assert train.save_every
     states = max(moment.parts["optimizer"] for moment in plan.moments)
     if train.optimizer == "adamw":  # cut over the devices; a checkpoint is whole
         states *= train.devices
     wide = 2 if method.weights == "bf16" and method.method == "full" else 4
-    checkpoint = plan.trainable * wide + states
     lora = method.method == "lora"
+    if stream and not lora:  # of states on disk the plan of the memory knows nothing
+        states = round(PAGED_STATES.get(train.optimizer, ADAM) * plan.trainable)
+    checkpoint = plan.trainable * wide + states
+    live = checkpoint if stream and not lora else 0
     result = plan.trainable * 4 if lora else plan.parameters * COMPUTE_BYTES[method.precision]
     saves = -(-steps // train.save_every)
     least = max(min(saves, train.keep + 1) * checkpoint, min(saves, train.keep) * checkpoint + result)
-    return DiskNeed(checkpoint, result, least, min(saves, train.keep + 2) * checkpoint + result)
+    return DiskNeed(checkpoint, result, live + least, live + min(saves, train.keep + 2) * checkpoint + result)

@@ -38,13 +38,13 @@ LOADING: dict[Language, str] = {
 MEASURED: dict[Language, Sequence[str]] = {
     "en": (
         "Measured by us, on one core of a CPU and with random weights in these shapes ([streaming.md](streaming.md)):",
-        "| model | base | weights on disk | memory, predicted | measured | tokens a step | a step | 100 steps |",
-        "{size} | {base} | {weights} GB | {predicted} GB | {peak} GB | {tokens} | {seconds} s | {hours} h",
+        "| model | base | precision | on disk | memory, predicted | measured | tokens a step | a step | 100 steps |",
+        "{size} | {base} | {type} | {weights} GB | {predicted} GB | {peak} GB | {tokens} | {seconds} s | {hours} h",
     ),
     "zh-CN": (
         "我们的实测，用一个 CPU 核、相应形状的随机权重（见 [streaming.md](streaming.md)）：",
-        "| 模型 | 基座 | 硬盘上的权重 | 内存预测 | 内存实测 | 每步 token | 每步 | 100 步 |",
-        "{size} | {base} | {weights} GB | {predicted} GB | {peak} GB | {tokens} | {seconds} 秒 | {hours} 小时",
+        "| 模型 | 基座 | 精度 | 硬盘 | 内存预测 | 内存实测 | 每步 token | 每步 | 100 步 |",
+        "{size} | {base} | {type} | {weights} GB | {predicted} GB | {peak} GB | {tokens} | {seconds} 秒 | {hours} 小时",
     ),
 }
 
@@ -67,14 +67,16 @@ def pages(results: Path = RESULTS) -> dict[str, str]:
     }
 
 
-def planned(model: Entry, options: Mapping[str, object]) -> MemoryPlan:
-    """The plan of a run of this model with these options, on a GPU, one sample at a time unless said otherwise."""
+def planned(model: Entry, options: Mapping[str, object], device: str = "cuda") -> MemoryPlan:
+    """The plan of a run of this model with these options, one sample at a time unless said otherwise."""
     spec = RunSpec.from_options(
         {"model": model.name, "data": "none", "precision": "bf16", "length": LENGTH, "batch": BATCH, "micro_batch": 1,
          "budget": CARD, **options}
     ).decided()  # fmt: skip
     sizes = every_sample((LENGTH,))
-    return fit(model.config, Setup(spec.method, spec.train, "cuda", RUNTIMES["cuda"], spec.model.base), sizes)
+    disk = spec.model.stream == "disk"
+    setup = Setup(spec.method, spec.train, device, RUNTIMES[device], spec.model.base, stream=disk)
+    return fit(model.config, setup, sizes)
 
 
 def training(plan: MemoryPlan) -> Moment:
@@ -105,6 +107,7 @@ def full_numbers(model: Entry) -> dict[str, str]:
         "w32": gb(mixed.parts["weights"]), "g32": gb(mixed.parts["gradients"]),
         "a_mixed": gb(mixed.parts["activations"]), "peak32": gb(mixed.total), "adafactor": gb(thrifty.peak_bytes),
         "badam": gb(planned(model, {**FULL, "optimizer": "badam"}).peak_bytes),
+        "paged": gb(planned(model, {**FULL, "fused_update": True, "stream": "disk", "batch": 1}, "cpu").peak_bytes),
     }  # fmt: skip
 
 
@@ -160,7 +163,8 @@ def elephant_text(measured: Sequence[Elephant], language: Language) -> str:
     if not measured:
         return NOT_MEASURED[language]
     head, columns, cells = MEASURED[language]
-    rows = [f"| {cells.format_map(_cells(one))} |" for one in measured]
+    ordered = sorted(measured, key=lambda one: one.flop_a_step / one.tokens)
+    rows = [f"| {cells.format_map(_cells(one))} |" for one in ordered]
     return "\n".join([head, "", columns, "|---" * (columns.count("|") - 1) + "|", *rows])
 
 
@@ -171,7 +175,7 @@ def gb(count: float, digits: int = 1) -> str:
 
 def _cells(one: Elephant) -> dict[str, Any]:
     return {
-        "size": one.size.upper(), "base": one.base, "weights": gb(one.weights_bytes),
+        "size": one.size.upper(), "base": one.base, "type": one.precision, "weights": gb(one.weights_bytes),
         "predicted": gb(one.predicted_peak_bytes),
         "peak": gb(one.peak_rss_bytes), "tokens": f"{one.tokens:,}", "seconds": f"{one.step_seconds:.0f}",
         "hours": f"{one.step_seconds * 100 / 3600:.1f}",

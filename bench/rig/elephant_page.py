@@ -107,7 +107,7 @@ def elephant_page(rows: Sequence[Elephant], cost: Mapping[str, Any] | None = Non
         f"\n{rows[0].machine}.\n",
         "| shape | weights on disk | precision | tokens a step | peak | predicted | step | limits: products, disk |",
         "|---|---|---|---|---|---|---|---|",
-        *(_row(one) for one in rows),
+        *(_row(one) for one in sorted(rows, key=lambda one: one.flop_a_step / one.tokens)),
     ]
     return HEAD + "\n".join(lines) + "\n" + (_cost(cost) if cost else "")
 

@@ -68,7 +68,7 @@ def test_streaming_is_not_measured_until_there_are_results(tmp_path: Path) -> No
         assert words in text
     write_rows(tmp_path / "elephant.jsonl", [ROW, replace(ROW, size="7b", base="none")])
     english, chinese = pages(tmp_path).values()
-    assert "| 70B | nf4 | 39.5 GB | 7.1 GB | 6.9 GB | 4,096 | 720 s | 20.0 h |" in english
-    assert "| 70B | nf4 | 39.5 GB | 7.1 GB | 6.9 GB | 4,096 | 720 秒 | 20.0 小时 |" in chinese
-    assert "| 7B | none |" in english
+    assert "| 70B | nf4 | fp32 | 39.5 GB | 7.1 GB | 6.9 GB | 4,096 | 720 s | 20.0 h |" in english
+    assert "| 70B | nf4 | fp32 | 39.5 GB | 7.1 GB | 6.9 GB | 4,096 | 720 秒 | 20.0 小时 |" in chinese
+    assert "| 7B | none | fp32 |" in english
     assert "Not measured yet" not in english and "尚未实测" not in chinese

@@ -6,23 +6,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xiaozao.data.pack import balanced, boundaries, epoch_order, pack
+from xiaozao.data.pack import balanced, boundaries, epoch_order, pack, window_of
 
 
 @given(n=st.integers(0, 300), batch=st.integers(1, 40), micro_batch=st.integers(1, 50), seed=st.integers(0, 2**31 - 1))
 def test_windows_hold_every_sample_once(n: int, batch: int, micro_batch: int, seed: int) -> None:
-    order = epoch_order(n, seed, 2).tolist()
-    windows = pack(order, drawn_lengths(n, seed), batch, micro_batch)
+    order, lengths = epoch_order(n, seed, 2), drawn_lengths(n, seed)
+    windows = pack(order, lengths, batch, micro_batch)
     assert sorted(order) == list(range(n))
+    assert windows == [window_of(order, lengths, batch, micro_batch, number) for number in range(len(windows))]
     held = [[one for micro in window for one in micro] for window in windows]
-    assert [sorted(window) for window in held] == [sorted(order[at : at + batch]) for at in range(0, n, batch)]
+    assert [sorted(one) for one in held] == [sorted(order[at : at + batch].tolist()) for at in range(0, n, batch)]
     assert all(len(micro) == micro_batch for window in windows for micro in window[:-1])
     assert all(1 <= len(micro) <= micro_batch for window in windows for micro in window)
 
 
 @given(half=st.integers(1, 20), count=st.integers(1, 80), seed=st.integers(0, 1000))
 def test_a_halved_micro_batch_is_cut_as_if_it_had_been_smaller(half: int, count: int, seed: int) -> None:
-    order, lengths = epoch_order(count, seed, 0).tolist(), drawn_lengths(count, seed)
+    order, lengths = epoch_order(count, seed, 0), drawn_lengths(count, seed)
     halved = [
         [part for micro in window for part in (micro[:half], micro[half:]) if part]
         for window in pack(order, lengths, 32, 2 * half)
@@ -33,10 +34,18 @@ def test_a_halved_micro_batch_is_cut_as_if_it_had_been_smaller(half: int, count:
 @given(count=st.integers(3, 200), seed=st.integers(0, 1000))
 def test_the_halves_of_a_window_differ_by_no_more_than_its_longest_sample(count: int, seed: int) -> None:
     lengths = drawn_lengths(count, seed)
-    window = balanced(range(count), lengths)
+    (laid,) = balanced(np.arange(count)[None], lengths)
     half = -(-count // 2)
-    sums = [int(lengths[part].sum()) for part in (window[:half], window[half:])]
+    sums = [int(lengths[part].sum()) for part in (laid[:half], laid[half:])]
     assert abs(sums[0] - sums[1]) <= int(lengths.max())
+    assert count % 2 or sums[0] <= sums[1]
+
+
+def test_one_window_is_balanced_as_it_is_among_others() -> None:
+    lengths = drawn_lengths(96, 5)
+    together = balanced(np.arange(96).reshape(6, 16), lengths)
+    alone = [balanced(np.arange(96).reshape(6, 16)[number][None], lengths)[0] for number in range(6)]
+    assert np.array_equal(together, np.stack(alone))
 
 
 @pytest.mark.parametrize("micro_batch", [2, 4])
@@ -44,8 +53,8 @@ def test_long_samples_lie_beside_short_ones(micro_batch: int) -> None:
     """Four samples of 1,000 tokens and twelve of 10: as they are drawn, two long ones share a micro-batch at times."""
     lengths = np.array([1000] * 4 + [10] * 12)
     for seed in range(20):
-        (window,) = pack(epoch_order(16, seed, 0).tolist(), lengths, 16, micro_batch)
-        assert sorted(int(lengths[micro].sum()) for micro in window)[-4:] == [990 + 10 * micro_batch] * 4
+        (cut,) = pack(epoch_order(16, seed, 0), lengths, 16, micro_batch)
+        assert sorted(int(lengths[micro].sum()) for micro in cut)[-4:] == [990 + 10 * micro_batch] * 4
 
 
 def drawn_lengths(count: int, seed: int) -> NDArray[np.int64]:

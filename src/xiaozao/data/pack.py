@@ -1,8 +1,8 @@
 """The order of an epoch, and how it is cut into optimizer windows and micro-batches.
 
     order      4 0 2 6 | 1 3 5        batch = 4: two windows, the last one smaller
-    balanced   4 6 2 0 | ..           long samples beside short ones
-    window     [4 6] [2 0]            micro_batch = 2
+    balanced   6 4 0 2 | ..           long samples beside short ones
+    window     [6 4] [0 2]            micro_batch = 2
 
 A window's samples count alike whatever their order, so those that lie together may be chosen: the largest micro-batch
 of a run decides its memory, and a small one wastes time. A micro-batch is packed: its samples lie end to end in one
@@ -23,33 +23,54 @@ def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch]))).permutation(n)
 
 
-def pack(order: Sequence[int], lengths: NDArray[np.int64], batch: int, micro_batch: int) -> list[Window]:
+def pack(order: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, micro_batch: int) -> list[Window]:
     """`order` cut into windows of `batch` samples, each balanced and cut into micro-batches of at most `micro_batch`.
 
     lengths: tokens by sample. Every sample of `order` comes exactly once, in its window; only the last window may be
     smaller.
     """
-    plain = [int(index) for index in order]
-    windows = (balanced(plain[start : start + batch], lengths) for start in range(0, len(plain), batch))
-    return [[window[start : start + micro_batch] for start in range(0, len(window), micro_batch)] for window in windows]
+    whole = len(order) // batch * batch
+    windows = [*balanced(order[:whole].reshape(-1, batch), lengths), *balanced(order[whole:][None], lengths)]
+    return [_cut(window.tolist(), micro_batch) for window in windows if len(window)]
 
 
-def balanced(window: Sequence[int], lengths: NDArray[np.int64]) -> list[int]:
-    """The samples of a window in an order whose halves, quarters, eighths ... hold about as many tokens each.
+def window_of(
+    order: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, micro_batch: int, number: int
+) -> Window:
+    """One window of those that `pack` makes."""
+    own = order[number * batch : (number + 1) * batch]
+    return _cut(balanced(own[None], lengths)[0].tolist(), micro_batch)
 
-    Whatever the micro-batch, the order is the same; so one that is halved later is cut as if it had been smaller.
+
+def balanced(windows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The samples of windows (n, batch) in an order whose halves, quarters, eighths ... hold about as many tokens each.
+
+    Whatever the micro-batch, the order is the same; so one that is halved later is cut as if it had been smaller. Of
+    two halves the heavier comes last, since the plan of a run's memory has the gradients of others beside the largest
+    micro-batch. With micro-batches that are no power of two times smaller than the batch, halves are torn.
     """
-    if len(window) < 3:
-        return list(window)
-    ranked = sorted(window, key=lambda one: -int(lengths[one]))  # stable: equal ones stay as they were drawn
-    halves: tuple[list[int], list[int]] = ([], [])
-    sums = [0, 0]
-    for start in range(0, len(ranked), 2):  # of two neighbours the longer goes where there is less
-        lighter = int(sums[1] < sums[0]) if start + 1 < len(ranked) else 0
-        for half, one in zip((lighter, 1 - lighter), ranked[start : start + 2], strict=False):
-            halves[half].append(one)
-            sums[half] += int(lengths[one])
-    return [*balanced(halves[0], lengths), *balanced(halves[1], lengths)]
+    count = windows.shape[1]
+    if count < 2:
+        return windows
+    rows = np.arange(len(windows))
+    # stable: equal ones stay as they were drawn
+    ranked = np.take_along_axis(windows, np.argsort(-lengths[windows], axis=1, kind="stable"), axis=1)
+    halves = np.empty((2, len(windows), -(-count // 2)), dtype=windows.dtype)
+    sums = np.zeros((2, len(windows)), dtype=np.int64)
+    for place in range(count // 2):  # of two neighbours the longer goes where there is less
+        lighter = (sums[1] < sums[0]).astype(np.int64)
+        for half, column in ((lighter, 2 * place), (1 - lighter, 2 * place + 1)):
+            halves[half, rows, place] = ranked[:, column]
+            sums[half, rows] += lengths[ranked[:, column]]
+    if count % 2:
+        halves[0, :, -1] = ranked[:, -1]
+        return np.concatenate([balanced(halves[0], lengths), balanced(halves[1, :, :-1], lengths)], axis=1)
+    first = (sums[1] < sums[0]).astype(np.int64)
+    return np.concatenate([balanced(halves[half, rows], lengths) for half in (first, 1 - first)], axis=1)
+
+
+def _cut(samples: list[int], micro_batch: int) -> Window:
+    return [samples[start : start + micro_batch] for start in range(0, len(samples), micro_batch)]
 
 
 def boundaries(lengths: Sequence[int]) -> list[int]:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xiaozao.data.pack import epoch_order, pack
+from xiaozao.data.pack import epoch_order, pack, window_of
 from xiaozao.data.prepare import Samples
 from xiaozao.spec.plan import Row
 
@@ -97,7 +97,8 @@ class Order:
         Those of more than `most` tokens are divided; what the step is the mean over stays the same.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
-        window = self._windows(epoch)[index]
+        order = epoch_order(len(self.samples), self.seed, epoch)
+        window = window_of(order, self.samples.lengths, self.batch, self.micro_batch, index)
         return window if most is None else self._divided(window, self.samples.lengths, most)
 
     def worst(self, most: int | None = None) -> list[list[int]]:
@@ -119,7 +120,7 @@ class Order:
 
     def _windows(self, epoch: int) -> list[list[list[int]]]:
         order = epoch_order(len(self.samples), self.seed, epoch)
-        return pack(order.tolist(), self.samples.lengths, self.batch, self.micro_batch)
+        return pack(order, self.samples.lengths, self.batch, self.micro_batch)
 
 
 def worst_rows(samples: Samples, micros: Sequence[Sequence[int]]) -> list[Row]:

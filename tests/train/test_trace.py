@@ -14,7 +14,7 @@ from xiaozao.models import stream
 from xiaozao.models.bases import parameter_count
 from xiaozao.models.blocks import Decoder, view
 from xiaozao.models.linear import FrozenLinear, put
-from xiaozao.models.load import load
+from xiaozao.models.load import DTYPES, load
 from xiaozao.models.quantize import BASES
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
@@ -24,6 +24,7 @@ from xiaozao.spec.parts import MethodSpec
 from xiaozao.spec.plan import MemoryPlan, Row
 from xiaozao.spec.profile import Profile, Question
 from xiaozao.train.batches import PackedRow
+from xiaozao.train.loop import computing
 from xiaozao.train.losses import sft
 from xiaozao.train.optim import OPTIMIZERS
 from xiaozao.train.optim_engine import Optimizer, Options
@@ -54,6 +55,8 @@ CASES: dict[str, dict[str, Any]] = {
     "full, adafactor": {"method": FULL, "optimizer": "adafactor"},
     "full, fused": {"method": FULL, "fused_update": True},
     "full, bf16 weights": {"method": MethodSpec(method="full", weights="bf16"), "precision": "bf16"},
+    "full, autocast": {"method": FULL, "precision": "bf16"},
+    "full, fused, autocast": {"method": FULL, "precision": "bf16", "fused_update": True},
     "last two": {"method": MethodSpec(method="full", last_blocks=2)},
 }  # fmt: skip
 
@@ -73,9 +76,10 @@ def planned(profile: Profile, asked: Question, accumulates: bool, lengths: tuple
 
 def real(asked: Question) -> tuple[Decoder, Optimizer]:
     """The same model with numbers in it."""
-    model = AutoModelForCausalLM.from_config(
-        config_of(asked.config), dtype=torch.bfloat16 if asked.precision == "bf16" else torch.float32
-    )
+    method = asked.method
+    frozen = method.method == "lora" or method.last_blocks is not None
+    dtype = DTYPES[asked.precision if frozen else method.weights]
+    model = AutoModelForCausalLM.from_config(config_of(asked.config), dtype=dtype)
     decoder = view(model, asked.attention)
     if asked.base != "none":
         from_base(decoder, asked.base)
@@ -106,7 +110,7 @@ def measured(
     def step() -> None:
         update.begin(0, 1e-4)
         for _ in range(micros):
-            with decoder.attention.segments(lengths):
+            with computing(decoder, DTYPES[asked.precision]), decoder.attention.segments(lengths):
                 (sft(decoder, row) / len(sources)).backward()
         update.apply(update.norm(1.0), 1.0)
 
@@ -134,6 +138,21 @@ def test_the_plan_is_what_the_allocator_reports(case: str, accumulates: bool) ->
     found = planned(traced(case), asked, accumulates).live_bytes
     peak = measured(decoder, optimizer, asked, 2 if accumulates else 1)
     assert found == pytest.approx(peak, rel=0.02)
+
+
+@pytest.mark.parametrize("changes", [{"method": FULL}, {**CASES["full, fused, autocast"]}], ids=["whole", "fused"])
+def test_the_gradients_of_one_matrix_for_both_ends_are_added_in_place(changes: dict[str, Any]) -> None:
+    asked = question({**LLAMA, "vocab_size": 20_000, "num_hidden_layers": 3}, **changes)
+    torch.manual_seed(0)
+    peak = measured(*real(asked), asked, 1)
+    assert planned(trace(asked), asked, False).live_bytes == pytest.approx(peak, rel=0.01)
+
+
+def test_the_last_blocks_can_be_traced_in_a_shorter_type() -> None:
+    asked = question(method=MethodSpec(method="full", last_blocks=2), precision="bf16")
+    torch.manual_seed(0)
+    peak = measured(*real(asked), asked, 1)
+    assert planned(trace(asked), asked, False).live_bytes == pytest.approx(peak, rel=0.05)
 
 
 def test_more_blocks_follow_from_three() -> None:

@@ -92,7 +92,8 @@ def train_last(decoder: Decoder, count: int) -> None:
     compute = _embedding(decoder).weight.dtype
     decoder.model.requires_grad_(False)
     for block in blocks[len(blocks) - count :]:
-        block.to(torch.float32).requires_grad_(True)
+        for module in block.modules():  # `to` would not do while a step is traced, whose weights are fakes
+            _widen(module)
         if compute != torch.float32:
             block.forward = partial(_in_autocast, block.forward, decoder.device.type, compute)
     for module in decoder.model.base_model.children():
@@ -137,10 +138,17 @@ def untie(decoder: Decoder) -> None:
 
 def _open(module: nn.Module) -> None:
     """Let a module's own parameters learn, as fp32 masters; its output keeps the dtype it had."""
-    for name, parameter in list(module.named_parameters(recurse=False)):
+    for dtype in _widen(module):
+        if dtype != torch.float32:
+            module.register_forward_hook(partial(_cast_output, dtype))
+
+
+def _widen(module: nn.Module) -> list[torch.dtype]:
+    """Let a module's own parameters learn, as fp32 masters; returns the types that they had."""
+    found = list(module.named_parameters(recurse=False))
+    for name, parameter in found:
         setattr(module, name, nn.Parameter(parameter.detach().to(torch.float32, copy=True)))
-        if parameter.dtype != torch.float32:
-            module.register_forward_hook(partial(_cast_output, parameter.dtype))
+    return [parameter.dtype for _, parameter in found]
 
 
 def _cast_output(dtype: torch.dtype, module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> Tensor:

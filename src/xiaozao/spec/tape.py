@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from xiaozao.spec.plan import Reserved, Row
 from xiaozao.spec.profile import Heads, Question
 
-VERSION = 1  # of tapes and of their replay; what another version found is replayed again
+VERSION = 2  # of tapes and of their replay; what another version found is replayed again
 
 
 class Taken(NamedTuple):

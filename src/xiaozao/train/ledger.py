@@ -4,6 +4,7 @@ computed.
 A storage counts from the operation that makes it until the last tensor on it is gone, as an allocator would see it.
 """
 
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from xiaozao.spec.profile import Heads
 from xiaozao.spec.tape import Attends, Event, Given, Taken
 from xiaozao.train.work import Tally
 
+WRAPPERS = ("__torch_dispatch__", "_fn", "inner")  # what torch puts between an operation and a mode
 Seen = tuple[int, str]  # bytes alive, and whose transient bytes come on top: "forward", "backward", or "" for nobody's
 
 
@@ -31,6 +33,7 @@ class Ledger(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
+        self.twice: set[torch.Size] = set()  # shapes of the matrices that are used twice, and learn
         self.heard: dict[str, list[Seen]] = {}
         self.work: dict[str, Tally] = {}  # a block's own ends with its number
         self._name = ""
@@ -65,13 +68,23 @@ class Ledger(TorchDispatchMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = args[0].add_(args[1]) if self._is_sum(func, args) else func(*args, **(kwargs or {}))
         if self.tape is None:
             self._tally().count(func, args, dict(kwargs or {}), out)
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self._add(leaf)
         return out
+
+    def _is_sum(self, func: Callable[..., Any], args: Sequence[Any]) -> bool:
+        """Whether autograd itself adds the two gradients of a matrix that is used twice. With real tensors it does so
+        in place; with fakes it would not."""
+        if func is not torch.ops.aten.add.Tensor or not isinstance(args[0], Tensor) or args[0].shape not in self.twice:
+            return False
+        frame = sys._getframe(2)
+        while frame.f_back is not None and frame.f_code.co_name in WRAPPERS:
+            frame = frame.f_back
+        return frame.f_code.co_name == "_engine_run_backward"  # and not somebody's own backward
 
     def _add(self, tensor: Tensor) -> None:
         storage: torch.UntypedStorage = tensor.untyped_storage()

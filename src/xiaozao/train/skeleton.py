@@ -186,13 +186,14 @@ def file_type(config: PreTrainedConfig) -> torch.dtype:
 
 
 def held_by_loading(model: nn.Module, question: Question) -> int:
-    """Bytes beside the weights: the largest of them, which is held twice for a moment.
+    """Bytes beside the weights: the largest of them, which is there as its file has it too for a moment.
 
     Of weights on disk none is; but a tile, with where it comes from, when the model is checked, or one matrix as its
     own file has it, when they are converted first.
     """
-    largest = max(one.nbytes for one in (*model.parameters(), *model.buffers()))
+    whole = max((*model.parameters(), *model.buffers()), key=lambda one: one.nbytes)
     stored, computed = file_type(config_of(question.config)).itemsize, DTYPES[question.precision].itemsize
+    largest = max(whole.nbytes, whole.numel() * stored if whole.is_floating_point() else 0)
     for base in streamed_bases(model):
         matrix, tile = base.out_features * base.in_features, base.tiles()[0].stop * base.in_features
         largest = max(largest, tile * (computed + stored) if question.base == "none" else matrix * stored)

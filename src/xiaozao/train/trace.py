@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from xiaozao.models.bases import parameter_count
 from xiaozao.models.blocks import blocks_of
 from xiaozao.models.load import DTYPES
 from xiaozao.models.quantize import ready as ready_base
+from xiaozao.models.trainable import is_tied
 from xiaozao.spec.objectives import KINDS
 from xiaozao.spec.profile import VERSION, Amount, Line, Profile, Question, Stretch, Work
 from xiaozao.train.head import head_loss, token_losses
@@ -116,6 +117,8 @@ class Tracer:
     def profile(self, blocks: int, alike: bool) -> Profile:
         """Run the sizes and write down what was heard; `alike`: a block stands for those that are not here."""
         model, traced = self.decoder.model, len(self.blocks)
+        if is_tied(self.decoder) and (matrix := self.decoder.model.get_input_embeddings().weight).requires_grad:
+            self.ledger.twice.add(cast(Tensor, matrix).shape)
         with self.ledger:
             tensors = [*model.parameters(), *model.buffers()]
             self.ledger.count(tensors)

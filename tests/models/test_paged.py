@@ -1,13 +1,17 @@
 """Tensors in a file: they hold what was written, and are no part of the resident set when they are not looked at."""
 
 import copy
+import errno
+import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.toy import toy_folder
+from tests.toy import SHAPE, toy_folder
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.models import paged
 from xiaozao.models.disk import DISK, Disk
@@ -102,6 +106,37 @@ def test_the_matrices_lie_in_the_file_and_all_learn(tmp_path: Path, tied: bool) 
     assert inside == {name for name, one in own.items() if one.ndim == 2}
     head = decoder.head.linear.weight
     assert isinstance(head, torch.Tensor) and (head is decoder.model.get_input_embeddings().weight) == tied
+
+
+def test_an_embedding_that_scales_what_it_gives_goes_there_too(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("gemma2", **{**SHAPE, "head_dim": 8, "tie_word_embeddings": True})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    decoder = load(tmp_path / "model", torch.float32, CPU, live=tmp_path)
+    store = store_of(decoder.model)
+    assert store is not None
+    assert all(store.of(one) is not None for one in decoder.trainable().values() if one.ndim == 2)
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_two_matrices_that_the_config_calls_one_are_refused(tmp_path: Path, trains: bool) -> None:
+    folder = toy_folder(tmp_path / "model", tie_word_embeddings=False)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}), encoding="utf-8")
+    where = {"live": tmp_path} if trains else {"streams": tmp_path / "streams"}
+    with pytest.raises(UnsupportedModel, match="lm_head.weight"):
+        load(folder, torch.float32, CPU, **where)
+
+
+def test_a_disk_that_fills_up_later_is_told_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = PagedStore(tmp_path, 1 << 20, 0)
+    one = store.put("one", torch.ones(7))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(EnvironmentProblem, match="disk"):
+        store.put("two", torch.ones(7))
+    assert torch.equal(one, torch.ones(7)) and torch.equal(store.put("one", one + 1), one)
 
 
 def test_only_a_run_on_the_cpu_can(tmp_path: Path) -> None:

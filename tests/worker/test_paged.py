@@ -72,12 +72,13 @@ def test_the_best_weights_are_taken(tmp_path: Path, model: Path) -> None:
     assert same_weights(*folders)
 
 
-def test_questions_are_answered_by_what_was_written(tmp_path: Path, model: Path) -> None:
+@pytest.mark.parametrize("weights", ["bf16", "fp32"])
+def test_questions_are_answered_by_what_was_written(tmp_path: Path, model: Path, weights: str) -> None:
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"prompt": "What is 3 plus 1?", "completion": "4"}\n' * 2, encoding="utf-8")
     answered = []
     for stream in ("disk", "none"):
-        options = {**RUN, "questions": str(questions), "answer_tokens": 4, "weights": "bf16", "precision": "bf16"}
+        options = {**RUN, "questions": str(questions), "answer_tokens": 4, "precision": "bf16", "weights": weights}
         options["stream"] = stream
         folder = make(tmp_path / stream, model, "sft", **options)
         heard(folder)

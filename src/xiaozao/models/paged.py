@@ -9,9 +9,12 @@ name: when the process ends, however it ends, the space is free again. What has 
     | weight of layer 0 | weight of layer 1 | ... | first moment of layer 0 | ...       each begins on a page
 """
 
+import errno
 import mmap
+import os
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +51,8 @@ class PagedStore:
     """The file, and the tensors in it by name.
 
     `capacity` bounds what may be put there; the file is sparse, so what is not used takes no space. `needed` is what
-    will be used. Raises EnvironmentProblem where the disk has no room for that, or the system is not Linux.
+    will be used at least. Raises EnvironmentProblem where the disk has no room for that, or the system is not Linux;
+    and later where it has none for one more tensor, since a page that cannot be written would end the process.
     """
 
     def __init__(self, folder: Path, capacity: int, needed: int, disk: Disk = DISK) -> None:
@@ -57,9 +61,11 @@ class PagedStore:
         free = disk.free_bytes(folder)
         if free < needed:
             raise EnvironmentProblem("disk_space", path=folder, needed=needed, free=free)
+        self.folder, self.disk = folder, disk
         with disk_errors(folder, disk, needed), tempfile.TemporaryFile(dir=folder) as file:
             file.truncate(max(PAGE, capacity))
-            self.pages = mmap.mmap(file.fileno(), 0)
+            self.pages, self.file = mmap.mmap(file.fileno(), 0), os.dup(file.fileno())
+        weakref.finalize(self, os.close, self.file)
         self.base = torch.frombuffer(self.pages, dtype=torch.uint8, count=1).data_ptr()
         self.places: dict[str, tuple[int, int]] = {}  # start and bytes
         self.end = 0
@@ -70,9 +76,10 @@ class PagedStore:
     def put(self, name: str, tensor: Tensor) -> Tensor:
         """A tensor of the same values that lies in the file, in the place that this name has."""
         own, _ = self._own(name, tensor)
+        flat = tensor.detach().reshape(-1)
         for start in range(0, own.numel(), PIECE):
             piece = own.view(-1)[start : start + PIECE]
-            piece.copy_(tensor.detach().reshape(-1)[start : start + PIECE])
+            piece.copy_(flat[start : start + PIECE])
             self.leave([piece])
         return own
 
@@ -104,8 +111,20 @@ class PagedStore:
         if known is None or known[1] != like.nbytes:
             if self.end + like.nbytes > len(self.pages):
                 raise RuntimeError(f"{name}: {like.nbytes} bytes more than the {len(self.pages)} that were asked for")
+            self._take_room(like.nbytes)
             self.places[name] = self.end, like.nbytes
             self.end += -(-like.nbytes // PAGE) * PAGE
         start, size = self.places[name]
         own = torch.frombuffer(self.pages, dtype=like.dtype, count=like.numel(), offset=start)
         return own.view(like.shape), known != (start, size)
+
+    def _take_room(self, size: int) -> None:
+        """Blocks of the disk for the next tensor."""
+        if not size:
+            return
+        with disk_errors(self.folder, self.disk, size):
+            try:
+                os.posix_fallocate(self.file, self.end, size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system without it
+                    raise

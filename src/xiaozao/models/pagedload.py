@@ -8,6 +8,7 @@ Norms, biases and whatever else is no plain matrix stay in memory, and learn the
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -27,11 +28,11 @@ from xiaozao.models.config import tensors
 from xiaozao.models.paged import PAGE, PagedStore
 from xiaozao.models.quantizer import WhileLoading, WhileLoadingConfig, check_all_there, stored
 from xiaozao.models.stream import ReadAhead
-from xiaozao.models.streamchoice import block_of, choose
+from xiaozao.models.streamchoice import block_of, check_ties, choose
 
 METHOD = "xiaozao-paged"
 STORES: WeakKeyDictionary[nn.Module, PagedStore] = WeakKeyDictionary()  # of the models that are there
-STATES = 8  # bytes a parameter, at most, of what an optimizer keeps in the file too
+STATES, WRITTEN = 8, 4  # bytes a parameter, at most: what an optimizer keeps there, and what is written at the end
 
 
 def load_paged(folder: Path, config: PreTrainedConfig, weights: torch.dtype, live: Path) -> PreTrainedModel:
@@ -44,9 +45,11 @@ def load_paged(folder: Path, config: PreTrainedConfig, weights: torch.dtype, liv
         skeleton = AutoModelForCausalLM.from_config(config)
     if not _as_in_files(folder, skeleton):
         raise UnsupportedModel("paged_layout", model=config.model_type)
+    check_ties(folder, skeleton)
     count, names = sum(one.count for one in tensors(folder).values()), len(list(skeleton.parameters()))
     needed = count * weights.itemsize
-    store = PagedStore(live, needed + count * STATES + 8 * names * PAGE, needed)
+    capacity = needed + count * (STATES + WRITTEN) + 8 * names * PAGE
+    store = PagedStore(live, capacity, needed)
     with ExitStack() as stack:
         model: PreTrainedModel = type(skeleton).from_pretrained(
             None, config=skeleton.config, state_dict=stored(folder, stack), dtype=weights,
@@ -65,6 +68,16 @@ def _as_in_files(folder: Path, model: PreTrainedModel) -> bool:
         rename_source_key(name, renamings, converters, model.base_model_prefix, state) == (name, None) and name in state
         for name in tensors(folder)
     )
+
+
+def paged_layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """The modules whose matrices go into the file; of one matrix for both ends, the embedding."""
+    chosen, embedding = choose(model), model.get_input_embeddings()
+    yield from chosen.layers.items()
+    for name, one in model.named_modules():
+        own = one is embedding and isinstance(one, nn.Embedding)  # also one that scales what it gives
+        if own or (name == chosen.head and not chosen.tied):
+            yield name, one
 
 
 def store_of(model: nn.Module) -> PagedStore | None:
@@ -89,16 +102,16 @@ class Paging(WhileLoading):
     quantization_config: PagingConfig
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
-        self.chosen = choose(model)
-        self.taken = {name: model.get_submodule(name) for name in self.chosen.names}
+        self.taken = dict(paged_layers(model))
         self.placed: dict[str, Tensor] = {}
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
         check_all_there(self.taken, self.placed)
         for name, layer in self.taken.items():
             layer.weight = nn.Parameter(self.placed[name])
-        if self.chosen.tied and self.chosen.head and self.chosen.embedding:
-            model.get_submodule(self.chosen.head).weight = self.taken[self.chosen.embedding].weight
+        embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+        if head is not None and head not in self.taken.values() and embedding in self.taken.values():
+            head.weight = embedding.weight
         STORES[model] = self.quantization_config.store
         _page(model, self.quantization_config.store, self.taken)
         HfQuantizer.remove_quantization_config(self, model)

@@ -46,18 +46,23 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
 
 
 def _write_paged(model: PreTrainedModel, target: Path, dtype: torch.dtype, store: PagedStore) -> None:
-    """The same, with one matrix at a time in memory. Those in the file become what is written, in their own type."""
+    """The same, with one matrix at a time in memory."""
+    model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(target)
     if model.can_generate() and model.generation_config is not None:
         model.generation_config.save_pretrained(target)
-    kept = {name: one for name, one in model.state_dict().items() if name not in model.all_tied_weights_keys}
-    kinds = {name: dtype if one.is_floating_point() else one.dtype for name, one in kept.items()}
-    described = {name: torch.empty(one.shape, dtype=kinds[name], device="meta") for name, one in kept.items()}
+    own = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    names = [name for name in model.state_dict() if name not in model.all_tied_weights_keys]
+    kinds = {name: dtype if own[name].is_floating_point() else own[name].dtype for name in names}
+    described = {name: torch.empty(own[name].shape, dtype=kinds[name], device="meta") for name in names}
 
     def take(name: str) -> Tensor:
         """A tensor as it is written, which is what the model has from then on."""
-        written = rounded(kept[name], dtype, name) if kept[name].is_floating_point() else kept[name]
-        kept[name].copy_(written)
-        return written
+        tensor = own[name]
+        if tensor.dtype == kinds[name]:
+            return tensor
+        away, short = store.of(tensor) is not None, rounded(tensor.detach(), dtype, name)
+        tensor.data = store.put(f"written.{name}", short) if away else short
+        return tensor
 
-    DISK.write_one_by_one(target / WEIGHTS, described, take, lambda name: store.leave([kept[name]]))
+    DISK.write_one_by_one(target / WEIGHTS, described, take, lambda name: store.leave([own[name]]))

@@ -3,14 +3,22 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
+from xiaozao.errors import UnsupportedModel
+from xiaozao.models.config import weight_files
 from xiaozao.models.linear import Plain, is_plain, is_router
+from xiaozao.models.mapped import Mapped
 from xiaozao.models.quantizer import check_share
+from xiaozao.models.tensorfile import read_header
+
+ROWS = 1024  # of two matrices that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,29 @@ def choose(model: PreTrainedModel) -> Chosen:
     tied = tied or bool(model.all_tied_weights_keys)
     whole = head is not None and is_plain(head) and (plain or not tied)
     return Chosen(layers, names[embedding] if plain else None, names[head] if whole else None, tied)
+
+
+def check_ties(folder: Path, model: PreTrainedModel) -> None:
+    """Raise UnsupportedModel where the config says that head and embedding are one matrix, and the files have two.
+
+    transformers then trains two, but a matrix on disk is found by its name.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head is None or embedding is None or not choose(model).tied:
+        return
+    names = {one: f"{name}.weight" for name, one in model.named_modules()}
+    headers = {name: (path, one) for path in weight_files(folder) for name, one in read_header(path).items()}
+    found = [headers.get(names[one]) for one in (embedding, head)]
+    first, second = (None if one is None else Mapped.of(*one) for one in found)
+    if first is None or second is None:
+        return
+    rows = min(first.shape[0], second.shape[0])
+    same = first.shape == second.shape and all(
+        torch.equal(first.rows(at, min(at + ROWS, rows)), second.rows(at, min(at + ROWS, rows)))
+        for at in range(0, rows, ROWS)
+    )
+    if not same:
+        raise UnsupportedModel("two_ends", model=type(model).__name__, names=", ".join((names[embedding], names[head])))
 
 
 def block_of(name: str) -> int:

@@ -28,7 +28,7 @@ from xiaozao.models.mapped import DTYPES, Mapped
 from xiaozao.models.quantizer import Stored, stored
 from xiaozao.models.stream import Matrix, StreamedBase, StreamedEmbedding, read_ahead
 from xiaozao.models.stream import Plain as PlainMatrix
-from xiaozao.models.streamchoice import Chosen, block_of, choose
+from xiaozao.models.streamchoice import Chosen, block_of, check_ties, choose
 from xiaozao.models.streamfolder import read_folder, streamed_folder
 from xiaozao.models.tensorfile import read_header
 
@@ -46,6 +46,7 @@ def load_streamed(
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(config)
     chosen = choose(skeleton)
+    check_ties(folder, skeleton)
     found = None if base != "none" else own_matrices(folder, skeleton, chosen)
     if found is not None:
         places, source = found, folder

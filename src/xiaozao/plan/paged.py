@@ -32,16 +32,14 @@ def paged_moments(
         parts = {"weights": weights, "gradients": gradients, "optimizer": optimizer, "activations": activations}
         return Moment(name, {**steady, **parts})
 
+    kept += cast * shape.block * (1 if load.checkpointing == "block" else shape.blocks)  # of weights, for backward
     whole = copied(load)
     looked = matrix * wide if whole else 0
     converted = wide if wide != STORED else 0
     return (
         moment("load", weights + matrix * wide, 0, 0, matrix * (STORED + converted)),
         moment("loss", weights + matrix * wide, matrix * (4 + shortened), states, kept + chunk + matrix * cast),
-        moment(
-            "backward", weights + still + largest * wide, still + 2 * largest * wide, states,
-            kept + back + shape.block * cast,
-        ),
+        moment("backward", weights + still + largest * wide, still + 2 * largest * wide, states, kept + back),
         moment("optimizer step", weights + looked, matrix * wide + (still or matrix * wide), states, matrix * whole),
     )  # fmt: skip
 

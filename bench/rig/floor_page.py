@@ -33,10 +33,12 @@ SmolLM2-135M in a fresh process, `precision=bf16 fused_update=true checkpointing
 
 - **peak** is the high-water mark of the worker's resident set as the kernel keeps it, Python and torch (0.4 to 0.5 GB)
   included; **planned** is what the plan said before.
+- **a step** is the mean time of a step; a row that had less than its core, because of others or of the disk, says so.
 """
 NO_ROWS = "\nNothing has been measured yet.\n"
 GB = 1e9
 USUAL = 16  # bytes a parameter
+ALONE = 0.9  # of the core; a run that had less of it is said to have shared it, or to have waited for the disk
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ def floor_page(rows: Sequence[Floor]) -> str:
 def _row(one: Floor) -> str:
     where = "on disk" if one.options["stream"] == "disk" else "in memory"
     error = one.predicted_bytes / one.peak_bytes - 1
+    shared = f" at {one.cpu_share:.0%} of the core" if one.cpu_share < ALONE else ""
+    step = f"{one.step_seconds:.1f} s{shared}"
     return (
         f"| {one.options['weights']} | {one.options['optimizer']} | {where} | {one.peak_bytes / GB:.2f} GB "
-        f"| {one.predicted_bytes / GB:.2f} GB ({error:+.0%}) | {one.step_seconds:.1f} s | {one.losses[-1]:.4f} |"
+        f"| {one.predicted_bytes / GB:.2f} GB ({error:+.0%}) | {step} | {one.losses[-1]:.4f} |"
     )

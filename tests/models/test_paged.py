@@ -122,9 +122,9 @@ def test_two_matrices_that_the_config_calls_one_are_refused(tmp_path: Path, trai
     folder = toy_folder(tmp_path / "model", tie_word_embeddings=False)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}), encoding="utf-8")
-    where = {"live": tmp_path} if trains else {"streams": tmp_path / "streams"}
+    streams, live = (None, tmp_path) if trains else (tmp_path / "streams", None)
     with pytest.raises(UnsupportedModel, match="lm_head.weight"):
-        load(folder, torch.float32, CPU, **where)
+        load(folder, torch.float32, CPU, streams=streams, live=live)
 
 
 def test_a_disk_that_fills_up_later_is_told_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

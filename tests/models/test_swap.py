@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 
 from tests.toy import toy_decoder
 from xiaozao.models.blocks import Decoder, distance, run
 from xiaozao.models.linear import adapters, merge, without_adapters
 from xiaozao.models.swap import fuse
+from xiaozao.models.trainable import make_trainable
+from xiaozao.spec.parts import MethodSpec
 
 
 def learned(kind: str = "llama", lora: int | None = 4, **changes: object) -> Decoder:
@@ -38,6 +41,17 @@ def test_a_fused_model_answers_and_learns_as_before(kind: str, norms: int) -> No
     after = gradients(decoder)
     assert after.keys() == slopes.keys() and len(after) == 28
     assert all(distance(after[name], slopes[name]) < 1e-4 for name in slopes)
+
+
+def test_norms_that_learn_beside_a_model_in_bf16_are_fused_too() -> None:
+    """They hold fp32 masters, and what comes out of them is cast back."""
+    decoder = toy_decoder(lora=None)
+    nn.Module.to(decoder.model, torch.bfloat16)
+    frozen = fuse(decoder)["norm"]
+    decoder = toy_decoder(lora=None)
+    nn.Module.to(decoder.model, torch.bfloat16)
+    make_trainable(decoder, MethodSpec(rank=4, alpha=8.0, also=("norms",)), seed=0)
+    assert fuse(decoder)["norm"] == frozen > 0
 
 
 def test_what_computes_something_else_keeps_its_own_forward() -> None:

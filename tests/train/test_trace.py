@@ -50,6 +50,7 @@ CASES: dict[str, dict[str, Any]] = {
     "int8, block": {"base": "int8", "checkpointing": "block"},
     "nf4": {"base": "nf4"},
     "lora, 8 bits": {"optimizer": "adamw8bit", "method": MethodSpec(rank=64, alpha=8.0)},
+    "lora and norms, bf16": {"method": MethodSpec(rank=4, alpha=8.0, also=("norms",)), "precision": "bf16"},
     "full": {"method": FULL},
     "full, block": {"method": FULL, "checkpointing": "block"},
     "full, adafactor": {"method": FULL, "optimizer": "adafactor"},

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -117,8 +117,10 @@ class Tracer:
     def profile(self, blocks: int, alike: bool) -> Profile:
         """Run the sizes and write down what was heard; `alike`: a block stands for those that are not here."""
         model, traced = self.decoder.model, len(self.blocks)
-        if is_tied(self.decoder) and (matrix := self.decoder.model.get_input_embeddings().weight).requires_grad:
-            self.ledger.twice.add(cast(Tensor, matrix).shape)
+        learning = self.decoder.trainable()
+        embedding = model.get_input_embeddings()
+        if isinstance(embedding, nn.Embedding) and embedding.weight.requires_grad and is_tied(self.decoder):
+            self.ledger.twice.add(embedding.weight.shape)
         with self.ledger:
             tensors = [*model.parameters(), *model.buffers()]
             self.ledger.count(tensors)
@@ -131,7 +133,6 @@ class Tracer:
             return Amount(everything - traced * block, block) if alike else Amount(everything, 0.0)
 
         inside = {id(one) for one in (*self.blocks[-1].parameters(), *self.blocks[-1].buffers())}
-        learning = self.decoder.trainable()
         own = [one for one in learning.values() if id(one) in inside]
         states = {name: _bytes(state.values()) for name, state in self.optimizer.states.items()}
         own_states = sum(size for name, size in states.items() if id(self.optimizer.parameters[name]) in inside)

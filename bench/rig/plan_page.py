@@ -93,7 +93,8 @@ def _floor(good: Sequence[Planned]) -> list[str]:
         "\n## The floor of full parameters\n\n"
         f"Of these rows the one that takes least is `{named}`: {_gb(least.peak_measured)} resident, "
         f"{_gb(least.live_measured)} of them alive at the peak, the rest Python, torch and code. Weights, gradients "
-        f"and Adam's two states in fp32 alone are 16 bytes a parameter: {_gb(fixed)}.\n"
+        f"and Adam's two states in fp32 alone are 16 bytes a parameter: {_gb(fixed)}. With weights and states on "
+        "disk it is less: [full.md](full.md).\n"
     ]
 
 

@@ -22,8 +22,10 @@ from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.linear import FrozenLinear
 from xiaozao.models.load import converts, load, load_model
 from xiaozao.models.quantize import BASES
+from xiaozao.models.trainable import replaces
+from xiaozao.spec.parts import MethodSpec
 
-CPU = torch.device("cpu")
+CPU, MAPS = torch.device("cpu"), Path("/proc/self/maps")
 IDS = torch.arange(3, 40)
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -214,3 +216,25 @@ def test_a_family_without_fused_attention_of_its_own_loads_and_answers(tmp_path:
     decoder = load(family_folder(tmp_path, "gemma2", **FAMILIES["gemma2"]), torch.float32, CPU, base=base)
     answers = generate(decoder, [[5, 6, 7], [8, 9]], frozenset(), Sampling(4))
     assert [len(one) for one in answers] == [4, 4]
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="only Linux tells what a process has mapped")
+@pytest.mark.parametrize("mapped", [True, False])
+def test_weights_that_others_will_replace_are_no_pages_of_the_file(tmp_path: Path, mapped: bool) -> None:
+    """A page of a mapped file stays resident while any tensor of the file is in use."""
+    folder = toy_folder(tmp_path / "model", vocab_size=4000)
+    decoder = load(folder, torch.float32, CPU, mapped=mapped)
+    assert (str(folder / "model.safetensors") in MAPS.read_text(encoding="utf-8")) == mapped
+    plain = load(folder, torch.float32, CPU)
+    assert all(
+        torch.equal(one, other) for one, other in zip(decoder.model.parameters(), plain.model.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "replaced"),
+    [({}, False), ({"adapter": "dora"}, False), ({"adapter": "pissa"}, True), ({"also": ("norms",)}, True),
+     ({"method": "full"}, False), ({"method": "full", "last_blocks": 1}, True)],
+)  # fmt: skip
+def test_which_methods_replace_weights(options: dict[str, Any], replaced: bool) -> None:
+    assert replaces(MethodSpec(**options)) is replaced

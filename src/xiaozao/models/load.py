@@ -39,18 +39,20 @@ def load(
     base: str = "none",
     streams: Path | None = None,
     live: Path | None = None,
+    mapped: bool = True,
 ) -> Decoder:
     """The model in `folder`, its weights in `weights` and its linear layers stored as `base`, checked with numbers.
 
     streams: where matrices are converted to that then stay on disk (models/stream.py); None holds all in memory.
     live: where matrices lie that stay on disk and learn (models/paged.py); then `base` must be none.
+    mapped: whether weights may be the file's own pages, which stay resident while any of them is in use.
 
     Raises ArtefactError for files that are not safe to read, UnsupportedModel for an architecture transformers
     does not know, that `base` does not suit, or whose logits we could not reproduce; EnvironmentProblem where `base`
     needs a package that is missing.
     """
     kind = ATTENTION[device.type] if attention == "auto" else attention
-    model = load_model(folder, weights, device, base, streams, live)
+    model = load_model(folder, weights, device, base, streams, live, mapped)
     try:
         return check(view(model, kind))
     except UnsupportedModel as error:
@@ -68,6 +70,7 @@ def load_model(
     base: str = "none",
     streams: Path | None = None,
     live: Path | None = None,
+    mapped: bool = True,
 ) -> PreTrainedModel:
     """The transformers model alone."""
     check_folder(folder)
@@ -86,7 +89,7 @@ def load_model(
         if streams is not None:
             return _load_streamed(folder, config, weights, device, base, streams)
         with torch.device(device):
-            if base != "none" or (device.type == "cpu" and converts(folder, weights)):
+            if base != "none" or (device.type == "cpu" and (not mapped or converts(folder, weights))):
                 return _load_one_by_one(folder, config, weights, base)
             model = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, dtype=weights, local_files_only=True, trust_remote_code=False,

@@ -42,6 +42,11 @@ def make_trainable(decoder: Decoder, method: MethodSpec, seed: int) -> None:
         train_last(decoder, method.last_blocks)
 
 
+def replaces(method: MethodSpec) -> bool:
+    """Whether weights of the model are put aside for others, so that their memory has to be free again."""
+    return method.adapter == "pissa" or bool(method.also) or method.last_blocks is not None
+
+
 def rate_factors(decoder: Decoder, lora_plus: float | None) -> dict[str, float]:
     """Multipliers of the learning rate by parameter name; what is not named has 1.
 

@@ -22,7 +22,7 @@ from xiaozao.models.pagedload import store_of
 from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
 from xiaozao.models.swap import fuse
-from xiaozao.models.trainable import make_trainable, rate_factors
+from xiaozao.models.trainable import make_trainable, rate_factors, replaces
 from xiaozao.plan.hardware import look
 from xiaozao.plan.resident import peak_rss
 from xiaozao.spec.run import RunSpec
@@ -115,7 +115,8 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
     live = None
     if streams is not None and spec.method.method == "full":
         streams, live = None, ready.folder.path
-    decoder = load(ready.model.path, weights, device, spec.model.attention, spec.model.base, streams, live)
+    mapped = not replaces(spec.method)
+    decoder = load(ready.model.path, weights, device, spec.model.attention, spec.model.base, streams, live, mapped)
     make_trainable(decoder, spec.method, spec.train.seed)
     fuse(decoder)
     recompute(decoder, spec.train.checkpointing)

@@ -11,13 +11,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.toy import SHAPE, toy_folder
+from tests.toy import SHAPE, toy_folder, toy_samples
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
-from xiaozao.models import paged
+from xiaozao.models import paged, streamchoice
+from xiaozao.models.blocks import blocks_of
 from xiaozao.models.disk import DISK, Disk
+from xiaozao.models.linear import is_plain
 from xiaozao.models.load import load
 from xiaozao.models.paged import PAGE, PagedStore
 from xiaozao.models.pagedload import store_of
+from xiaozao.models.recompute import recompute
+from xiaozao.models.swap import fuse
+from xiaozao.train.batches import packed_row
+from xiaozao.train.losses import sft
+from xiaozao.train.optim_engine import Optimizer, Options
+from xiaozao.train.optim_rules import AdamW
+from xiaozao.train.update import Fused
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not paged.SUPPORTED, reason="only Linux lets go of pages that were written to")
@@ -115,6 +124,50 @@ def test_an_embedding_that_scales_what_it_gives_goes_there_too(tmp_path: Path) -
     store = store_of(decoder.model)
     assert store is not None
     assert all(store.of(one) is not None for one in decoder.trainable().values() if one.ndim == 2)
+
+
+def looked_at(store: PagedStore) -> int:
+    """Bytes of the file that are resident now, as the kernel tells."""
+    maps = Path("/proc/self/smaps").read_text(encoding="utf-8")
+    rest = maps[maps.index(f"{store.base:x}-") :]
+    return 1024 * int(rest[rest.index("\nRss:") :].split(maxsplit=2)[1])
+
+
+def test_no_more_than_the_head_and_a_matrix_are_looked_at_in_a_step(tmp_path: Path) -> None:
+    """A hook that was forgotten would leave all of the weights, or of the optimizer's states, in memory."""
+    folder = toy_folder(tmp_path / "model", hidden_size=256, intermediate_size=1024, num_hidden_layers=6)
+    decoder = load(folder, torch.float32, CPU, live=tmp_path)
+    fuse(decoder)
+    recompute(decoder, "block")
+    store = store_of(decoder.model)
+    assert store is not None
+    optimizer = Optimizer(decoder.trainable(), AdamW(), Options(store=store))
+    update, most = Fused(optimizer, 1.0), [0]
+
+    def look(*_: object) -> None:
+        most[0] = max(most[0], looked_at(store))
+
+    for block in blocks_of(decoder.model):
+        block.register_forward_hook(look)
+        block.register_full_backward_hook(look)
+    row = packed_row(toy_samples([30, 40]), [0, 1], CPU)
+    for step in range(2):
+        update.begin(step, 1e-3)
+        with decoder.attention.segments(row.lengths):
+            (sft(decoder, row) / row.units).backward()
+        assert looked_at(store) <= 2 * PAGE
+    everything = sum(one.nbytes for one in decoder.trainable().values() if one.ndim == 2)
+    largest = max(one.nbytes for one in decoder.trainable().values())
+    assert 0 < most[0] < 3 * largest < everything / 4
+
+
+def test_a_head_of_another_kind_keeps_its_own_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = toy_folder(tmp_path / "model", tie_word_embeddings=False)
+    monkeypatch.setattr(streamchoice, "is_plain", lambda one: is_plain(one) and one.out_features != SHAPE["vocab_size"])
+    own, theirs = load(folder, torch.float32, CPU, live=tmp_path), load(folder, torch.float32, CPU)
+    first, second = own.trainable(), theirs.trainable()
+    assert torch.equal(first["lm_head.weight"], second["lm_head.weight"])
+    assert not torch.equal(first["lm_head.weight"], first["model.embed_tokens.weight"])
 
 
 @pytest.mark.parametrize("trains", [True, False])

@@ -43,6 +43,5 @@ def test_tight_is_less_than_a_fifth_to_spare() -> None:
 
 def test_weights_and_states_on_disk_are_there_beside_the_checkpoints() -> None:
     eight = TRAIN.model_copy(update={"optimizer": "adamw8bit"})
-    need = disk_need(PLAN, FULL, eight, steps=3, stream=True)
+    need = disk_need(PLAN, FULL, eight, steps=3, paged=True)
     assert need.checkpoint == 400 + 203 and need.most == 2 * need.checkpoint + need.result
-    assert disk_need(PLAN, LORA, TRAIN, steps=3, stream=True) == disk_need(PLAN, LORA, TRAIN, steps=3)

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from tests.toy import toy_folder
 from tests.worker.test_reference import heard, make
+from tests.worker.test_stream import answered
 from xiaozao.events import Evaluated, Planned, Step
 from xiaozao.models.paged import SUPPORTED
 from xiaozao.spec.run import PAGED, read_file
@@ -74,17 +75,9 @@ def test_the_best_weights_are_taken(tmp_path: Path, model: Path) -> None:
 
 @pytest.mark.parametrize("weights", ["bf16", "fp32"])
 def test_questions_are_answered_by_what_was_written(tmp_path: Path, model: Path, weights: str) -> None:
-    questions = tmp_path / "questions.jsonl"
-    questions.write_text('{"prompt": "What is 3 plus 1?", "completion": "4"}\n' * 2, encoding="utf-8")
-    answered = []
-    for stream in ("disk", "none"):
-        options = {**RUN, "questions": str(questions), "answer_tokens": 4, "precision": "bf16", "weights": weights}
-        options["stream"] = stream
-        folder = make(tmp_path / stream, model, "sft", **options)
-        heard(folder)
-        found = sorted(path for path in folder.report.rglob("*answers*.json*"))
-        answered.append([path.read_text(encoding="utf-8") for path in found])
-    assert answered[0] and answered[0] == answered[1]
+    options = {**RUN, "precision": "bf16", "weights": weights}
+    disk, memory = (answered(tmp_path / stream, model, stream=stream, **options) for stream in ("disk", "none"))
+    assert disk and disk == memory
 
 
 def test_what_is_not_said_is_decided(tmp_path: Path, model: Path) -> None:

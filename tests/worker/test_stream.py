@@ -58,17 +58,21 @@ def test_a_run_from_disk_goes_on_where_it_stopped(tmp_path: Path, model: Path) -
     assert (parts.adapter / name).read_bytes() == (whole.adapter / name).read_bytes()
 
 
-def test_questions_are_answered_by_weights_on_disk(tmp_path: Path, model: Path) -> None:
-    questions = tmp_path / "questions.jsonl"
+def answered(folder: Path, model: Path, **options: object) -> list[str]:
+    """What a run that is asked two questions keeps of its answers, before and after."""
+    folder.mkdir()
+    questions = folder / "questions.jsonl"
     questions.write_text('{"prompt": "What is 3 plus 1?", "completion": "4"}\n' * 2, encoding="utf-8")
-    answered = []
-    for stream in ("disk", "none"):
-        options = {"questions": str(questions), "answer_tokens": 4, "stream": stream, "checkpointing": "block"}
-        folder = make(tmp_path / stream, model, "sft", **options)
-        heard(folder)
-        found = sorted(path for path in folder.report.rglob("*answers*.json*"))
-        answered.append([path.read_text(encoding="utf-8") for path in found])
-    assert answered[0] and answered[0] == answered[1]
+    run = make(folder / "run", model, "sft", questions=str(questions), answer_tokens=4, **options)
+    heard(run)
+    return [path.read_text(encoding="utf-8") for path in sorted(run.report.rglob("*answers*.json*"))]
+
+
+def test_questions_are_answered_by_weights_on_disk(tmp_path: Path, model: Path) -> None:
+    disk, memory = (
+        answered(tmp_path / stream, model, stream=stream, checkpointing="block") for stream in ("disk", "none")
+    )
+    assert disk and disk == memory
 
 
 def test_the_plan_of_a_run_from_disk_holds_what_is_resident(tmp_path: Path, model: Path) -> None:

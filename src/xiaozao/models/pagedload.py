@@ -17,8 +17,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
@@ -28,7 +26,7 @@ from xiaozao.models.config import tensors
 from xiaozao.models.paged import PAGE, PagedStore
 from xiaozao.models.quantizer import WhileLoading, WhileLoadingConfig, check_all_there, stored
 from xiaozao.models.stream import ReadAhead
-from xiaozao.models.streamchoice import block_of, check_ties, choose
+from xiaozao.models.streamchoice import block_of, check_ties, choose, kept_as_stored
 
 METHOD = "xiaozao-paged"
 STORES: WeakKeyDictionary[nn.Module, PagedStore] = WeakKeyDictionary()  # of the models that are there
@@ -60,14 +58,8 @@ def load_paged(folder: Path, config: PreTrainedConfig, weights: torch.dtype, liv
 
 def _as_in_files(folder: Path, model: PreTrainedModel) -> bool:
     """Whether a model's weights have the names and the form of those in its files, so that they can be written so."""
-    mapping = get_model_conversion_mapping(model)
-    renamings = [one for one in mapping if isinstance(one, WeightRenaming)]
-    converters = [one for one in mapping if isinstance(one, WeightConverter)]
-    state = model.state_dict()
-    return all(
-        rename_source_key(name, renamings, converters, model.base_model_prefix, state) == (name, None) and name in state
-        for name in tensors(folder)
-    )
+    kept = kept_as_stored(model)
+    return all(kept(name) for name in tensors(folder))
 
 
 def paged_layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
@@ -102,7 +94,7 @@ class Paging(WhileLoading):
     quantization_config: PagingConfig
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
-        self.taken = dict(paged_layers(model))
+        self.taken, self.tied = dict(paged_layers(model)), choose(model).tied
         self.placed: dict[str, Tensor] = {}
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
@@ -110,7 +102,7 @@ class Paging(WhileLoading):
         for name, layer in self.taken.items():
             layer.weight = nn.Parameter(self.placed[name])
         embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-        if head is not None and head not in self.taken.values() and embedding in self.taken.values():
+        if self.tied and head is not None and embedding in self.taken.values():
             head.weight = embedding.weight
         STORES[model] = self.quantization_config.store
         _page(model, self.quantization_config.store, self.taken)

@@ -1,13 +1,15 @@
 """Which matrices of a model are streamed: nearly all of them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
@@ -56,6 +58,20 @@ def choose(model: PreTrainedModel) -> Chosen:
     tied = tied or bool(model.all_tied_weights_keys)
     whole = head is not None and is_plain(head) and (plain or not tied)
     return Chosen(layers, names[embedding] if plain else None, names[head] if whole else None, tied)
+
+
+def kept_as_stored(model: PreTrainedModel) -> Callable[[str], bool]:
+    """Says of a tensor's name whether transformers takes it from a file as it is: neither renamed nor converted."""
+    mapping = get_model_conversion_mapping(model)
+    renamings = [one for one in mapping if isinstance(one, WeightRenaming)]
+    converters = [one for one in mapping if isinstance(one, WeightConverter)]
+    state = model.state_dict()
+
+    def kept(name: str) -> bool:
+        found = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
+        return name in state and found == (name, None)
+
+    return kept
 
 
 def check_ties(folder: Path, model: PreTrainedModel) -> None:

@@ -15,8 +15,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
@@ -28,7 +26,7 @@ from xiaozao.models.mapped import DTYPES, Mapped
 from xiaozao.models.quantizer import Stored, stored
 from xiaozao.models.stream import Matrix, StreamedBase, StreamedEmbedding, read_ahead
 from xiaozao.models.stream import Plain as PlainMatrix
-from xiaozao.models.streamchoice import Chosen, block_of, check_ties, choose
+from xiaozao.models.streamchoice import Chosen, block_of, check_ties, choose, kept_as_stored
 from xiaozao.models.streamfolder import read_folder, streamed_folder
 from xiaozao.models.tensorfile import read_header
 
@@ -114,10 +112,7 @@ def _put_ends(
 def own_matrices(folder: Path, model: PreTrainedModel, chosen: Chosen) -> dict[str, Matrix] | None:
     """Where the matrices lie in the model's own files; None unless all are there as the model holds them."""
     headers = {name: (path, one) for path in weight_files(folder) for name, one in read_header(path).items()}
-    mapping = get_model_conversion_mapping(model)
-    renamings = [one for one in mapping if isinstance(one, WeightRenaming)]
-    converters = [one for one in mapping if isinstance(one, WeightConverter)]
-    state = model.state_dict()
+    kept, state = kept_as_stored(model), model.state_dict()
     found: dict[str, Matrix] = {}
     ends = {chosen.embedding, chosen.head} if chosen.tied else set()
     for module in [*chosen.names, *([chosen.head] if chosen.tied and chosen.head else [])]:
@@ -127,9 +122,9 @@ def own_matrices(folder: Path, model: PreTrainedModel, chosen: Chosen) -> dict[s
                 continue  # the other end has it
             return None
         path, entry = headers[name]
-        new, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
-        same = new == name and pattern is None and tuple(state[name].shape) == entry.shape
-        if not same or entry.dtype not in DTYPES or isinstance(model.get_submodule(module), Conv1D):
+        if not kept(name) or tuple(state[name].shape) != entry.shape:
+            return None
+        if entry.dtype not in DTYPES or isinstance(model.get_submodule(module), Conv1D):
             return None
         found[module] = PlainMatrix(Mapped.of(path, entry))
     return found if not ends or ends & found.keys() else None

@@ -32,18 +32,18 @@ class DiskNeed:
         return free < self.most * MARGIN
 
 
-def disk_need(plan: MemoryPlan, method: MethodSpec, train: TrainSpec, steps: int, stream: bool = False) -> DiskNeed:
-    """What a planned run writes, which saves every `save_every` steps and at its end. stream: weights are on disk."""
+def disk_need(plan: MemoryPlan, method: MethodSpec, train: TrainSpec, steps: int, paged: bool = False) -> DiskNeed:
+    """What a planned run writes, which saves every `save_every` steps and at its end. paged: what learns is on disk."""
     assert train.save_every
     states = max(moment.parts["optimizer"] for moment in plan.moments)
     if train.optimizer == "adamw":  # cut over the devices; a checkpoint is whole
         states *= train.devices
     wide = 2 if method.weights == "bf16" and method.method == "full" else 4
     lora = method.method == "lora"
-    if stream and not lora:  # of states on disk the plan of the memory knows nothing
+    if paged:  # of states on disk the plan of the memory knows nothing
         states = round(PAGED_STATES.get(train.optimizer, ADAM) * plan.trainable)
     checkpoint = plan.trainable * wide + states
-    live = checkpoint if stream and not lora else 0
+    live = checkpoint if paged else 0
     result = plan.trainable * 4 if lora else plan.parameters * COMPUTE_BYTES[method.precision]
     saves = -(-steps // train.save_every)
     least = max(min(saves, train.keep + 1) * checkpoint, min(saves, train.keep) * checkpoint + result)

@@ -132,7 +132,7 @@ def _rungs(spec: RunSpec, cached: bool, device: str) -> Iterator[Changes]:
                 way = spec.decided(**rung)
             except UsageError:
                 continue
-            if device == "cpu" or not _is_paged(way):
+            if device == "cpu" or not way.paged:  # a GPU cannot compute with it yet
                 yield rung
 
 
@@ -143,11 +143,6 @@ def _ways(spec: RunSpec, rung: Changes, device: str) -> list[RunSpec]:
         return [first]
     kinds = CHECKPOINTING[device]
     return [spec.decided(**{**rung, "checkpointing": kind}) for kind in (reversed(kinds) if rung else kinds)]
-
-
-def _is_paged(spec: RunSpec) -> bool:
-    """Whether what learns lies on disk, which a GPU cannot compute with yet."""
-    return spec.method.method == "full" and spec.model.stream == "disk"
 
 
 def _is_here(value: str) -> bool:
@@ -224,10 +219,8 @@ def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[W
             way = spec.decided(**changes) if changes is PAGED else least.spec.with_options(**changes)
         except UsageError:
             continue
-        if way != least.spec and (
-            least.plan.cpu or not _is_paged(way)
-        ):  # an allocator would hold about as much beside it
-            peak = ask(way, budget).peak_bytes + least.plan.unused
+        if way != least.spec and (least.plan.cpu or not way.paged):
+            peak = ask(way, budget).peak_bytes + least.plan.unused  # an allocator would hold about as much beside it
             if peak <= budget:
                 found.append(WayOut(changes, peak))
     return [*found, larger_budget(least.plan)]

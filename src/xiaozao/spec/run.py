@@ -21,8 +21,6 @@ from xiaozao.spec.yamlfile import read_scalar, read_yaml, write_yaml
 from xiaozao.texts.catalogue import say
 
 FULL_ONLY = ("apollo-mini", "galore", "badam")  # optimizers that make no sense for matrices as small as an adapter's
-
-
 PAGED = ("adamw", "adamw8bit", "adafactor")  # those whose states can lie on disk
 
 
@@ -59,6 +57,11 @@ class RunSpec(Part):
     def options(self) -> dict[str, Any]:
         """The flat mapping that from_options reads."""
         return {name: value for part in PARTS for name, value in getattr(self, part)}
+
+    @property
+    def paged(self) -> bool:
+        """Whether weights that learn lie on disk, and the optimizer's states with them (models/paged.py)."""
+        return self.method.method == "full" and self.model.stream == "disk"
 
     def with_options(self, **changes: object) -> "RunSpec":
         """The same run with some options changed."""
@@ -178,7 +181,7 @@ def _stream_conflicts(spec: RunSpec) -> list[Problem]:
     if spec.model.stream != "disk":
         return []
     found = []
-    if spec.method.method == "full":
+    if spec.paged:
         found += _paged_conflicts(spec)
     if spec.train.devices > 1:
         found.append(Problem("stream_devices", {"devices": spec.train.devices}))

@@ -111,10 +111,8 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
     frozen = spec.method.method == "lora" or spec.method.last_blocks is not None
     weights = DTYPES[spec.method.precision if frozen else spec.method.weights]
     device = device_of(spec.model.device)
-    streams = cache() / "streams" if spec.model.stream == "disk" else None
-    live = None
-    if streams is not None and spec.method.method == "full":
-        streams, live = None, ready.folder.path
+    streams = cache() / "streams" if spec.model.stream == "disk" and not spec.paged else None
+    live = ready.folder.path if spec.paged else None
     mapped = not replaces(spec.method)
     decoder = load(ready.model.path, weights, device, spec.model.attention, spec.model.base, streams, live, mapped)
     make_trainable(decoder, spec.method, spec.train.seed)

@@ -84,7 +84,7 @@ def check_disk(
     folder: RunFolder, plan: MemoryPlan, spec: RunSpec, steps: int, hardware: Hardware, emit: Callable[[Event], object]
 ) -> None:
     """Raises EnvironmentProblem where the disk cannot hold what the run writes; tells where it hardly can."""
-    need = disk_need(plan, spec.method, spec.train, steps, spec.model.stream == "disk")
+    need = disk_need(plan, spec.method, spec.train, steps, spec.paged)
     free = hardware.disk_free(folder.path) + folder_bytes(folder.checkpoints)  # those of before take their turn
     numbers = {"needed": need.most, "checkpoint": need.checkpoint, "free": free}
     told = {name: f"{count / 1e9:.2f}" for name, count in numbers.items()}

@@ -21,7 +21,7 @@ from statistics import median
 from bench.plan import plan_of, tight_budget
 from bench.rig.data import find_data
 from bench.rig.environments import cache_folder
-from bench.rig.machine import describe
+from bench.rig.machine import describe, fast_precision
 from bench.rig.measure import Machine, RunFailed
 from bench.rig.results import read_rows, write_rows
 from bench.rig.run_zao import NEVER, Run, pull, run_zao
@@ -33,6 +33,7 @@ FILE, PAGE = RESULTS / "budgets.jsonl", Path(__file__).parents[1] / "docs" / "bu
 DATA, ROWS, BATCH = "alpaca_en_demo.json", 16, 8
 NAMED = ("checkpointing", "micro_batch", "optimizer", "base", "stream")
 COMFORT = 16 * 10**9
+PRECISION = fast_precision("cpu")
 NEAR = 1.1  # times the fastest
 WAYS = [
     {**FIRST, "checkpointing": kind, "micro_batch": size}
@@ -72,6 +73,7 @@ def base_options(model: Path) -> dict[str, object]:
     return {
         "model": model, "data": find_data(DATA).absolute(), "rows": ROWS, "validation": 0.2, "batch": BATCH,
         "epochs": 1, "seed": 0, "eval_every": NEVER, "save_every": NEVER, "length": 1024,
+        "precision": PRECISION,
     }  # fmt: skip
 
 
@@ -151,7 +153,7 @@ def page(found: list[Tried]) -> str:
         rows.append(f"| {one.budget / 1e9:.2f} | {one.way} | {one.peak / 1e9:.2f} | {one.seconds:.1f} | {over} |")
     lines = [
         "# Budgets, tried", "",
-        f"Made by `make bench-budgets` ({describe(Machine(0))}; the 135M model in fp32, {ROWS} rows of {DATA}, "
+        f"Made by `make bench-budgets` ({describe(Machine(0))}; the 135M model in {PRECISION}, {ROWS} rows of {DATA}, "
         f"batch {BATCH}). {len(chosen)} random budgets: {ended} runs ended, {within} of them within their budget, all "
         f"with a batch of {BATCH}; {near} chose a way within 10 % of the fastest that stays within the budget. "
         f"{len({one.way for one in runs if one.named})} ways were also tried by name, with all the memory there is "

@@ -25,7 +25,7 @@ from bench.plan import tight_budget
 from bench.rig.data import find_data, without_paths
 from bench.rig.duration_page import Timed, duration_page
 from bench.rig.environments import cache_folder
-from bench.rig.machine import describe
+from bench.rig.machine import describe, fast_precision
 from bench.rig.measure import Machine, RunFailed
 from bench.rig.paced import watching
 from bench.rig.results import read_rows, write_rows
@@ -66,18 +66,19 @@ CONFIGURATIONS: tuple[Options, ...] = (
 
 def measure(row: Options, folder: Path, machine: Machine, model: Path) -> Timed:
     """Calibrate, run, predict; what zao refuses becomes the row's `error`."""
-    setting = f"{ROWS} rows of {DATA}, batch {BATCH}, one thread"
+    precision = fast_precision("cpu")
+    setting = f"{precision}, {ROWS} rows of {DATA}, batch {BATCH}, one thread"
     empty = Timed(row, setting, describe(machine), version("xiaozao"))
     options: dict[str, object] = {
         "model": model.absolute(), "data": find_data(DATA).absolute(), "rows": ROWS, "validation": "none",
         "batch": BATCH, "epochs": 1, "seed": 0, "eval_every": NEVER, "save_every": NEVER, "budget": PLENTY,
-        **FIRST, **{name: value for name, value in row.items() if name != "heap"},
+        "precision": precision, **FIRST, **{name: value for name, value in row.items() if name != "heap"},
     }  # fmt: skip
     returns = row.get("heap") == "returns"
     try:
         if returns:
             options["budget"] = tight_budget(options, folder, machine)
-        asked = Asked(1, "fp32", "nf4" in row.values() or "adamw8bit" in row.values())
+        asked = Asked(1, precision, "nf4" in row.values() or "adamw8bit" in row.values())
         rates, took = calibrate(machine, asked)
         with watching(folder) as watch:
             run = run_zao(options, folder, machine)

@@ -60,7 +60,7 @@ CONFIGURATIONS: tuple[Options, ...] = (
     {"micro_batch": "4", "method": "full", "optimizer": "adamw8bit", "checkpointing": "block"},
     {"micro_batch": "2", "method": "full", "optimizer": "adafactor"},
     {"micro_batch": "4", "rank": "64", "attention": "sdpa"},
-    {"micro_batch": "2", "length": "64"},
+    {"micro_batch": "2", "length": "128"},
 )
 
 

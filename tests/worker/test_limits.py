@@ -152,8 +152,8 @@ def test_a_hidden_long_sample_under_a_hard_limit_does_not_end_the_run(tmp_path: 
     assert large.tokens == next(one for one in free if isinstance(one, Planned)).tokens > 1.5 * small.tokens
     assert large.peak_bytes > small.peak_bytes + 3 * 10**8 and not [one for one in free if isinstance(one, Split)]
     seen = subprocess.run([sys.executable, "-c", OFFSET], env=environment(), capture_output=True, text=True, check=True)
-    # In the middle: of a peak that was measured, pages of files (torch's own code, the weights) count as resident but not
-    # as mapped, so that a limit near the large one would let it through; and what was freed in pieces stays mapped.
+    # In the middle: pages of files (torch's own code, the weights) are in a measured peak but not in what is mapped, so
+    # that a limit near the large one would let it through; and mapped memory that was freed in pieces stays mapped.
     limit = (large.peak_bytes + small.peak_bytes) // 2 + int(seen.stdout)
 
     rehearsed = cook(tmp_path / "rehearsed", options, limit)

@@ -4,13 +4,18 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from xiaozao.plan.duration import TYPICAL
 from xiaozao.spec.pace import RATES, Asked, Rates
+from xiaozao.spec.profile import COSTS
+from xiaozao.train.work import Tally
 from xiaozao.worker import rates as module
-from xiaozao.worker.calibrate import calibrate
+from xiaozao.worker.calibrate import SMALL_CALLS, calibrate, small_block
 from xiaozao.worker.rates import key, rates
 
 ASKED = Asked(1, "fp32")
@@ -80,3 +85,24 @@ def test_every_rate_is_measured_as_a_positive_number() -> None:
     assert all(value > 0 for value in vars(found).values())
     plain = calibrate(ASKED)
     assert (plain.unpacked, plain.eight_bit) == (TYPICAL.unpacked, TYPICAL.eight_bit)
+
+
+class Counting(TorchDispatchMode):
+    """Counts operations as the trace of a step does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tally = Tally()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.tally.count(func, args, kwargs or {}, out)
+        return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_call_is_what_the_work_of_a_step_counts_as_one(dtype: torch.dtype) -> None:
+    block = small_block(dtype)
+    with Counting() as counting:
+        block()
+    assert counting.tally.costs[COSTS.index("calls")] == SMALL_CALLS

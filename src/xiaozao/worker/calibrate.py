@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from statistics import median
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from xiaozao.models.quantize import Nf4Base, bitsandbytes, dynamic_map
 from xiaozao.plan.duration import TYPICAL
@@ -26,6 +28,7 @@ TOKENS, WIDTH, INNER, THIN = 256, 768, 2048, 16  # a block's product, and an ada
 ROUNDS, SECONDS = 5, 0.03  # of each piece in a round
 FRESH = 40 << 20  # bytes; above what glibc ever keeps to use again
 UNITS = 1 << 20  # weights and states
+SMALL_CALLS = 66  # operations of small_block(), as train/work.py counts them
 TURNS = 20  # tensors of a kind, of 2 to 6 MB each: together more than most caches hold
 
 Piece = Callable[[], object]
@@ -51,9 +54,9 @@ def _pieces(dtype: torch.dtype, bits: bool) -> dict[str, Piece]:
     weights, inputs, grads = (
         _turns(torch.randn(*size).to(dtype)) for size in ((INNER, WIDTH), (TOKENS, WIDTH), (TOKENS, INNER))
     )
-    wide = _turns(torch.randn(TOKENS, INNER))
+    wide = _turns(torch.randn(TOKENS, INNER).to(dtype))
     down, up = torch.randn(THIN, WIDTH).to(dtype), torch.randn(INNER, THIN).to(dtype)
-    low, place, one = torch.randn(TOKENS, THIN).to(dtype), torch.zeros(FRESH, dtype=torch.uint8), torch.zeros(1)
+    low, place = torch.randn(TOKENS, THIN).to(dtype), torch.zeros(FRESH, dtype=torch.uint8)
 
     def wide_products() -> None:
         weight = next(weights)
@@ -67,17 +70,50 @@ def _pieces(dtype: torch.dtype, bits: bool) -> dict[str, Piece]:
         grad.mm(up)
         low.t().mm(rows)
 
-    def calls() -> None:
-        for _ in range(200):
-            one.add_(one)
-
     pieces: dict[str, Piece] = {
         "wide": wide_products, "thin": thin_products,
         "moved": lambda: torch.mul(next(wide), next(wide), out=next(wide)),
         "heavy": lambda: torch.ops.aten.silu.out(next(wide), out=next(wide)), "touched": lambda: place.fill_(1),
-        "fresh": lambda: torch.empty(FRESH, dtype=torch.uint8).fill_(1), "calls": calls,
+        "fresh": lambda: torch.empty(FRESH, dtype=torch.uint8).fill_(1), "calls": small_block(dtype),
     }  # fmt: skip
     return pieces | (_bits(dtype) if bits else {})
+
+
+class _SmallNorm(torch.autograd.Function):
+    """An RMSNorm in Python with its backward pass, as models/fused.py has: what a step's many small operations are."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor) -> Tensor:
+        wide = rows.to(torch.float32, copy=True)
+        scale = wide.pow(2).mean(-1, keepdim=True).add_(1e-6).rsqrt_()
+        ctx.save_for_backward(rows, scale, weight)
+        return (wide * scale).to(rows.dtype, copy=True).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        rows, scale, weight = ctx.saved_tensors
+        normed, wide = rows.to(torch.float32, copy=True).mul_(scale), grad.to(torch.float32, copy=True) * weight
+        inner = (wide * normed).mean(-1, keepdim=True)
+        return wide.addcmul_(normed, inner, value=-1).mul_(scale).to(rows.dtype, copy=True), None
+
+
+def small_block(dtype: torch.dtype) -> Piece:
+    """SMALL_CALLS operations of many kinds on next to no numbers, forward and backward: what starting them costs.
+
+    One kind again and again would be several times as fast: its code stays in the processor's cache.
+    """
+    rows, weight = torch.randn(4, 8, 16).to(dtype).requires_grad_(), torch.randn(16).to(dtype)
+
+    def block() -> None:
+        with torch.enable_grad():
+            heads = _SmallNorm.apply(rows, weight).view(4, 8, 2, 8).transpose(1, 2)
+            left, right = heads.chunk(2, -1)
+            turned = torch.cat((-right, left), -1) * heads + heads
+            gated = F.silu(turned) * turned
+            _SmallNorm.apply(gated.transpose(1, 2).reshape(4, 8, 16), weight).sum().backward()
+        rows.grad = None
+
+    return block
 
 
 def _turns(one: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -115,8 +151,8 @@ def _rates(seconds: dict[str, float], wide: int) -> Rates:
     y = max((seconds["wide"] - flops["wide"] * x) / operands["wide"], 1e-15)
     fresh = max(seconds["fresh"] - seconds["touched"], 1e-6)
     return Rates(
-        flops=1 / x, operands=1 / y, moved=12.0 * TOKENS * INNER / seconds["moved"],
-        heavy=TOKENS * INNER / seconds["heavy"], fresh=FRESH / fresh, calls=200 / seconds["calls"],
+        flops=1 / x, operands=1 / y, moved=3.0 * wide * TOKENS * INNER / seconds["moved"],
+        heavy=TOKENS * INNER / seconds["heavy"], fresh=FRESH / fresh, calls=SMALL_CALLS / seconds["calls"],
         unpacked=UNITS / seconds["unpacked"] if "unpacked" in seconds else TYPICAL.unpacked,
         eight_bit=UNITS / seconds["eight_bit"] if "eight_bit" in seconds else TYPICAL.eight_bit,
     )  # fmt: skip

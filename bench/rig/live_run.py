@@ -14,6 +14,7 @@ import torch
 from bench.rig.live import live_peak
 from xiaozao.store.files import RunFolder
 from xiaozao.train.distributed import shard
+from xiaozao.train.optim_blocks import ByBlocks
 from xiaozao.train.ranks import ALONE
 from xiaozao.train.state import Progress
 from xiaozao.worker.jobs import get_loop, get_model
@@ -34,9 +35,12 @@ def live_of(run: Path) -> int:
             for one in (*decoder.model.parameters(), *decoder.model.buffers())
         }
 
-        def work() -> (
-            None
-        ):  # with the optimizer's states from the start, as after a rehearsal: step 1 may be the largest
+        if isinstance(optimizer, ByBlocks):  # so short a run may never come to the turn that takes most
+            optimizer.blocks = [optimizer.turn(optimizer.heaviest())]
+
+        def work() -> None:
+            """With the optimizer's states from the start, as after a rehearsal: step 1 may be the largest."""
+            optimizer.begin(0)
             optimizer.prepare()
             loop.run(optimizer, Progress())
 

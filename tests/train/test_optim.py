@@ -150,6 +150,10 @@ def test_badam_opens_one_block_at_a_time_and_all_of_them_in_a_round() -> None:
     assert [set(one) for one in blocks_of(parameters)] == groups
     ours = OPTIMIZERS["badam"](parameters, Options(every=2))
     assert isinstance(ours, ByBlocks)
+    heaviest = ours.heaviest()
+    assert ours.turn(heaviest) == ["embed.weight"] and all(
+        ours.turn(one) != ["embed.weight"] for one in range(heaviest)
+    )
     seen = []
     for step in range(12):
         ours.begin(step)

@@ -255,3 +255,17 @@ def test_gradients_of_other_micro_batches_are_there_where_a_step_has_several(tmp
         kitchen.loss = look(kitchen)
         kitchen.rehearse()
     assert found == [True, False]
+
+
+def test_of_parameters_that_take_turns_the_largest_are_rehearsed(tmp_path: Path) -> None:
+    kitchen, learning = Kitchen(tmp_path, optimizer_name="badam", lora=None), set[str]()
+
+    def loss(decoder: Decoder, row: PackedRow) -> Tensor:
+        if torch.is_grad_enabled():
+            learning.update(decoder.trainable())
+        return sft(decoder, row)
+
+    kitchen.loss = loss
+    sizes = {name: one.numel() for name, one in kitchen.decoder.trainable().items()}
+    kitchen.rehearse()
+    assert learning == {max(sizes, key=lambda name: sizes[name])}

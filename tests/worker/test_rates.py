@@ -91,7 +91,7 @@ class Counting(TorchDispatchMode):
     """Counts operations as the trace of a step does."""
 
     def __init__(self) -> None:
-        super().__init__()
+        TorchDispatchMode.__init__(self)
         self.tally = Tally()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -51,6 +51,17 @@ class ByBlocks(Optimizer):
         random.Random(f"{self.options.seed}/{round_}").shuffle(order)
         return self.blocks[order[place]]
 
+    def heaviest(self) -> int:
+        """The first step at which the largest group learns; of blocks alike the first, which all others lie above."""
+        first = next((block for name in self.parameters if (block := block_of(name))), "")
+
+        def size(group: list[str]) -> int:
+            return sum(self.parameters[name].numel() for name in group if block_of(name) in (None, first))
+
+        largest = max(self.blocks, key=size)
+        steps = range(0, self.options.every * len(self.blocks), self.options.every)
+        return next(one for one in steps if self.turn(one) == largest)
+
     def begin(self, step: int) -> None:
         super().begin(step)
         names = frozenset(self.turn(step))

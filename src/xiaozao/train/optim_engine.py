@@ -104,6 +104,10 @@ class Optimizer:
             self._leave(self.parameters[name], *self.states[name].values())
 
     @torch.no_grad()
+    def heaviest(self) -> int:
+        """The step of those to come that takes most memory: the first, where all steps move the same."""
+        return 0
+
     def prepare(self) -> None:
         """Make the states that the first update would make, of what learns now."""
         for name, one in self.parameters.items():

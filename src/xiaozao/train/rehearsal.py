@@ -1,6 +1,6 @@
 """The rehearsal: before step 1 the largest micro-batch goes through all that will happen, and none of it stays.
 
-    states of the optimizer are made
+    states of the optimizer are made; of parameters that take turns, those of the turn that takes most
     forward, backward        of the micro-batch with the most tokens, and of that with the widest attention; gradients
                              of other micro-batches are there too, where a step has several
     update                   at a rate of 0: the optimizer does all its work, and adds nothing
@@ -91,7 +91,7 @@ def _passes(
 def _forth_and_back(loop: Loop, optimizer: Optimizer, update: Update, row: list[int], several: bool) -> None:
     """A window of one micro-batch, with the gradients of others there already where a step has several."""
     scale = Scaler(loop.settings.compute).scale(Progress())
-    update.begin(0, 0.0)
+    update.begin(optimizer.heaviest(), 0.0)
     optimizer.prepare()
     if several:
         for one in optimizer.parameters.values():

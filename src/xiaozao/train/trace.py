@@ -38,7 +38,6 @@ from xiaozao.train.ledger import Ledger, Seen
 from xiaozao.train.loop import computing
 from xiaozao.train.optim import OPTIMIZERS
 from xiaozao.train.optim import ready as ready_optimizer
-from xiaozao.train.optim_blocks import ByBlocks, block_of
 from xiaozao.train.optim_engine import Optimizer, Options
 from xiaozao.train.skeleton import TracedAttention, are_alike, build, config_of, held_by_loading
 from xiaozao.train.update import gradient_norm
@@ -163,19 +162,8 @@ class Tracer:
         self.optimizer.update([name], 0.0)
 
     def begin(self) -> None:
-        """Say which step comes; where parameters take turns, that of the largest group, which keeps most."""
-        step = 0
-        if isinstance(self.optimizer, ByBlocks):
-            named = self.optimizer.parameters
-            first = next((block for name in named if (block := block_of(name))), "")
-
-            def size(group: list[str]) -> int:  # of the blocks the first: all others lie between it and the loss
-                names = [name for name in group if block_of(name) in (None, first)]
-                return sum(named[name].numel() for name in names)
-
-            largest = max(self.optimizer.blocks, key=size)
-            step = next(one for one in range(len(self.optimizer.blocks)) if self.optimizer.turn(one) == largest)
-        self.optimizer.begin(step)
+        """Say which step comes: where parameters take turns, that of the group that keeps most."""
+        self.optimizer.begin(self.optimizer.heaviest())
 
     def _window(self, size: Size) -> tuple[Window, Window]:
         """What is heard in a step's first micro-batch, and in a later one and after it; weights and states left out."""

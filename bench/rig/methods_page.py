@@ -1,7 +1,8 @@
 """docs/methods.md from results/methods.jsonl: what each method costs and what it learns in the same steps."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 HEAD = """# Methods
 
@@ -45,11 +46,26 @@ class Measured:
         return str(sorted(self.options.items())), self.setting, self.version
 
 
-def methods_page(rows: Sequence[Measured]) -> str:
-    """The whole page: a table for each group of methods, then what is refused."""
+def methods_page(rows: Sequence[Measured], rates: Mapping[str, Any]) -> str:
+    """The whole page: a table for each group of methods, what was not run, then what is refused."""
     parts = [_table(rows, setting, method) for setting in _unique(one.setting for one in rows) for method in GROUPS]
     refused = _refused([one for one in rows if one.error])
-    return HEAD + (("".join(parts) + refused) or NO_ROWS)
+    return HEAD + (("".join(parts) + without_fp16(rates) + refused) or NO_ROWS)
+
+
+def without_fp16(rates: Mapping[str, Any]) -> str:
+    """Why there are no rows in fp16 on a CPU: by its rates, in GFLOP/s."""
+    if not rates:
+        return ""
+    return f"""
+## Not run: fp16 on a processor
+
+fp16 is offered for cards that have no bf16 (T4, 20xx). On the processor of these tables ({rates["machine"]}) a matrix
+product runs at {rates["fp16"]:.0f} GFLOP/s in fp16, {rates["fp32"]:.0f} in fp32 and {rates["bf16"]:.0f} in bf16, so
+a row would take over half an hour, and say nothing of a card; `zao train` says so before such a run. On a card
+`python -m bench.methods --device cuda` has these rows too; we had none. That fp16 trains, with its loss scaling, is
+tested on small models (tests/worker/test_precision.py).
+"""
 
 
 def _table(rows: Sequence[Measured], setting: str, method: str) -> str:

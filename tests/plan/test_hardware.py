@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xiaozao.plan.hardware import Gpu, cores, cpu_quota, fast_bf16, gpus, look, memory_limit, own_cgroup
+from xiaozao.plan.hardware import Gpu, cores, cpu_quota, fast_bf16, gpus, look, memory_limit, own_cgroup, slow_fp16
 
 GB = 10**9
 
@@ -87,6 +87,16 @@ def test_fast_bf16_is_read_from_the_cpus_flags(tmp_path: Path, flags: str, fast:
     lay(tmp_path, {"cpuinfo": f"processor : 0\nflags\t\t: {flags}\n\nprocessor : 1\n"})
     assert fast_bf16(tmp_path / "cpuinfo") is fast
     assert fast_bf16(tmp_path / "none") is False
+
+
+@pytest.mark.parametrize(("line", "slow"), [
+    ("flags : fpu avx512_bf16", True), ("flags : fpu avx512_fp16", False), ("flags : amx_fp16", False),
+    ("Features : fp asimdhp", False),
+])  # fmt: skip
+def test_fp16_is_slow_where_the_flags_are_those_of_x86_and_lack_it(tmp_path: Path, line: str, slow: bool) -> None:
+    lay(tmp_path, {"cpuinfo": f"processor : 0\n{line}\n"})
+    assert slow_fp16(tmp_path / "cpuinfo") is slow
+    assert slow_fp16(tmp_path / "none") is False
 
 
 @pytest.mark.parametrize(("capability", "has"), [((8, 0), True), ((12, 0), True), ((7, 5), False), (None, False)])

@@ -17,7 +17,7 @@ from xiaozao.models.load import device_of
 from xiaozao.models.quantize import ready as import_base
 from xiaozao.models.sources import ModelFolder
 from xiaozao.models.sources import resolve as find_model
-from xiaozao.plan.hardware import look
+from xiaozao.plan.hardware import look, slow_fp16
 from xiaozao.plan.ladder import Choice, Planner, larger_budget
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.plan.resident import reset_peak, rss
@@ -68,6 +68,8 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     config = read_config(model.path)
     if config.stripped:
         emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
+    if device.type == "cpu" and spec.method.precision == "fp16" and slow_fp16():
+        emit(Noticed("slow_fp16", {}))
     exam, choice = Exam.of(spec, model), None
     questions, sizes = exam.sizes if exam else None, sizes_of(spec, data)
     with profiles(report) as traces:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xiaozao.plan.answers import choices
-from xiaozao.plan.duration import TYPICAL, step_time
+from xiaozao.plan.duration import TYPICAL, TYPICAL_HALF, step_time
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import always, churned, head_tile, plan
 from xiaozao.plan.profiles import Profiles
@@ -171,7 +171,8 @@ def _traced(
         planned = plan_traced(profile, rows, validation, setting)
         # By the token, since the worst rows of real data are not the usual; and with typical rates whatever this
         # machine's are, so that a plan and the run that follows it decide alike.
-        step = step_time(profile, [rows[0]] * micros, traced.attention, way, TYPICAL)
+        rates = TYPICAL_HALF if profile.bytes == 2 else TYPICAL
+        step = step_time(profile, [rows[0]] * micros, traced.attention, way, rates)
         found.append(replace(planned, seconds=(step.total - step.update) / (rows[0].tokens * micros)))
     return found
 

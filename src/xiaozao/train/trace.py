@@ -124,6 +124,7 @@ class Tracer:
             tensors = [*model.parameters(), *model.buffers()]
             self.ledger.count(tensors)
             self.begin()
+            now = self.decoder.trainable()  # of `learning` what learns in this step
             self.micro(SIZES[0])
             self.update()
             *sizes, finer = [self._window(size) for size in (*SIZES, FINER)]
@@ -135,7 +136,8 @@ class Tracer:
         own = [one for one in learning.values() if id(one) in inside]
         states = {name: _bytes(state.values()) for name, state in self.optimizer.states.items()}
         own_states = sum(size for name, size in states.items() if id(self.optimizer.parameters[name]) in inside)
-        self.gradients = amount(_bytes(learning.values()), _bytes(own))
+        own_now = [one for one in now.values() if id(one) in inside]
+        self.gradients = amount(_bytes(now.values()), _bytes(own_now))
         attention = self.decoder.attention
         assert isinstance(attention, TracedAttention)
         return Profile(
@@ -147,7 +149,7 @@ class Tracer:
             bytes=DTYPES[self.question.precision].itemsize, attention=tuple(sorted(attention.met, key=repr)),
             fresh=self._stretches([one.heard for one, _ in sizes], False, alike),
             accumulating=self._stretches([one.heard for _, one in sizes], True, alike),
-            work=self._works([*sizes[:4], finer], Further(blocks - traced, _bytes(own) / _bytes(learning.values()))),
+            work=self._works([*sizes[:4], finer], Further(blocks - traced, _bytes(own_now) / _bytes(now.values()))),
         )  # fmt: skip
 
     def _optimizer(self) -> Optimizer:

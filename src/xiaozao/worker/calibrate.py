@@ -71,11 +71,20 @@ def _pieces(dtype: torch.dtype, bits: bool) -> dict[str, Piece]:
         grad.mm(up)
         low.t().mm(rows)
 
+    def moved() -> None:
+        torch.mul(next(wide), next(wide), out=next(wide))
+
+    small = small_block(dtype)
+
+    def calls() -> None:  # a step's small operations come after large ones, which empty the processor's caches
+        thin_products()
+        moved()
+        small()
+
     pieces: dict[str, Piece] = {
-        "wide": wide_products, "thin": thin_products,
-        "moved": lambda: torch.mul(next(wide), next(wide), out=next(wide)),
+        "wide": wide_products, "thin": thin_products, "moved": moved,
         "heavy": lambda: torch.ops.aten.silu.out(next(wide), out=next(wide)), "touched": lambda: place.fill_(1),
-        "fresh": lambda: torch.empty(FRESH, dtype=torch.uint8).fill_(1), "calls": small_block(dtype),
+        "fresh": lambda: torch.empty(FRESH, dtype=torch.uint8).fill_(1), "calls": calls,
     }  # fmt: skip
     return pieces | (_bits(dtype) if bits else {})
 
@@ -151,9 +160,10 @@ def _rates(seconds: dict[str, float], wide: int) -> Rates:
     x = min(max(x, 0.5 * seconds["wide"] / flops["wide"]), seconds["wide"] / flops["wide"])
     y = max((seconds["wide"] - flops["wide"] * x) / operands["wide"], 1e-15)
     fresh = max(seconds["fresh"] - seconds["touched"], 1e-6)
+    calls = max(seconds["calls"] - seconds["thin"] - seconds["moved"], 1e-6)
     return Rates(
         flops=1 / x, operands=1 / y, moved=3.0 * wide * TOKENS * INNER / seconds["moved"],
-        heavy=TOKENS * INNER / seconds["heavy"], fresh=FRESH / fresh, calls=SMALL_CALLS / seconds["calls"],
+        heavy=TOKENS * INNER / seconds["heavy"], fresh=FRESH / fresh, calls=SMALL_CALLS / calls,
         unpacked=UNITS / seconds["unpacked"] if "unpacked" in seconds else TYPICAL.unpacked,
         eight_bit=UNITS / seconds["eight_bit"] if "eight_bit" in seconds else TYPICAL.eight_bit,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from bench.rig.environments import cache_folder
 from bench.rig.machine import describe, measured_gflops
 from bench.rig.measure import Machine, RunFailed
 from bench.rig.methods_page import Measured, methods_page
+from bench.rig.paced import watching
 from bench.rig.results import read_rows, write_rows
 from bench.rig.run_zao import NEVER, Run, pull, run_zao
 from bench.rig.task import RESULTS
@@ -84,16 +85,18 @@ def measure(row: Row, shared: dict[str, object], label: str, machine: Machine) -
     """One run of zao; what it refuses becomes the row's `error`."""
     setting = f"{shared['rows']} rows of {TRAIN}, batch {shared['batch']}"
     empty = Measured(row, setting, describe(machine), version("xiaozao"))
+    folder = cache_folder() / "methods" / label
     try:
-        run = run_zao({**shared, **row}, cache_folder() / "methods" / label, machine)
+        with watching(folder) as watch:
+            run = run_zao({**shared, **row}, folder, machine)
     except RunFailed as failure:
         return Measured(
             row, setting, empty.machine, empty.version, error=without_paths(str(failure)), code=failure.code
         )
-    return measured(empty, run)
+    return measured(empty, run, sum(watch.steps(run.folder.events)) if machine.core is not None else run.step_seconds)
 
 
-def measured(empty: Measured, run: Run) -> Measured:
+def measured(empty: Measured, run: Run, seconds: float) -> Measured:
     """The row with what its journal says. Raises RunFailed for a run that did not validate before and after."""
     if len(run.evaluated) < 2:
         raise RunFailed("the run was not validated before and after")
@@ -101,7 +104,7 @@ def measured(empty: Measured, run: Run) -> Measured:
         empty.options, empty.setting, empty.machine, empty.version,
         learning_rate=max(step.learning_rate for step in run.steps), trainable=run.loaded.trainable,
         loss_before=run.evaluated[0].loss, loss_after=run.evaluated[-1].loss,
-        tokens_per_second=sum(step.tokens for step in run.steps) / run.step_seconds,
+        tokens_per_second=sum(step.tokens for step in run.steps) / seconds,
         peak_bytes=run.watched.peak_bytes, cpu_share=run.watched.cpu_share,
     )  # fmt: skip
 

@@ -14,7 +14,8 @@ that was not run. The learning rate is the one that Xiaozao chooses for the meth
   judged on nf4); the model before training has the loss under the table's head.
 - **peak** is the high-water mark of the worker's resident set as the kernel keeps it: imports (about 0.4 GB), weights,
   everything.
-- **tokens/s** counts the optimizer steps alone, without validation.
+- **tokens/s** counts the optimizer steps alone, without validation; on a pinned core by its processor time, which what
+  else runs there does not lengthen.
 - rsLoRA's default `alpha` gives at the default rank the very scale of LoRA, so its row is LoRA's; they part at other
   ranks, where rsLoRA keeps the size of the update.
 """

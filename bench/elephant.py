@@ -49,8 +49,8 @@ def main() -> int:
         write_rows(FILE, [*kept, found])
         if options.json:
             sys.stdout.write(json.dumps(asdict(found)) + "\n")
-    cost = json.loads(COST.read_text(encoding="utf-8")) if COST.is_file() else None
-    PAGE.write_text(elephant_page(read_rows(FILE, Elephant), cost), encoding="utf-8")
+    costs = json.loads(COST.read_text(encoding="utf-8")) if COST.is_file() else []
+    PAGE.write_text(elephant_page(read_rows(FILE, Elephant), costs), encoding="utf-8")
     return 0
 
 

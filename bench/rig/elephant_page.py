@@ -99,8 +99,8 @@ class Elephant:
         return self.size, self.base, self.stream, self.precision, self.tokens, self.pieces
 
 
-def elephant_page(rows: Sequence[Elephant], cost: Mapping[str, Any] | None = None) -> str:
-    """The whole page. cost: what results/stream_cost.json holds."""
+def elephant_page(rows: Sequence[Elephant], costs: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The whole page. costs: what results/stream_cost.json holds."""
     if not rows:
         return HEAD + NO_ROWS
     lines = [
@@ -109,7 +109,7 @@ def elephant_page(rows: Sequence[Elephant], cost: Mapping[str, Any] | None = Non
         "|---|---|---|---|---|---|---|---|",
         *(_row(one) for one in sorted(rows, key=lambda one: one.flop_a_step / one.tokens)),
     ]
-    return HEAD + "\n".join(lines) + "\n" + (_cost(cost) if cost else "")
+    return HEAD + "\n".join(lines) + "\n" + "".join(map(_cost, costs))
 
 
 def _cost(cost: Mapping[str, Any]) -> str:
@@ -117,7 +117,8 @@ def _cost(cost: Mapping[str, Any]) -> str:
     median = {name: statistics.median(found) for name, found in cost["seconds"].items()}
     rounds = len(cost["seconds"]["disk"])
     return (
-        f"\nWhere the weights sit in the page cache, a step of {cost['tokens']:,} tokens of the 135M model took "
+        f"\nWhere the weights sit in the page cache, a step of {cost['tokens']:,} tokens of the 135M model in "
+        f"{cost['precision']} took "
         f"{median['disk']:.1f} s of processor time from disk and {median['memory']:.1f} s from memory, "
         f"{cost['cost']:+.0%} (`python -m bench.stream_cost`, {rounds} steps of each in turns, blocks computed again "
         f"both times; {cost['machine']}).\n"

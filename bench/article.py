@@ -37,12 +37,14 @@ LOADING: dict[Language, str] = {
 }
 MEASURED: dict[Language, Sequence[str]] = {
     "en": (
-        "Measured by us, on one core of a CPU and with random weights in these shapes ([streaming.md](streaming.md)):",
+        "Measured by us, on one core of a CPU and with random weights in these shapes ([streaming.md](streaming.md),\n"
+        "which also says of each run how much of the core it had: what ran beside it made some steps longer):",
         "| model | base | precision | on disk | memory, predicted | measured | tokens a step | a step | 100 steps |",
         "{size} | {base} | {type} | {weights} GB | {predicted} GB | {peak} GB | {tokens} | {seconds} s | {hours} h",
     ),
     "zh-CN": (
-        "我们的实测，用一个 CPU 核、相应形状的随机权重（见 [streaming.md](streaming.md)）：",
+        "我们的实测，用一个 CPU 核、相应形状的随机权重（见 [streaming.md](streaming.md)；那里也写明每次运行\n"
+        "占到核的几成，有几次旁边还跑着别的任务，每步的时间因此偏长）：",
         "| 模型 | 基座 | 精度 | 硬盘 | 内存预测 | 内存实测 | 每步 token | 每步 | 100 步 |",
         "{size} | {base} | {type} | {weights} GB | {predicted} GB | {peak} GB | {tokens} | {seconds} 秒 | {hours} 小时",
     ),

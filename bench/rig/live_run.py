@@ -7,11 +7,13 @@ memory too, so the resident set is measured in another run.
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from bench.rig.live import live_peak
+from bench.rig.run_zao import NEVER
 from xiaozao.store.files import RunFolder
 from xiaozao.train.distributed import shard
 from xiaozao.train.optim_blocks import ByBlocks
@@ -35,8 +37,8 @@ def live_of(run: Path) -> int:
             for one in (*decoder.model.parameters(), *decoder.model.buffers())
         }
 
-        if isinstance(optimizer, ByBlocks):  # so short a run may never come to the turn that takes most
-            optimizer.blocks = [optimizer.turn(optimizer.heaviest())]
+        if isinstance(optimizer, ByBlocks):
+            optimizer = within(optimizer)
 
         def work() -> None:
             """With the optimizer's states from the start, as after a rehearsal: step 1 may be the largest."""
@@ -45,6 +47,20 @@ def live_of(run: Path) -> int:
             loop.run(optimizer, Progress())
 
         return sum(held.values()) + live_peak(work)
+
+
+class _Within(ByBlocks):
+    """In the middle of a turn from the first step on: with states."""
+
+    def begin(self, step: int) -> None:
+        super().begin(step + 1)
+
+
+def within(optimizer: ByBlocks) -> ByBlocks:
+    """One whose only turn is that which takes most: so short a run may never come to it."""
+    found = _Within(optimizer.parameters, optimizer.rule, replace(optimizer.options, every=NEVER))
+    found.blocks = [optimizer.turn(optimizer.heavy_turns()[0])]
+    return found
 
 
 def _ignore(_: object) -> None:

@@ -15,7 +15,8 @@ that was not run. The learning rate is the one that Xiaozao chooses for the meth
 - **peak** is the high-water mark of the worker's resident set as the kernel keeps it: imports (about 0.4 GB), weights,
   everything.
 - **tokens/s** counts the optimizer steps alone, without validation; on a pinned core by its processor time, which what
-  else runs there does not lengthen.
+  else runs there does not lengthen (the rows of adapters in bf16 and of plain `method=full` by the clock, on a core
+  that did nothing else).
 - rsLoRA's default `alpha` gives at the default rank the very scale of LoRA, so its row is LoRA's; they part at other
   ranks, where rsLoRA keeps the size of the update.
 """
@@ -62,10 +63,10 @@ def without_fp16(rates: Mapping[str, Any]) -> str:
 ## Not run: fp16 on a processor
 
 fp16 is offered for cards that have no bf16 (T4, 20xx). On the processor of these tables ({rates["machine"]}) a matrix
-product runs at {rates["fp16"]:.0f} GFLOP/s in fp16, {rates["fp32"]:.0f} in fp32 and {rates["bf16"]:.0f} in bf16, so
-a row would take over half an hour, and say nothing of a card; `zao train` says so before such a run. On a card
-`python -m bench.methods --device cuda` has these rows too; we had none. That fp16 trains, with its loss scaling, is
-tested on small models (tests/worker/test_precision.py).
+product runs at {rates["fp16"]:.0f} GFLOP/s in fp16, {rates["fp32"]:.0f} in fp32 and {rates["bf16"]:.0f} in bf16, and
+the products of backward run slower yet in fp16. Such a row would take many times as long and say nothing of a card;
+`zao train` says so before such a run. On a card `python -m bench.methods --device cuda` has these rows too; we had
+none. That fp16 trains, with its loss scaling, is tested on small models (tests/worker/test_precision.py).
 """
 
 

@@ -16,6 +16,7 @@ from xiaozao.train.optim import OPTIMIZERS
 from xiaozao.train.optim_blocks import ByBlocks, blocks_of
 from xiaozao.train.optim_engine import Options
 from xiaozao.train.optim_lowrank import APOLLO_SCALE, GALORE_SCALE, GROWTH
+from xiaozao.train.optim_rules import AdamW
 
 INSIDE = "layers.0.weight"  # what is in a block may be projected
 
@@ -150,10 +151,6 @@ def test_badam_opens_one_block_at_a_time_and_all_of_them_in_a_round() -> None:
     assert [set(one) for one in blocks_of(parameters)] == groups
     ours = OPTIMIZERS["badam"](parameters, Options(every=2))
     assert isinstance(ours, ByBlocks)
-    heaviest = ours.heaviest()
-    assert ours.turn(heaviest) == ["embed.weight"] and all(
-        ours.turn(one) != ["embed.weight"] for one in range(heaviest)
-    )
     seen = []
     for step in range(12):
         ours.begin(step)
@@ -167,6 +164,25 @@ def test_badam_opens_one_block_at_a_time_and_all_of_them_in_a_round() -> None:
         assert all(one in seen[start : start + 6] for one in groups)
     ours.release()
     assert all(one.requires_grad for one in parameters.values()) and not ours.state()
+
+
+def test_the_turns_that_may_take_most_are_the_largest_and_the_head() -> None:
+    shapes = {
+        "embed.weight": (4, 2), "layers.0.a": (3, 3), "layers.1.a": (4, 3), "layers.1.b": (2,), "layers.2.a": (4, 3),
+        "layers.2.b": (2,), "norm.weight": (2,), "head.weight": (4, 2),
+    }  # fmt: skip
+    parameters = {name: nn.Parameter(torch.ones(shape)) for name, shape in shapes.items()}
+    expected = ["layers.1.a", "layers.1.b"], ["head.weight"]
+    found = []
+    for seed in range(9):
+        ours = ByBlocks(parameters, AdamW(), Options(every=5, seed=seed))
+        found.append(ours.heavy_turns())
+        for step, group in zip(found[-1], expected, strict=True):
+            assert ours.turn(step) == group and group not in [ours.turn(one) for one in range(step)]
+    assert any(all(steps) for steps in found)  # none is always the first
+    del parameters["head.weight"]
+    assert len(ByBlocks(parameters, AdamW(), Options()).heavy_turns()) == 1
+    assert OPTIMIZERS["adamw"](parameters, Options()).heavy_turns() == [0]
 
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))

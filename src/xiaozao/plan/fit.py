@@ -171,7 +171,7 @@ def _traced(
         planned = plan_traced(profile, rows, validation, setting)
         # By the token, since the worst rows of real data are not the usual; and with typical rates whatever this
         # machine's are, so that a plan and the run that follows it decide alike.
-        rates = TYPICAL_HALF if profile.bytes == 2 else TYPICAL
+        rates = TYPICAL_HALF if setup.method.precision == "bf16" else TYPICAL
         step = step_time(profile, [rows[0]] * micros, traced.attention, way, rates)
         found.append(replace(planned, seconds=(step.total - step.update) / (rows[0].tokens * micros)))
     return found

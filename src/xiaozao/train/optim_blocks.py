@@ -51,16 +51,23 @@ class ByBlocks(Optimizer):
         random.Random(f"{self.options.seed}/{round_}").shuffle(order)
         return self.blocks[order[place]]
 
-    def heaviest(self) -> int:
-        """The first step at which the largest group learns; of blocks alike the first, which all others lie above."""
-        first = next((block for name in self.parameters if (block := block_of(name))), "")
+    def heavy_turns(self) -> list[int]:
+        """The first step at which the largest group learns; then that of the largest behind the blocks (a head that is
+        not tied), which keeps nothing of the blocks, but more of itself. Of blocks alike the first.
+        """
 
-        def size(group: list[str]) -> int:
-            return sum(self.parameters[name].numel() for name in group if block_of(name) in (None, first))
+        def size(group: list[str]) -> int:  # vectors outside the blocks weigh nothing beside them
+            own = (self.parameters[name] for name in group)
+            return sum(one.numel() for name, one in zip(group, own, strict=True) if one.dim() > 1 or block_of(name))
 
-        largest = max(self.blocks, key=size)
+        inside = [place for place, group in enumerate(self.blocks) if block_of(group[0])]
+        end = inside[-1] + 1 if inside else len(self.blocks)
+        parts = [part for part in (self.blocks[:end], self.blocks[end:]) if part]
+        return [self._first(max(part, key=size)) for part in parts]
+
+    def _first(self, group: list[str]) -> int:
         steps = range(0, self.options.every * len(self.blocks), self.options.every)
-        return next(one for one in steps if self.turn(one) == largest)
+        return next(one for one in steps if self.turn(one) == group)
 
     def begin(self, step: int) -> None:
         super().begin(step)

@@ -103,11 +103,11 @@ class Optimizer:
             self.parameters[name].grad = None
             self._leave(self.parameters[name], *self.states[name].values())
 
-    @torch.no_grad()
-    def heaviest(self) -> int:
-        """The step of those to come that takes most memory: the first, where all steps move the same."""
-        return 0
+    def heavy_turns(self) -> list[int]:
+        """Steps of which one takes most memory of all there may be; the first alone, where all steps move the same."""
+        return [0]
 
+    @torch.no_grad()
     def prepare(self) -> None:
         """Make the states that the first update would make, of what learns now."""
         for name, one in self.parameters.items():

@@ -1,6 +1,6 @@
 """The rehearsal: before step 1 the largest micro-batch goes through all that will happen, and none of it stays.
 
-    states of the optimizer are made; of parameters that take turns, those of the turn that takes most
+    states of the optimizer are made; of parameters that take turns, those of each turn that may take most
     forward, backward        of the micro-batch with the most tokens, and of that with the widest attention; gradients
                              of other micro-batches are there too, where a step has several
     update                   at a rate of 0: the optimizer does all its work, and adds nothing
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -81,17 +82,17 @@ def _passes(
     loop: Loop, gauge: Gauge, optimizer: Optimizer, update: Update, worst: Sequence[list[int]], several: bool
 ) -> list[int] | None:
     """Forward, backward and update of each of the worst micro-batches; the one that was too much, or None."""
-    for row in worst:
-        if _short(loop, partial(_forth_and_back, loop, optimizer, update, row, several)) or _passed(loop, gauge):
+    for row, step in product(worst, optimizer.heavy_turns()):
+        if _short(loop, partial(_forth_and_back, loop, optimizer, update, row, step, several)) or _passed(loop, gauge):
             drop_gradients(optimizer)
             return row
     return None
 
 
-def _forth_and_back(loop: Loop, optimizer: Optimizer, update: Update, row: list[int], several: bool) -> None:
+def _forth_and_back(loop: Loop, optimizer: Optimizer, update: Update, row: list[int], step: int, several: bool) -> None:
     """A window of one micro-batch, with the gradients of others there already where a step has several."""
     scale = Scaler(loop.settings.compute).scale(Progress())
-    update.begin(optimizer.heaviest(), 0.0)
+    update.begin(step, 0.0)
     optimizer.prepare()
     if several:
         for one in optimizer.parameters.values():

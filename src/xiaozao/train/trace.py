@@ -128,6 +128,7 @@ class Tracer:
             self.micro(SIZES[0])
             self.update()
             *sizes, finer = [self._window(size) for size in (*SIZES, FINER)]
+            behind = [self._turn(step) for step in self.optimizer.heavy_turns()[1:]]
 
         def amount(everything: float, block: float) -> Amount:
             return Amount(everything - traced * block, block) if alike else Amount(everything, 0.0)
@@ -147,8 +148,8 @@ class Tracer:
             weights=amount(_bytes(tensors), _bytes(one for one in tensors if id(one) in inside)),
             states=amount(sum(states.values()), own_states), largest=held_by_loading(model, self.question),
             bytes=DTYPES[self.question.precision].itemsize, attention=tuple(sorted(attention.met, key=repr)),
-            fresh=self._stretches([one.heard for one, _ in sizes], False, alike),
-            accumulating=self._stretches([one.heard for _, one in sizes], True, alike),
+            fresh=(*self._stretches([one.heard for one, _ in sizes], False, alike), *(one for one, _ in behind)),
+            accumulating=(*self._stretches([one.heard for _, one in sizes], True, alike), *(one for _, one in behind)),
             work=self._works([*sizes[:4], finer], Further(blocks - traced, _bytes(own_now) / _bytes(now.values()))),
         )  # fmt: skip
 
@@ -165,7 +166,22 @@ class Tracer:
 
     def begin(self) -> None:
         """Say which step comes: where parameters take turns, that of the group that keeps most."""
-        self.optimizer.begin(self.optimizer.heaviest())
+        self.optimizer.begin(self.optimizer.heavy_turns()[0])
+
+    def _turn(self, step: int) -> tuple[Stretch, Stretch]:
+        """The turn of what lies behind the blocks, in a step's first micro-batch and in a later one. No block keeps
+        anything then, and none is on its way back: all that is heard after the last one's forward is the loss."""
+        self.optimizer.begin(step)
+        self.micro(SIZES[0])
+        self.update()
+        own, name = _bytes(self.decoder.trainable().values()), f"forward {len(self.blocks) - 1}"
+        windows = [self._window(size) for size in SIZES]
+        gradients = Amount(0.0 if self.question.fused_update else own, 0.0)
+        found = []
+        for heard in ([one.heard for one, _ in windows], [one.heard for _, one in windows]):
+            lines = self._lines([one[name] for one in heard])
+            found.append(Stretch("loss", _highest(lines), (0.0,) * len(lines[0]), gradients))
+        return found[0], found[1]
 
     def _window(self, size: Size) -> tuple[Window, Window]:
         """What is heard in a step's first micro-batch, and in a later one and after it; weights and states left out."""
@@ -228,10 +244,14 @@ class Tracer:
         fresh, later = ([one[place].work for one in windows] for place in (0, 1))
         return pieces(fresh, later, numbers, further)
 
+    def _lines(self, sizes: list[list[Seen]]) -> list[Line]:
+        """Of the allocations at the five sizes, without those of one more chunk of the head."""
+        row = self.decoder.head.linear.out_features * DTYPES[self.question.precision].itemsize
+        return [one for one in _lines(sizes) if one[3] < row]
+
     def _stretches(self, sizes: list[Heard], accumulating: bool, alike: bool) -> tuple[Stretch, ...]:
         """The moments of a micro-batch as lines; see Stretch."""
-        row = self.decoder.head.linear.out_features * DTYPES[self.question.precision].itemsize
-        lines = {name: [one for one in _lines([one[name] for one in sizes]) if one[3] < row] for name in sizes[0]}
+        lines = {name: self._lines([one[name] for one in sizes]) for name in sizes[0]}
         starts = {name: all_[0] for name, all_ in lines.items()}
         last, nothing = len(self.blocks) - 1, Amount(0.0, 0.0)
         whole = self.gradients if not self.question.fused_update else nothing

@@ -30,6 +30,7 @@ ROUNDS, SECONDS = 5, 0.03  # of each piece in a round
 FRESH = 40 << 20  # bytes; above what glibc ever keeps to use again
 UNITS = 1 << 20  # weights and states
 SMALL_CALLS = 66  # operations of small_block(), as train/work.py counts them
+LEAST_CALL = 2e-6  # seconds; the noise of slow products around it could leave nothing
 TURNS = 20  # tensors of a kind, of 2 to 6 MB each: together more than most caches hold
 
 Piece = Callable[[], object]
@@ -160,7 +161,7 @@ def _rates(seconds: dict[str, float], wide: int) -> Rates:
     x = min(max(x, 0.5 * seconds["wide"] / flops["wide"]), seconds["wide"] / flops["wide"])
     y = max((seconds["wide"] - flops["wide"] * x) / operands["wide"], 1e-15)
     fresh = max(seconds["fresh"] - seconds["touched"], 1e-6)
-    calls = max(seconds["calls"] - seconds["thin"] - seconds["moved"], 1e-6)
+    calls = max(seconds["calls"] - seconds["thin"] - seconds["moved"], SMALL_CALLS * LEAST_CALL)
     return Rates(
         flops=1 / x, operands=1 / y, moved=3.0 * wide * TOKENS * INNER / seconds["moved"],
         heavy=TOKENS * INNER / seconds["heavy"], fresh=FRESH / fresh, calls=SMALL_CALLS / calls,

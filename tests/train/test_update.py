@@ -24,12 +24,13 @@ def loss_of(decoder: Decoder) -> Tensor:
         return sft(decoder, row) / len(row.labels)
 
 
-def steps(decoder: Decoder, update: Update, count: int = 3) -> list[float]:
+def steps(decoder: Decoder, update: Update, count: int = 3, bf16: bool = False) -> list[float]:
     """Train; the norms that were reported."""
     norms = []
     for step in range(count):
         update.begin(step, 1e-2)
-        loss_of(decoder).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):  # as the loop computes: backward too
+            loss_of(decoder).backward()
         norms.append(update.norm(1.0))
         update.apply(norms[-1], 1.0)
     update.close()
@@ -47,14 +48,14 @@ def test_clipping_looks_at_all_gradients_together() -> None:
     assert float(one.grad) == pytest.approx(0.6)
 
 
-@pytest.mark.parametrize("lora", [4, None])
+@pytest.mark.parametrize(("lora", "bf16"), [(4, False), (None, False), (None, True)])
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
-def test_a_fused_update_is_the_same_update(optimizer: str, lora: int | None) -> None:
+def test_a_fused_update_is_the_same_update(optimizer: str, lora: int | None, bf16: bool) -> None:
     found = []
     for kind in (Whole, Fused):
         decoder = toy_decoder(lora=lora)
         ours = OPTIMIZERS[optimizer](decoder.trainable(), Options(0.01, rank=4, every=2))
-        norms = steps(decoder, kind(ours, limit=1e9))
+        norms = steps(decoder, kind(ours, limit=1e9), bf16=bf16)
         found.append((norms, {name: one.detach() for name, one in ours.parameters.items()}))
     (norms, weights), (fused_norms, fused) = found
     assert fused_norms == pytest.approx(norms, rel=1e-6) and min(norms) > 0

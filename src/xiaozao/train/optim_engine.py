@@ -9,6 +9,7 @@ backward (train/update.py). Weights in bf16 are moved in fp32, a piece at a time
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
@@ -83,9 +84,18 @@ class Optimizer:
         self.update([name for name, one in self.parameters.items() if one.grad is not None], rate)
         self.at += 1
 
-    @torch.no_grad()
     def update(self, names: Sequence[str], rate: float) -> None:
-        """Update these parameters and drop their gradients."""
+        """Update these parameters and drop their gradients.
+
+        In no precision but theirs, though an update in the middle of backward meets the autocast of the forward pass.
+        """
+        kinds = {self.parameters[name].device.type for name in names}
+        with torch.no_grad(), ExitStack() as stack:
+            for kind in kinds:
+                stack.enter_context(torch.autocast(kind, enabled=False))
+            self._move(names, rate)
+
+    def _move(self, names: Sequence[str], rate: float) -> None:
         direct: dict[float, list[Slot]] = {}
         for name in names:
             factor = self.options.factors.get(name, 1.0)

@@ -58,6 +58,7 @@ def adapter_rows(precision: str) -> Iterator[Row]:
     beside += [{"optimizer": one} for one in OPTIMIZERS[1:]]
     if precision == "bf16":
         yield from ({"method": "lora", "precision": precision, **one} for one in beside)
+        yield {"method": "lora", "fused_update": "true"}
 
 
 def full_rows(precision: str) -> Iterator[Row]:
@@ -78,7 +79,6 @@ def refused_rows() -> Iterator[Row]:
     yield {"method": "full", "base": "int8"}
     yield {"method": "full", "adapter": "dora"}
     yield {"method": "lora", "weights": "bf16"}
-    yield {"method": "lora", "fused_update": "true"}
 
 
 def measure(row: Row, shared: dict[str, object], label: str, machine: Machine) -> Measured:
@@ -93,10 +93,10 @@ def measure(row: Row, shared: dict[str, object], label: str, machine: Machine) -
         return Measured(
             row, setting, empty.machine, empty.version, error=without_paths(str(failure)), code=failure.code
         )
-    return measured(empty, run, sum(watch.steps(run.folder.events)) if machine.core is not None else run.step_seconds)
+    return measured(empty, run, None if machine.core is None else sum(watch.steps(run.folder.events)))
 
 
-def measured(empty: Measured, run: Run, seconds: float) -> Measured:
+def measured(empty: Measured, run: Run, taken: float | None) -> Measured:
     """The row with what its journal says. Raises RunFailed for a run that did not validate before and after."""
     if len(run.evaluated) < 2:
         raise RunFailed("the run was not validated before and after")
@@ -104,8 +104,8 @@ def measured(empty: Measured, run: Run, seconds: float) -> Measured:
         empty.options, empty.setting, empty.machine, empty.version,
         learning_rate=max(step.learning_rate for step in run.steps), trainable=run.loaded.trainable,
         loss_before=run.evaluated[0].loss, loss_after=run.evaluated[-1].loss,
-        tokens_per_second=sum(step.tokens for step in run.steps) / seconds,
-        peak_bytes=run.watched.peak_bytes, cpu_share=run.watched.cpu_share,
+        tokens_per_second=sum(step.tokens for step in run.steps) / (taken or run.step_seconds),
+        peak_bytes=run.watched.peak_bytes, cpu_share=run.watched.cpu_share, by_clock=taken is None,
     )  # fmt: skip
 
 

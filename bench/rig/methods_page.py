@@ -15,8 +15,7 @@ that was not run. The learning rate is the one that Xiaozao chooses for the meth
 - **peak** is the high-water mark of the worker's resident set as the kernel keeps it: imports (about 0.4 GB), weights,
   everything.
 - **tokens/s** counts the optimizer steps alone, without validation; on a pinned core by its processor time, which what
-  else runs there does not lengthen (the rows of adapters in bf16 and of plain `method=full` by the clock, on a core
-  that did nothing else).
+  else runs there does not lengthen (with a *: by the clock, on a core that did nothing else).
 - rsLoRA's default `alpha` gives at the default rank the very scale of LoRA, so its row is LoRA's; they part at other
   ranks, where rsLoRA keeps the size of the update.
 """
@@ -41,6 +40,7 @@ class Measured:
     cpu_share: float = 0.0
     error: str = ""
     code: str = ""  # of the error
+    by_clock: bool = True  # the rate; else by the processor time of a pinned core
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -89,9 +89,10 @@ def _table(rows: Sequence[Measured], setting: str, method: str) -> str:
 def _row(one: Measured) -> str:
     shown = {name: value for name, value in one.options.items() if name not in ("method", "base", "precision")}
     told = ", ".join(f"{name}={value}" for name, value in shown.items()) or "(defaults)"
+    rate = f"{one.tokens_per_second:.0f}{'*' if one.by_clock else ''}"
     return (
         f"| {told} | {_base(one)} | {one.options.get('precision', 'auto')} | {one.trainable:,} | {one.learning_rate:g} "
-        f"| {one.loss_after:.4f} | {one.peak_bytes / 1e9:.2f} GB | {one.tokens_per_second:.0f} |"
+        f"| {one.loss_after:.4f} | {one.peak_bytes / 1e9:.2f} GB | {rate} |"
     )
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from xiaozao.models import batched as module
 from xiaozao.models.bases import DenseBase
 from xiaozao.models.batched import batched
-from xiaozao.models.fused import Linear, rms_norm, swiglu
+from xiaozao.models.fused import Linear, swiglu
 from xiaozao.models.linear import Adapter
+from xiaozao.models.rmsnorm import rms_norm
 
 
 def drawn(*shape: int) -> Tensor:

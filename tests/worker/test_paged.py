@@ -14,7 +14,10 @@ from xiaozao.models.paged import SUPPORTED
 from xiaozao.spec.run import PAGED, read_file
 from xiaozao.store.files import RunFolder
 
-pytestmark = pytest.mark.skipif(not SUPPORTED, reason="only Linux lets go of pages that were written to")
+pytestmark = [
+    pytest.mark.skipif(not SUPPORTED, reason="only Linux lets go of pages that were written to"),
+    pytest.mark.usefixtures("own_cache"),
+]
 RUN = {"method": "full", "fused_update": True, "micro_batch": 4, "checkpointing": "block"}
 
 
@@ -22,11 +25,6 @@ RUN = {"method": "full", "fused_update": True, "micro_batch": 4, "checkpointing"
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     return toy_folder(tmp_path_factory.mktemp("toy") / "model", hidden_size=96)  # wide enough for states in 8 bits
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZAO_CACHE", str(tmp_path / "cache"))
 
 
 def same_weights(one: RunFolder, other: RunFolder) -> bool:

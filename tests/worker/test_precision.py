@@ -3,23 +3,12 @@
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.toy import toy_folder
 from tests.worker.test_reference import heard, make
 from xiaozao.events import Noticed, Step
 from xiaozao.worker import ready
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return toy_folder(tmp_path_factory.mktemp("toy") / "model")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZAO_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.mark.parametrize("options", [{}, {"base": "nf4"}, {"method": "full"}], ids=str)

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from tests.toy import toy_folder
 from tests.worker.test_reference import make
 from xiaozao.errors import DataError, DoesNotFit
 from xiaozao.events import Event, Planned, Progress
@@ -31,12 +29,6 @@ from xiaozao.worker.ready import Ready, get_ready
 from xiaozao.worker.resolve import Plans
 
 ROW = {"prompt": "What is 3 plus 1?", "completion": "4"}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return toy_folder(tmp_path_factory.mktemp("toy") / "model")
 
 
 def begin(folder: RunFolder) -> tuple[Ready, Planned]:

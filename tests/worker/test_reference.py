@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.toy import toy_decoder, toy_folder, toy_pairs, write_chats, write_judged
+from tests.toy import toy_decoder, toy_pairs, write_chats, write_judged
 from xiaozao.data.cache import Counts, PreparedData
 from xiaozao.errors import DataError
 from xiaozao.events import Evaluated, Event, Planned, Progress, Step
@@ -26,15 +26,7 @@ from xiaozao.worker.reference import loss_of, switches_off, with_reference
 NOTHING = PreparedData(toy_pairs([(3, 4, 5)]), None, Counts(0, 0, 0, {}), "none")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return toy_folder(tmp_path_factory.mktemp("toy") / "model")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZAO_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def make(folder: Path, model: Path, objective: str, **options: object) -> RunFolder:

@@ -9,7 +9,6 @@ backward (train/update.py). Weights in bf16 are moved in fp32, a piece at a time
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
@@ -89,10 +88,8 @@ class Optimizer:
 
         In no precision but theirs, though an update in the middle of backward meets the autocast of the forward pass.
         """
-        kinds = {self.parameters[name].device.type for name in names}
-        with torch.no_grad(), ExitStack() as stack:
-            for kind in kinds:
-                stack.enter_context(torch.autocast(kind, enabled=False))
+        device = next(iter(self.parameters.values())).device
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             self._move(names, rate)
 
     def _move(self, names: Sequence[str], rate: float) -> None:

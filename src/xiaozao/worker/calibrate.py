@@ -12,14 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from statistics import median
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from xiaozao.models.autograd import call
 from xiaozao.models.quantize import Nf4Base, bitsandbytes, dynamic_map
+from xiaozao.models.rmsnorm import rms_norm
 from xiaozao.plan.duration import TYPICAL
 from xiaozao.spec.pace import ASKED, RATES, Asked, Rates
 
@@ -29,7 +27,7 @@ TOKENS, WIDTH, INNER, THIN = 256, 768, 2048, 16  # a block's product, and an ada
 ROUNDS, SECONDS = 5, 0.03  # of each piece in a round
 FRESH = 40 << 20  # bytes; above what glibc ever keeps to use again
 UNITS = 1 << 20  # weights and states
-SMALL_CALLS = 66  # operations of small_block(), as train/work.py counts them
+SMALL_CALLS = {4: 72, 2: 80}  # operations of small_block() by the bytes of a number, as train/work.py counts them
 LEAST_CALL = 2e-6  # seconds; the noise of slow products around it could leave nothing
 TURNS = 20  # tensors of a kind, of 2 to 6 MB each: together more than most caches hold
 
@@ -90,24 +88,6 @@ def _pieces(dtype: torch.dtype, bits: bool) -> dict[str, Piece]:
     return pieces | (_bits(dtype) if bits else {})
 
 
-class _SmallNorm(torch.autograd.Function):
-    """An RMSNorm in Python with its backward pass, as models/fused.py has: what a step's many small operations are."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor) -> Tensor:
-        wide = rows.to(torch.float32, copy=True)
-        scale = wide.pow(2).mean(-1, keepdim=True).add_(1e-6).rsqrt_()
-        ctx.save_for_backward(rows, scale, weight)
-        return (wide * scale).to(rows.dtype, copy=True).mul_(weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        rows, scale, weight = ctx.saved_tensors
-        normed, wide = rows.to(torch.float32, copy=True).mul_(scale), grad.to(torch.float32, copy=True) * weight
-        inner = (wide * normed).mean(-1, keepdim=True)
-        return wide.addcmul_(normed, inner, value=-1).mul_(scale).to(rows.dtype, copy=True), None
-
-
 def small_block(dtype: torch.dtype) -> Piece:
     """SMALL_CALLS operations of many kinds on next to no numbers, forward and backward: what starting them costs.
 
@@ -117,11 +97,11 @@ def small_block(dtype: torch.dtype) -> Piece:
 
     def block() -> None:
         with torch.enable_grad():
-            heads = call(_SmallNorm, rows, weight).view(4, 8, 2, 8).transpose(1, 2)
+            heads = rms_norm(rows, weight, 1e-6).view(4, 8, 2, 8).transpose(1, 2)
             left, right = heads.chunk(2, -1)
             turned = torch.cat((-right, left), -1) * heads + heads
             gated = F.silu(turned) * turned
-            call(_SmallNorm, gated.transpose(1, 2).reshape(4, 8, 16), weight).sum().backward()
+            rms_norm(gated.transpose(1, 2).reshape(4, 8, 16), weight, 1e-6).sum().backward()
         rows.grad = None
 
     return block
@@ -161,10 +141,10 @@ def _rates(seconds: dict[str, float], wide: int) -> Rates:
     x = min(max(x, 0.5 * seconds["wide"] / flops["wide"]), seconds["wide"] / flops["wide"])
     y = max((seconds["wide"] - flops["wide"] * x) / operands["wide"], 1e-15)
     fresh = max(seconds["fresh"] - seconds["touched"], 1e-6)
-    calls = max(seconds["calls"] - seconds["thin"] - seconds["moved"], SMALL_CALLS * LEAST_CALL)
+    calls = max(seconds["calls"] - seconds["thin"] - seconds["moved"], SMALL_CALLS[wide] * LEAST_CALL)
     return Rates(
         flops=1 / x, operands=1 / y, moved=3.0 * wide * TOKENS * INNER / seconds["moved"],
-        heavy=TOKENS * INNER / seconds["heavy"], fresh=FRESH / fresh, calls=SMALL_CALLS / calls,
+        heavy=TOKENS * INNER / seconds["heavy"], fresh=FRESH / fresh, calls=SMALL_CALLS[wide] / calls,
         unpacked=UNITS / seconds["unpacked"] if "unpacked" in seconds else TYPICAL.unpacked,
         eight_bit=UNITS / seconds["eight_bit"] if "eight_bit" in seconds else TYPICAL.eight_bit,
     )  # fmt: skip

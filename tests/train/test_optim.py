@@ -56,8 +56,34 @@ def test_adamw_is_the_formula_in_float64(optimizer: str) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
 
+def in_eight_bits(value: Tensor, signed: bool) -> Tensor:
+    """The nearest numbers of bitsandbytes' table, by blocks of 256, found by looking at all of them."""
+    numbers = bitsandbytes().create_dynamic_map(signed).double()
+    blocks = []
+    for block in value.split(256):
+        scale = block.abs().max()
+        blocks.append(numbers[(block[:, None] / scale - numbers).abs().argmin(1)] * scale)
+    return torch.cat(blocks)
+
+
+@pytest.mark.parametrize("size", [4096, 5000])
+def test_adamw8bit_is_the_formula_in_float64_with_moments_at_the_nearest_numbers(size: int) -> None:
+    start, *grads = weights(*[(size,)] * 6)
+    grads = [grad**3 for grad in grads]  # small ones beside large ones
+    expected, first, second = start, torch.zeros_like(start), torch.zeros_like(start)
+    for step, grad in enumerate(grads, 1):
+        first, second = 0.9 * first + 0.1 * grad, 0.999 * second + 0.001 * grad**2
+        direction = (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+        expected = expected * (1 - 0.01 * 0.1) - 0.01 * direction
+        first, second = in_eight_bits(first, True), in_eight_bits(second, False)
+    got = trained("adamw8bit", start, grads, Options(0.1), torch.float32)
+    off = (got - expected).abs()
+    assert float(off.median()) < 1e-6
+    assert float((off > 1e-4).double().mean()) < 1e-3  # just between two numbers fp32 may take the other one
+
+
 @pytest.mark.parametrize("size", [100, 4096, 5000])
-def test_adamw8bit_is_the_one_of_bitsandbytes(size: int) -> None:
+def test_adamw8bit_moves_as_the_one_of_bitsandbytes(size: int) -> None:
     bitsandbytes()  # through our door, which keeps its warnings quiet
     start, *grads = weights(*[(size,)] * 6)
     weight = nn.Parameter(start.float())
@@ -65,8 +91,9 @@ def test_adamw8bit_is_the_one_of_bitsandbytes(size: int) -> None:
     for grad in grads:
         weight.grad = grad.float()
         theirs.step()
-    got = trained("adamw8bit", start, grads, Options(0.1), torch.float32)
-    torch.testing.assert_close(got.float(), weight.detach(), rtol=1e-6, atol=1e-7)
+    got, moved = trained("adamw8bit", start, grads, Options(0.1), torch.float32), weight.detach().double() - start
+    # On a CPU theirs takes a number that is not the nearest for some of the second moments (bench/eight_bit.py).
+    assert float((got - start - moved).norm() / moved.norm()) < (0.02 if size >= 4096 else 1e-6)
 
 
 @pytest.mark.parametrize("shape", [(7,), (6, 9), (3, 4, 5)])

@@ -57,6 +57,7 @@ CASES: dict[str, dict[str, Any]] = {
     "full, block": {"method": FULL, "checkpointing": "block"},
     "full, badam": {"method": FULL, "optimizer": "badam"},
     "full, adafactor": {"method": FULL, "optimizer": "adafactor"},
+    "full, 8 bits": {"method": FULL, "optimizer": "adamw8bit"},
     "full, fused": {"method": FULL, "fused_update": True},
     "full, bf16 weights": {"method": MethodSpec(method="full", weights="bf16"), "precision": "bf16"},
     "full, autocast": {"method": FULL, "precision": "bf16"},

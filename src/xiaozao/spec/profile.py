@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from xiaozao.spec.parts import MethodSpec
 
-VERSION = 9  # of what is written; a profile of another version is traced again
+VERSION = 10  # of what is written; a profile of another version is traced again
 VARIABLES = ("one", "tokens", "padded", "targets", "chunk", "forward", "backward")
 Line = tuple[float, ...]  # a coefficient, in bytes, for each of VARIABLES
 WORK_VARIABLES = ("one", "tokens", "padded", "targets", "chunks")  # chunks of logits

@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from torch import nn
 
 from xiaozao.errors import EnvironmentProblem
-from xiaozao.models.quantize import CPU, bitsandbytes, dynamic_map
+from xiaozao.models.eightbit import table
+from xiaozao.models.quantize import CPU, bitsandbytes
 from xiaozao.train.optim_blocks import ByBlocks
 from xiaozao.train.optim_engine import Optimizer, Options
 from xiaozao.train.optim_lowrank import Apollo, GaLore
@@ -69,4 +70,4 @@ def ready(optimizer: str) -> None:
             raise EnvironmentProblem("no_bitsandbytes_optimizer")
         bitsandbytes()
         for signed in (True, False):
-            dynamic_map(CPU, signed)
+            table(CPU, signed)

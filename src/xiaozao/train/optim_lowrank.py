@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from xiaozao.models.eightbit import BETAS, EPSILON
 from xiaozao.models.rounding import generator
 from xiaozao.train.optim_blocks import block_of
 from xiaozao.train.optim_engine import Rule, Slot, State
-from xiaozao.train.optim_rules import BETAS, EPSILON, AdamW
+from xiaozao.train.optim_rules import AdamW
 
 GALORE_SCALE = 2.0  # the paper's alpha: 0.25 for pre-training, 4 for fine-tuning at rank 4
 APOLLO_SCALE = 128**0.5  # the paper's, for rank 1

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from xiaozao.models.quantize import bitsandbytes, dynamic_map
-from xiaozao.train.optim_engine import CHUNK, Rule, Slot, State
+from xiaozao.models import eightbit
+from xiaozao.models.eightbit import BETAS, BLOCK, EPSILON
+from xiaozao.train.optim_engine import Rule, Slot, State
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8
-BLOCK = 256  # elements that share a scale in the 8-bit states
 SMALL = 4096  # elements; a smaller parameter keeps its states in fp32, as in bitsandbytes
 
 
@@ -37,12 +36,12 @@ class AdamW(Rule):
 
 
 class AdamW8bit(Rule):
-    """AdamW with blockwise 8-bit states (Dettmers et al. 2022), through bitsandbytes; small parameters as in AdamW."""
+    """AdamW with blockwise 8-bit states (models/eightbit.py); small parameters as in AdamW."""
 
     elementwise = True
 
     def __init__(self) -> None:
-        self.functional, self.plain = bitsandbytes(), AdamW()
+        self.plain = AdamW()
 
     def start(self, name: str, value: Tensor) -> State:
         if value.numel() < SMALL:
@@ -60,12 +59,9 @@ class AdamW8bit(Rule):
             if "exp_avg" in slot.state:
                 self.plain.apply([slot], rate, decay)
                 continue
-            value, grad = slot.value.view(-1), slot.grad.reshape(-1)
-            for start in range(0, value.numel(), CHUNK):  # on a CPU each call makes six copies in fp32
-                end = min(start + CHUNK, value.numel())
-                self._move(
-                    value[start:end], grad[start:end], self.part(slot.state, start, end), slot.count, rate, decay
-                )
+            first, second = slot.state["state1"].view(-1), slot.state["state2"].view(-1)
+            moments = eightbit.Moments(first, second, slot.state["absmax1"], slot.state["absmax2"])
+            eightbit.adamw(slot.value.view(-1), slot.grad.reshape(-1), moments, slot.count, rate, decay)
 
     def part(self, state: State, start: int, end: int) -> State:
         if "exp_avg" in state:
@@ -74,13 +70,6 @@ class AdamW8bit(Rule):
         return {
             kind: one[blocks] if kind.startswith("absmax") else one.view(-1)[start:end] for kind, one in state.items()
         }
-
-    def _move(self, value: Tensor, grad: Tensor, state: State, count: int, rate: float, decay: float) -> None:
-        signed, unsigned = dynamic_map(value.device, True), dynamic_map(value.device, False)
-        self.functional.optimizer_update_8bit_blockwise(
-            "adam", grad, value, state["state1"], state["state2"], BETAS[0], BETAS[1], 0.0, 0.0, EPSILON, count, rate,
-            signed, unsigned, state["absmax1"], state["absmax2"], decay,
-        )  # fmt: skip
 
 
 class Adafactor(Rule):

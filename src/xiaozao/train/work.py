@@ -136,7 +136,7 @@ def _kind(func: Any) -> str:
         return "none"
     if func.is_view or name in UNCOUNTED:
         return "view"
-    if name.startswith("optimizer_update_8bit"):
+    if name == "adamw8bit":
         return "eight_bit"
     kinds = (
         ("product", PRODUCTS),

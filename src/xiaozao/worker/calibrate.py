@@ -16,7 +16,8 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 
-from xiaozao.models.quantize import Nf4Base, bitsandbytes, dynamic_map
+from xiaozao.models.eightbit import BLOCK, Moments, adamw
+from xiaozao.models.quantize import Nf4Base
 from xiaozao.models.rmsnorm import rms_norm
 from xiaozao.plan.duration import TYPICAL
 from xiaozao.spec.pace import ASKED, RATES, Asked, Rates
@@ -113,17 +114,13 @@ def _turns(one: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _bits(dtype: torch.dtype) -> dict[str, Piece]:
-    """Weights out of four bits, and an update of states in eight (train/optim_rules.py). Raises EnvironmentProblem."""
-    base, functional, cpu = Nf4Base(torch.randn(1024, UNITS // 1024)), bitsandbytes(), torch.device("cpu")
-    signed, unsigned = dynamic_map(cpu, True), dynamic_map(cpu, False)
-    value, grad = torch.randn(UNITS), torch.randn(UNITS)
+    """Weights out of four bits, and an update of states in eight (models/eightbit.py). Raises EnvironmentProblem."""
+    base, value, grad = Nf4Base(torch.randn(1024, UNITS // 1024)), torch.randn(UNITS), torch.randn(UNITS)
     states = [torch.zeros(UNITS, dtype=torch.uint8) for _ in range(2)]
-    scales = [torch.zeros(UNITS // 256) for _ in range(2)]
+    moments = Moments(*states, *(torch.zeros(UNITS // BLOCK) for _ in range(2)))
 
     def eight_bit() -> None:
-        functional.optimizer_update_8bit_blockwise(
-            "adam", grad, value, *states, 0.9, 0.999, 0.0, 0.0, 1e-8, 1, 0.0, signed, unsigned, *scales, 0.0
-        )
+        adamw(value, grad, moments, 1, 0.0, 0.0)
 
     return {"unpacked": lambda: base.dense(dtype), "eight_bit": eight_bit}
 

@@ -23,9 +23,9 @@ every run is a fresh process.
 - The precision is the one that the processor multiplies fast: bf16 where it can, else fp32.
 - A peer's micro-batch of 1 with accumulation pads nothing; larger ones pad to the longest sample. Xiaozao packs
   its rows.
-- **as it comes**: no option of Xiaozao's own. **fast**: `micro_batch=4 checkpointing=none`; in the tables of nf4 and full
-  parameters micro-batches of 2,048 tokens and of one sample. **lean**: `budget=1.1GB`, and what Xiaozao chooses for it;
-  in those tables `micro_batch=1 checkpointing=block`.
+- **as it comes**: no option of Xiaozao's own. **fast**: `micro_batch=4 checkpointing=none`; in the tables of nf4 and
+  full parameters micro-batches of 2,048 tokens and of one sample. **lean**: `budget=1.1GB`, and what Xiaozao chooses
+  for it; in those tables `micro_batch=1 checkpointing=block`.
 - The two cores of the machine may have been measured side by side, one run on each, theirs and ours alike.
 
 No GPU figures have been measured by us yet; `make bench-gpu` makes this page on a card of yours.

@@ -210,13 +210,14 @@ class Loop:
         if self.validation is None:
             return False
         mean = self._mean(self.validation, progress)
-        best = math.isfinite(mean.loss) and (progress.best_loss is None or mean.loss < progress.best_loss)
-        if best and progress.step:  # before the first step there is nothing to keep
+        lowest_yet = math.isfinite(mean.loss) and (progress.best_loss is None or mean.loss < progress.best_loss)
+        best = lowest_yet and progress.step > 0  # before the first step there is nothing to keep
+        if best:
             progress.best_loss, progress.best_step, progress.without_gain = mean.loss, progress.step, 0
         elif progress.step:
             progress.without_gain += 1
         self.on_event(Evaluated(progress.step, mean.loss, mean.targets, best, mean.accuracy, mean.margin))
-        return best and progress.step > 0
+        return best
 
     def _mean(self, samples: Samples, progress: Progress) -> Mean:
         """The mean over the validation set. Where memory runs out its own micro-batches are split, not training's."""

@@ -5,6 +5,10 @@ Source: Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization"; th
 kernel moves the weights. Elsewhere torch does: bitsandbytes' own way takes 2.5 times as long on a CPU, and writes many
 of the moments as a number that is not the nearest (`python -m bench.eight_bit`).
 
+No second moment is read as nothing. Where gradients of a block differ much (an embedding's rows), the nearest number to
+a small one is zero, and the first moment, which is not squared, would be divided by nothing: moves of a thousand times
+the rate. It is read as the smallest number above zero instead; that slows such an element, and never hurls it.
+
 The nearest number is looked up, not searched: the upper 16 bits of a float stand for an interval that holds at most one
 border between two numbers of the table.
 
@@ -22,6 +26,7 @@ from torch import Tensor
 from xiaozao.models.quantize import CPU, bitsandbytes, dynamic_map
 
 BLOCK = 256  # elements that share a scale
+AT_ONCE = 1 << 30  # elements that bitsandbytes is given: it counts them in 32 bits
 CACHED = 1 << 18  # elements moved at a time, so that what lies between two steps stays in the processor's cache
 HALF = 1 << 15  # upper 16 bits are numbers from -HALF to HALF
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -35,9 +40,14 @@ class Moments(NamedTuple):
     absmax1: Tensor
     absmax2: Tensor
 
+    def part(self, start: int, end: int) -> "Moments":
+        """Of the elements from `start`, where a block begins, to `end`."""
+        blocks = slice(start // BLOCK, -(-end // BLOCK))
+        return Moments(self.first[start:end], self.second[start:end], self.absmax1[blocks], self.absmax2[blocks])
+
 
 class Table(NamedTuple):
-    """The numbers, sorted; and for the upper 16 bits of a float a place among them and a border, as said above."""
+    """What a place is read as; and for the upper 16 bits of a float a place and a border, as said above."""
 
     numbers: Tensor
     places: Tensor
@@ -52,29 +62,32 @@ def table(device: torch.device, signed: bool) -> Table:
     upper = torch.arange(-HALF, HALF, dtype=torch.int32) << 16
     ends = torch.stack([upper, upper | 0xFFFF]).view(torch.float32)
     places = torch.bucketize(ends.amin(0), borders).clamp_(max=len(numbers) - 1)  # of no number: never asked for
-    return Table(numbers.to(device), places.to(torch.uint8).to(device), borders[places].to(device))
+    read = numbers if signed else numbers.clamp_min(float(numbers[1]))
+    return Table(read.to(device), places.to(torch.uint8).to(device), borders[places].to(device))
 
 
 def adamw(value: Tensor, grad: Tensor, moments: Moments, count: int, rate: float, decay: float) -> None:
     """Move a flat parameter in fp32 and its moments; `count` updates with this one. Decay is decoupled."""
-    if value.is_cuda:
-        signed, unsigned = dynamic_map(value.device, True), dynamic_map(value.device, False)
-        bitsandbytes().optimizer_update_8bit_blockwise(
-            "adam", grad, value, moments.first, moments.second, *BETAS, 0.0, 0.0, EPSILON, count, rate,
-            signed, unsigned, moments.absmax1, moments.absmax2, decay,
-        )  # fmt: skip
-    else:
+    if not value.is_cuda:
         torch.ops.xiaozao.adamw8bit(value, grad, list(moments), count, rate, decay)
+        return
+    signed, unsigned = dynamic_map(value.device, True), dynamic_map(value.device, False)
+    for start, end in _pieces(value.numel(), AT_ONCE):
+        first, second, *scales = moments.part(start, end)
+        bitsandbytes().optimizer_update_8bit_blockwise(
+            "adam", grad[start:end], value[start:end], first, second, *BETAS, 0.0, 0.0, EPSILON, count, rate,
+            signed, unsigned, *scales, decay,
+        )  # fmt: skip
 
 
 # One operation, so that it is one for what traces a step too: there are hundreds of pieces in a large matrix.
 @torch.library.custom_op("xiaozao::adamw8bit", mutates_args=("value", "moments"))
 def _adamw(value: Tensor, grad: Tensor, moments: list[Tensor], count: int, rate: float, decay: float) -> None:
-    first, second, absmax1, absmax2 = moments
-    for start, end in _pieces(value.numel()):
-        blocks = slice(start // BLOCK, -(-end // BLOCK))
-        piece = Moments(first[start:end], second[start:end], absmax1[blocks], absmax2[blocks])
-        _move(value[start:end], grad[start:end], piece, count, rate, decay)
+    whole, numel = Moments(*moments), value.numel()
+    blocks = numel - numel % BLOCK
+    pieces = [*_pieces(blocks, CACHED), *([(blocks, numel)] if blocks < numel else [])]  # less than a block comes last
+    for start, end in pieces:
+        _move(value[start:end], grad[start:end], whole.part(start, end), count, rate, decay)
 
 
 @_adamw.register_fake
@@ -111,10 +124,6 @@ def _write(moment: Tensor, places: Tensor, absmax: Tensor, known: Table) -> None
     places.add_(shares > known.borders.index_select(0, upper))
 
 
-def _pieces(numel: int) -> Iterator[tuple[int, int]]:
-    """Whole blocks, then what is less than one."""
-    whole = numel - numel % BLOCK
-    for start in range(0, whole, CACHED):
-        yield start, min(start + CACHED, whole)
-    if whole < numel:
-        yield whole, numel
+def _pieces(numel: int, most: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, numel, most):
+        yield start, min(start + most, numel)

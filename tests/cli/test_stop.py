@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,21 @@ if sys.platform != "win32":
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that one process sends another")
 
 
+@pytest.fixture
+def as_usual() -> Iterator[None]:
+    """No signal is ignored, as one is from the start where the tests run under nohup."""
+    before = [(number, signal.signal(number, signal.default_int_handler)) for number, _ in SIGNALS]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("as_usual")
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_the_first_signal_writes_the_request_and_the_second_kills(
     number: signal.Signals, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, killed = RunFolder(tmp_path), []
-    before = signal.getsignal(number)
     with stopping(folder, lambda: killed.append(1), Output(Settings(language="en"))) as seen:
         assert not folder.stop.exists()
         os.kill(os.getpid(), number)
@@ -35,7 +45,7 @@ def test_the_first_signal_writes_the_request_and_the_second_kills(
         os.kill(os.getpid(), number)
         assert killed == [1]
     assert (seen.count, seen.exit_code) == (2, code)
-    assert signal.getsignal(number) == before
+    assert signal.getsignal(number) == signal.default_int_handler
 
 
 def test_a_terminal_that_went_away_does_not_lose_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,8 +210,8 @@ class Loop:
         if self.validation is None:
             return False
         mean = self._mean(self.validation, progress)
-        lowest_yet = math.isfinite(mean.loss) and (progress.best_loss is None or mean.loss < progress.best_loss)
-        best = lowest_yet and progress.step > 0  # before the first step there is nothing to keep
+        best = progress.step > 0 and math.isfinite(mean.loss)  # before the first step there is nothing to keep
+        best = best and (progress.best_loss is None or mean.loss < progress.best_loss)
         if best:
             progress.best_loss, progress.best_step, progress.without_gain = mean.loss, progress.step, 0
         elif progress.step:

@@ -16,7 +16,7 @@ from torch import nn
 
 from xiaozao.errors import EnvironmentProblem
 from xiaozao.models.eightbit import table
-from xiaozao.models.quantize import CPU, bitsandbytes
+from xiaozao.models.quantize import CPU
 from xiaozao.train.optim_blocks import ByBlocks
 from xiaozao.train.optim_engine import Optimizer, Options
 from xiaozao.train.optim_lowrank import Apollo, GaLore
@@ -68,6 +68,5 @@ def ready(optimizer: str) -> None:
     if optimizer == "adamw8bit":
         if find_spec("bitsandbytes") is None:
             raise EnvironmentProblem("no_bitsandbytes_optimizer")
-        bitsandbytes()
         for signed in (True, False):
             table(CPU, signed)

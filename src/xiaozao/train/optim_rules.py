@@ -11,6 +11,7 @@ from xiaozao.models import eightbit
 from xiaozao.models.eightbit import BETAS, BLOCK, EPSILON
 from xiaozao.train.optim_engine import Rule, Slot, State
 
+EIGHT_BIT = ("state1", "state2", "absmax1", "absmax2")  # the states of AdamW8bit, under bitsandbytes' names
 SMALL = 4096  # elements; a smaller parameter keeps its states in fp32, as in bitsandbytes
 
 
@@ -59,17 +60,17 @@ class AdamW8bit(Rule):
             if "exp_avg" in slot.state:
                 self.plain.apply([slot], rate, decay)
                 continue
-            first, second = slot.state["state1"].view(-1), slot.state["state2"].view(-1)
-            moments = eightbit.Moments(first, second, slot.state["absmax1"], slot.state["absmax2"])
+            moments = _moments(slot.state)
             eightbit.adamw(slot.value.view(-1), slot.grad.reshape(-1), moments, slot.count, rate, decay)
 
     def part(self, state: State, start: int, end: int) -> State:
         if "exp_avg" in state:
             return self.plain.part(state, start, end)
-        blocks = slice(start // BLOCK, -(-end // BLOCK))
-        return {
-            kind: one[blocks] if kind.startswith("absmax") else one.view(-1)[start:end] for kind, one in state.items()
-        }
+        return dict(zip(EIGHT_BIT, _moments(state).part(start, end), strict=True))
+
+
+def _moments(state: State) -> eightbit.Moments:
+    return eightbit.Moments(*(state[kind].view(-1) for kind in EIGHT_BIT))
 
 
 class Adafactor(Rule):

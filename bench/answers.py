@@ -13,13 +13,13 @@ import time
 import torch
 
 from bench.rig.run_zao import pull
+from xiaozao.machine.heap import give_back, keep_nothing
+from xiaozao.machine.resident import peak_rss, reset_peak, rss
 from xiaozao.models.blocks import view
 from xiaozao.models.generate import Sampling, can_be_cached, generate
-from xiaozao.models.heap import give_back, keep_nothing
 from xiaozao.models.load import load_model
 from xiaozao.plan.answers import choices
 from xiaozao.plan.load import Load, ModelShape
-from xiaozao.plan.resident import peak_rss, reset_peak, rss
 from xiaozao.spec.plan import Questions
 
 LONGEST, ANSWER = 119, 96  # tokens

@@ -32,15 +32,15 @@ from bench.rig.results import read_rows, write_rows
 from bench.rig.run_zao import NEVER, Run, pull, run_zao
 from bench.rig.task import RESULTS
 from xiaozao.data.prepare import prepare
-from xiaozao.models.config import read_config
+from xiaozao.hub.folder import read_config
+from xiaozao.measure.profiles import profiles
 from xiaozao.plan.duration import step_time
+from xiaozao.runs.launch import environment
 from xiaozao.spec.pace import ASKED, RATES, Asked, Rates, StepTime
 from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import Row
 from xiaozao.spec.profile import Question
 from xiaozao.spec.run import RunSpec, read_file
-from xiaozao.worker.launch import environment
-from xiaozao.worker.profiles import profiles
 from xiaozao.worker.resolve import order_of
 
 FILE, DOCS = RESULTS / "duration.jsonl", Path(__file__).parents[1] / "docs"
@@ -102,7 +102,7 @@ def calibrate(machine: Machine, asked: Asked) -> tuple[Rates, float]:
     """The rates, and the processor time of the process that measured them."""
     before = _children()
     done = subprocess.run(
-        machine.command([sys.executable, "-P", "-m", "xiaozao.worker.calibrate"]), input=ASKED.dump_json(asked),
+        machine.command([sys.executable, "-P", "-m", "xiaozao.measure.calibrate"]), input=ASKED.dump_json(asked),
         env=environment({**os.environ, **machine.variables()}), check=True, capture_output=True,
     )  # fmt: skip
     return RATES.validate_json(done.stdout), _children() - before

@@ -18,8 +18,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from xiaozao.models.eightbit import BETAS, BLOCK, EPSILON, Moments, adamw
-from xiaozao.models.quantize import CPU, bitsandbytes, dynamic_map
+from xiaozao.models.layers.quantize import CPU, bitsandbytes, dynamic_map
+from xiaozao.train.optim.eightbit import BETAS, BLOCK, EPSILON, Moments, adamw
 
 ELEMENTS, TURNS, RATE = 1 << 22, 7, 1e-4
 PIECE = 1 << 20  # theirs is called for so many elements at a time, since it makes copies of all in fp32

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.toy import toy_folder, write_chats
+from xiaozao.runs.launch import launch
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_records
 from xiaozao.store.lock import holder
-from xiaozao.worker.launch import launch
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 from bench.budgets import base_options
 from bench.rig.run_zao import pull
 from xiaozao.events import Event, Planned
-from xiaozao.models.config import read_config
+from xiaozao.hub.folder import read_config
+from xiaozao.machine.resident import peak_rss, reset_peak, rss
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import churned
-from xiaozao.plan.resident import peak_rss, reset_peak, rss
 from xiaozao.spec.parts import FIRST
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import create_run

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from bench.rig.score import score
-from xiaozao.models.rounding import rounded
+from xiaozao.models.layers.rounding import rounded
 
 SHORT = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Way = Callable[[Tensor, torch.dtype, str], Tensor]

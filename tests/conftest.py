@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xiaozao.errors import HubError
-from xiaozao.models.sources import resolve
+from xiaozao.hub.sources import resolve
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One thread each, or their threads wait for each other.

@@ -18,12 +18,12 @@ from transformers.utils import import_utils
 
 from tests.toy import toy_folder, write_chats
 from xiaozao.errors import EnvironmentProblem, UsageError
-from xiaozao.models.checkpoint import step_folder, write_folder
-from xiaozao.models.guard import refuse_kernels
+from xiaozao.machine.guard import refuse_kernels
+from xiaozao.models.artefacts.checkpoint import step_folder, write_folder
+from xiaozao.runs.launch import command, environment
 from xiaozao.spec.run import RunSpec
 from xiaozao.spec.yamlfile import read_yaml
 from xiaozao.store.files import RunFolder
-from xiaozao.worker.launch import command, environment
 
 SOURCE = Path(__file__).parents[1] / "src" / "xiaozao"
 
@@ -51,7 +51,7 @@ NAMES = {
 # Where one of them stands all the same, and why. An entry that is no longer needed fails the test as well.
 ALLOWED = {
     ("spec/yamlfile.py", "yaml.load"): "with our own loader, a SafeLoader that knows numbers, no tags and no aliases",
-    ("models/reach.py", "network"): "asks whether a hub answers, for the first kilobyte of one fixed file, on request",
+    ("hub/reach.py", "network"): "asks whether a hub answers, for the first kilobyte of one fixed file, on request",
 }
 
 
@@ -246,7 +246,7 @@ LOOK = (
     + """
 from xiaozao.data.prepare import prepare
 from xiaozao.models import checkpoint, config
-from xiaozao.models.sources import resolve
+from xiaozao.hub.sources import resolve
 from xiaozao.plan.command import plan_command
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache, open_run
@@ -375,7 +375,7 @@ def test_yaml_cannot_name_something_to_import(text: str, tmp_path: Path, monkeyp
 LOAD = (
     WATCH
     + """
-from xiaozao.models.guard import refuse_kernels
+from xiaozao.machine.guard import refuse_kernels
 refuse_kernels()
 import torch
 from xiaozao.models.load import load
@@ -409,7 +409,7 @@ def test_a_model_loads_without_network_code_or_pickle_whatever_its_config_orders
 KERNELS = """
 import json, sys
 if sys.argv[1] == "guarded":
-    from xiaozao.models.guard import refuse_kernels
+    from xiaozao.machine.guard import refuse_kernels
     refuse_kernels()
 from transformers.utils import is_kernels_available
 try:

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from xiaozao.data.samples import Samples
 from xiaozao.models.blocks import Decoder, view
-from xiaozao.models.linear import adapt, matching
+from xiaozao.models.layers.linear import adapt, matching
 
 SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (

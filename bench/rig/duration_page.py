@@ -8,7 +8,7 @@ HEAD = """# The planned time of a step, against the CPU
 Made by `make bench-duration` from `bench/results/duration.jsonl`. No row stands here that was not run.
 
 - **predicted**: from the traced work of the row's micro-batches and the machine's rates, which are measured by
-  `python -m xiaozao.worker.calibrate` in a fresh process right before the row's run, pinned to the same core.
+  `python -m xiaozao.measure.calibrate` in a fresh process right before the row's run, pinned to the same core.
 - **measured**: the median over the steps after the first of one `zao train` in a fresh process; processor time on one
   pinned core with one thread, which is what the clock shows on a core that does nothing else. Predicted is the median
   over the same steps.

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from xiaozao.models.checkpoint import staged_folder
-from xiaozao.models.quantize import BLOCK, NESTED
-from xiaozao.models.streamfolder import is_there, name_of, write_index, write_matrix
+from xiaozao.models.artefacts.checkpoint import staged_folder
+from xiaozao.models.layers.quantize import BLOCK, NESTED
+from xiaozao.models.loading.converted import is_there, name_of, write_index, write_matrix
 
 SHAPES: dict[str, dict[str, object]] = {
     "135m": {

@@ -24,7 +24,7 @@ from xiaozao.errors import XiaozaoError
 from xiaozao.models.blocks import Decoder, blocks_of, distance, run, view
 from xiaozao.models.families import FAILURES, attention_of, check
 from xiaozao.models.generate import Sampling, can_be_cached, generate
-from xiaozao.models.linear import adapt, adapters, matching
+from xiaozao.models.layers.linear import adapt, adapters, matching
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.train.batches import PackedRow

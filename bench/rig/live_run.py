@@ -16,7 +16,7 @@ from bench.rig.live import live_peak
 from bench.rig.run_zao import NEVER
 from xiaozao.store.files import RunFolder
 from xiaozao.train.distributed import shard
-from xiaozao.train.optim_blocks import ByBlocks
+from xiaozao.train.optim.blocks import ByBlocks
 from xiaozao.train.ranks import ALONE
 from xiaozao.train.state import Progress
 from xiaozao.worker.jobs import get_loop, get_model

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from bench.rig.measure import Machine
-from xiaozao.plan.hardware import fast_bf16
+from xiaozao.machine.hardware import fast_bf16
 
 
 def describe(machine: Machine) -> str:

@@ -12,8 +12,8 @@ from xiaozao.cli import checks
 from xiaozao.cli.checks import Check, TorchBuild, Version
 from xiaozao.cli.doctor import fix, what
 from xiaozao.cli.main import run
-from xiaozao.models.reach import Reach
-from xiaozao.plan.hardware import Gpu, Hardware
+from xiaozao.hub.reach import Reach
+from xiaozao.machine.hardware import Gpu, Hardware
 from xiaozao.texts.catalogue import LANGUAGES
 
 GB = 10**9

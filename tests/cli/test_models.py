@@ -10,9 +10,9 @@ import pytest
 from tests.models.make import model_folder
 from xiaozao.cli.main import run
 from xiaozao.errors import UsageError
-from xiaozao.models.cached import folder_bytes, remove_tree
-from xiaozao.models.conversions import folder_of
-from xiaozao.models.wheels import WHEELS
+from xiaozao.hub.cached import folder_bytes, remove_tree
+from xiaozao.hub.conversions import folder_of
+from xiaozao.hub.wheels import WHEELS
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,9 @@ from xiaozao.cli.ladder import ladder_view
 from xiaozao.cli.main import run
 from xiaozao.cli.plan import show_choice
 from xiaozao.cli.verb import Settings
+from xiaozao.machine.hardware import look
+from xiaozao.measure import rates
 from xiaozao.plan import fit
-from xiaozao.plan.hardware import look
 from xiaozao.plan.ladder import Choice
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.spec.pace import StepTime
@@ -23,7 +24,6 @@ from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
 from xiaozao.texts.catalogue import Language, say
-from xiaozao.worker import rates
 
 
 @pytest.fixture(autouse=True)

@@ -9,13 +9,13 @@ import pytest
 
 from tests.models.make import model_folder
 from xiaozao.cli.main import run
-from xiaozao.plan import hardware
+from xiaozao.machine import hardware
+from xiaozao.measure.rates import key
 from xiaozao.plan.catalogue import catalogue
 from xiaozao.plan.duration import TYPICAL
 from xiaozao.plan.profiles import write_whole
 from xiaozao.spec.pace import RATES, Asked
 from xiaozao.store.files import cache
-from xiaozao.worker.rates import key
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from tests.models.test_adapter import IDS, logits, tuned
 from xiaozao.errors import ArtefactError, UsageError
 from xiaozao.export import merge as room
 from xiaozao.export.merge import merge_adapter
-from xiaozao.models.linear import adapters
+from xiaozao.models.layers.linear import adapters
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM
 
 from tests.toy import toy_folder
 from xiaozao.errors import ArtefactError, NotFound
-from xiaozao.models import checkpoint
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors, attach
+from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, run
-from xiaozao.models.linear import adapt, adapters, matching
+from xiaozao.models.layers.linear import adapt, adapters, matching
 from xiaozao.models.load import load
 
 CPU = torch.device("cpu")

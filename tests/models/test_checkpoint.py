@@ -11,9 +11,17 @@ import pytest
 import torch
 
 from xiaozao.errors import ArtefactError, TrainingError
-from xiaozao.models import checkpoint
-from xiaozao.models.checkpoint import newest, read_document, read_tensors, rotate, step_folder, verify, write_folder
-from xiaozao.models.disk import DISK, Disk
+from xiaozao.models.artefacts import checkpoint
+from xiaozao.models.artefacts.checkpoint import (
+    newest,
+    read_document,
+    read_tensors,
+    rotate,
+    step_folder,
+    verify,
+    write_folder,
+)
+from xiaozao.models.artefacts.disk import DISK, Disk
 
 FILES = ("model.safetensors", "moments.safetensors", "state.json", "manifest.json")
 

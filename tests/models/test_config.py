@@ -13,7 +13,7 @@ import pytest
 
 from tests.models.make import model_folder, safetensors_bytes
 from xiaozao.errors import ArtefactError, NotFound, XiaozaoError
-from xiaozao.models.config import (
+from xiaozao.hub.folder import (
     check_folder,
     is_complete,
     is_file_name,

@@ -14,9 +14,9 @@ from tokenizers import pre_tokenizers
 
 from tests.models.make import gguf_bytes
 from xiaozao.errors import HubError
-from xiaozao.models.config import check_folder, parameter_count, read_config, tensors
-from xiaozao.models.ggufheader import read_gguf
-from xiaozao.models.sources import ModelFolder, resolve
+from xiaozao.hub.folder import check_folder, parameter_count, read_config, tensors
+from xiaozao.hub.ggufheader import read_gguf
+from xiaozao.hub.sources import ModelFolder, resolve
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -25,7 +25,9 @@ def silent(stage: str, done: int, total: int) -> None:
 
 def convert(*arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-P", "-m", "xiaozao.models.convert", *map(str, arguments)], capture_output=True, text=True
+        [sys.executable, "-P", "-m", "xiaozao.models.loading.convert", *map(str, arguments)],
+        capture_output=True,
+        text=True,
     )
 
 

@@ -17,8 +17,16 @@ import pytest
 import torch
 
 from xiaozao.errors import XiaozaoError
-from xiaozao.models.checkpoint import newest, read_document, read_tensors, rotate, step_folder, verify, write_folder
-from xiaozao.models.disk import Disk
+from xiaozao.models.artefacts.checkpoint import (
+    newest,
+    read_document,
+    read_tensors,
+    rotate,
+    step_folder,
+    verify,
+    write_folder,
+)
+from xiaozao.models.artefacts.disk import Disk
 
 Tree = dict[str, bytes | None]  # path below the root -> content, None for a folder
 States = dict[frozenset[tuple[str, bytes | None]], int]  # a tree -> operations done when it was last possible

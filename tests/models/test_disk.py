@@ -8,9 +8,9 @@ import torch
 
 from tests.models.test_checkpoint import save
 from xiaozao.errors import EnvironmentProblem, TrainingError, XiaozaoError
-from xiaozao.models import checkpoint
-from xiaozao.models.checkpoint import newest, read_document, rotate, step_folder, verify, write_folder
-from xiaozao.models.disk import Disk
+from xiaozao.models.artefacts import checkpoint
+from xiaozao.models.artefacts.checkpoint import newest, read_document, rotate, step_folder, verify, write_folder
+from xiaozao.models.artefacts.disk import Disk
 
 
 class Failing(Disk):

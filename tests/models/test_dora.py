@@ -9,10 +9,10 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from tests.toy import toy_decoder
-from xiaozao.models.bases import DenseBase
 from xiaozao.models.blocks import run
-from xiaozao.models.dora import Direction, DoraLinear, dora_linear
-from xiaozao.models.linear import AdaptedLinear, Adapter, adapt, adapters, matching, without_adapters
+from xiaozao.models.layers.bases import DenseBase
+from xiaozao.models.layers.dora import Direction, DoraLinear, dora_linear
+from xiaozao.models.layers.linear import AdaptedLinear, Adapter, adapt, adapters, matching, without_adapters
 
 
 class Two(nn.Module):

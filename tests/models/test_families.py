@@ -18,12 +18,12 @@ from bench.rig.families_page import BOUND, Finding, families_page
 from tests.small import small_model
 from tests.toy import toy_decoder
 from xiaozao.errors import UnsupportedModel
-from xiaozao.models import attention
-from xiaozao.models.attention import Asked
 from xiaozao.models.blocks import Decoder, distance, run
 from xiaozao.models.families import check
 from xiaozao.models.generate import can_be_cached
-from xiaozao.models.linear import adapt, matching
+from xiaozao.models.layers import attention
+from xiaozao.models.layers.attention import Asked
+from xiaozao.models.layers.linear import adapt, matching
 
 PACKED = (
     "cohere2", "deepseek_v3", "ernie4_5", "gemma2", "gemma3_text", "gemma4_text", "glm4", "gpt2", "gpt_neox",

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xiaozao.models import batched as module
-from xiaozao.models.bases import DenseBase
-from xiaozao.models.batched import batched
-from xiaozao.models.fused import Linear, swiglu
-from xiaozao.models.linear import Adapter
-from xiaozao.models.rmsnorm import rms_norm
+from xiaozao.models.layers import batched as module
+from xiaozao.models.layers.bases import DenseBase
+from xiaozao.models.layers.batched import batched
+from xiaozao.models.layers.fused import Linear, swiglu
+from xiaozao.models.layers.linear import Adapter
+from xiaozao.models.layers.rmsnorm import rms_norm
 
 
 def drawn(*shape: int) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.models.make import ARCHITECTURE, gguf_bytes, pair, string, tensor
 from xiaozao.errors import ArtefactError
-from xiaozao.models.ggufheader import read_gguf
+from xiaozao.hub.ggufheader import read_gguf
 
 U64 = struct.Struct("<Q").pack
 

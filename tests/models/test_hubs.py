@@ -12,13 +12,13 @@ import pytest
 from tests.models.hubserver import COMMIT, hub
 from tests.models.make import model_folder, safetensors_bytes
 from xiaozao.errors import EnvironmentProblem, UsageError
-from xiaozao.models.hubs import check_endpoint, check_space
+from xiaozao.hub.hubs import check_endpoint, check_space
 
 FETCH = """
 import json, sys
 from pathlib import Path
 from xiaozao.errors import XiaozaoError
-from xiaozao.models.sources import resolve
+from xiaozao.hub.sources import resolve
 seen = []
 answer = {}
 try:

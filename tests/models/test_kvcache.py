@@ -4,7 +4,7 @@ import torch
 from transformers import DynamicCache, Gemma3TextConfig, LlamaConfig
 from transformers.cache_utils import DynamicLayer
 
-from xiaozao.models.kvcache import ROOM, RoomyLayer, roomy_cache
+from xiaozao.models.layers.kvcache import ROOM, RoomyLayer, roomy_cache
 
 CONFIG = LlamaConfig(num_hidden_layers=2)
 

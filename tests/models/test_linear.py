@@ -7,9 +7,9 @@ from torch import nn
 
 from tests.toy import toy_decoder
 from xiaozao.errors import NotFound, UsageError
-from xiaozao.models.bases import DenseBase
 from xiaozao.models.blocks import run
-from xiaozao.models.linear import (
+from xiaozao.models.layers.bases import DenseBase
+from xiaozao.models.layers.linear import (
     AdaptedLinear,
     Adapter,
     adapt,

@@ -19,9 +19,9 @@ from tests.toy import SHAPE, toy_folder, toy_model
 from xiaozao.errors import UnsupportedModel
 from xiaozao.models.blocks import Decoder, run
 from xiaozao.models.generate import Sampling, generate
-from xiaozao.models.linear import FrozenLinear
+from xiaozao.models.layers.linear import FrozenLinear
+from xiaozao.models.layers.quantize import BASES
 from xiaozao.models.load import converts, load, load_model
-from xiaozao.models.quantize import BASES
 from xiaozao.models.trainable import replaces
 from xiaozao.spec.parts import MethodSpec
 

@@ -13,19 +13,20 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.toy import SHAPE, toy_folder, toy_samples
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
-from xiaozao.models import paged, streamchoice
+from xiaozao.models.artefacts.disk import DISK, Disk
 from xiaozao.models.blocks import blocks_of
-from xiaozao.models.disk import DISK, Disk
-from xiaozao.models.linear import is_plain
+from xiaozao.models.layers.linear import is_plain
 from xiaozao.models.load import load
-from xiaozao.models.paged import PAGE, PagedStore
-from xiaozao.models.pagedload import store_of
+from xiaozao.models.loading import choice as streamchoice
+from xiaozao.models.loading import trainstore as paged
+from xiaozao.models.loading.paged import store_of
+from xiaozao.models.loading.trainstore import PAGE, PagedStore
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.train.batches import packed_row
 from xiaozao.train.losses import sft
-from xiaozao.train.optim_engine import Optimizer, Options
-from xiaozao.train.optim_rules import AdamW
+from xiaozao.train.optim.engine import Optimizer, Options
+from xiaozao.train.optim.rules import AdamW
 from xiaozao.train.update import Fused
 
 CPU = torch.device("cpu")

@@ -9,10 +9,10 @@ from torch import nn
 
 from tests.toy import toy_decoder
 from xiaozao.errors import UsageError
-from xiaozao.models.bases import Base
 from xiaozao.models.blocks import distance, run
-from xiaozao.models.linear import FrozenLinear, adapt, adapters, matching, without_adapters
-from xiaozao.models.pissa import PissaLinear, principal
+from xiaozao.models.layers.bases import Base
+from xiaozao.models.layers.linear import FrozenLinear, adapt, adapters, matching, without_adapters
+from xiaozao.models.layers.pissa import PissaLinear, principal
 
 
 def fresh(layer: nn.Linear, rank: int = 3, alpha: float = 6.0) -> PissaLinear:

@@ -11,10 +11,10 @@ from bitsandbytes import functional as reference
 from torch import Tensor, nn
 
 from xiaozao.errors import EnvironmentProblem
-from xiaozao.models import quantize
-from xiaozao.models.bases import Base, DenseBase, parameter_count
-from xiaozao.models.linear import Adapter, FrozenLinear, lora_linear
-from xiaozao.models.quantize import BASES, Int8Base, Nf4Base
+from xiaozao.models.layers import quantize
+from xiaozao.models.layers.bases import Base, DenseBase, parameter_count
+from xiaozao.models.layers.linear import Adapter, FrozenLinear, lora_linear
+from xiaozao.models.layers.quantize import BASES, Int8Base, Nf4Base
 
 SHAPES = [(24, 64), (48, 100), (130, 192)]  # blocks that end with rows, blocks across rows, a scale across many rows
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.models.hubserver import Hub, hub
 from tests.models.make import safetensors_bytes
-from xiaozao.models.reach import DEMO_MODEL, Place, hf_place, modelscope_place, pypi_place, reach, reach_all
+from xiaozao.hub.reach import DEMO_MODEL, Place, hf_place, modelscope_place, pypi_place, reach, reach_all
 
 
 @pytest.fixture(autouse=True)

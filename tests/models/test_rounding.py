@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from xiaozao.models.rounding import generator, round_into, rounded
+from xiaozao.models.layers.rounding import generator, round_into, rounded
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,7 @@ import torch
 
 from tests.toy import toy_folder
 from xiaozao.models.blocks import Decoder, run
-from xiaozao.models.linear import adapt, adapters, matching, merge
+from xiaozao.models.layers.linear import adapt, adapters, matching, merge
 from xiaozao.models.load import load
 from xiaozao.models.save import write_model
 

@@ -14,9 +14,9 @@ import pytest
 
 from tests.models.make import gguf_bytes, model_folder
 from xiaozao.errors import ArtefactError, HubError, NotFound, OutOfMemory, UnsupportedModel, UsageError
-from xiaozao.models.conversions import conversion_error, conversions, converted, folder_of, sweep
-from xiaozao.models.sources import ModelFolder, demo_model, resolve
-from xiaozao.models.wheels import WHEELS, Wheel, unpack
+from xiaozao.hub.conversions import conversion_error, conversions, converted, folder_of, sweep
+from xiaozao.hub.sources import ModelFolder, demo_model, resolve
+from xiaozao.hub.wheels import WHEELS, Wheel, unpack
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -72,8 +72,8 @@ def test_a_local_folder_is_used_where_it_lies_without_a_connection(tmp_path: Pat
 
 def test_resolving_reaches_neither_torch_nor_transformers(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from xiaozao.models.sources import resolve, demo_model;"
-        "from xiaozao.models.cached import cached_models;"
+        "import sys; from pathlib import Path; from xiaozao.hub.sources import resolve, demo_model;"
+        "from xiaozao.hub.cached import cached_models;"
         "resolve(sys.argv[1], 'auto', None, Path('cache'), print); cached_models(Path('cache'));"
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )

@@ -12,26 +12,26 @@ from torch import Tensor
 from tests.small import small_model
 from tests.toy import toy_folder, toy_samples, toy_tokenizer
 from xiaozao.errors import UnsupportedModel, UsageError
+from xiaozao.hub.tensorfile import read_header
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors, attach
-from xiaozao.models.bases import Base, DenseBase, parameter_count
+from xiaozao.models.artefacts.checkpoint import write_folder
 from xiaozao.models.blocks import Decoder, blocks_of, few_blocks, run
-from xiaozao.models.checkpoint import write_folder
 from xiaozao.models.generate import Sampling, generate
-from xiaozao.models.linear import FrozenLinear, adapters, without_adapters
+from xiaozao.models.layers.bases import Base, DenseBase, parameter_count
+from xiaozao.models.layers.linear import FrozenLinear, adapters, without_adapters
+from xiaozao.models.layers.quantize import Int8Base, Nf4Base
 from xiaozao.models.load import load
-from xiaozao.models.mapped import Mapped
-from xiaozao.models.quantize import Int8Base, Nf4Base
-from xiaozao.models.recompute import recompute
-from xiaozao.models.stream import (
+from xiaozao.models.loading.converted import is_there, name_of, read_folder, write_index, write_matrix
+from xiaozao.models.loading.mapped import Mapped
+from xiaozao.models.loading.stream import (
     TILE,
     ReadAhead,
     StreamedBase,
     StreamedEmbedding,
     streamed_bases,
 )
-from xiaozao.models.streamfolder import is_there, name_of, read_folder, write_index, write_matrix
+from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
-from xiaozao.models.tensorfile import read_header
 from xiaozao.models.trainable import make_trainable
 from xiaozao.spec.parts import MethodSpec
 from xiaozao.train.batches import packed_row

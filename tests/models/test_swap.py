@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.toy import toy_decoder
 from xiaozao.models.blocks import Decoder, distance, run
-from xiaozao.models.linear import adapters, merge, without_adapters
+from xiaozao.models.layers.linear import adapters, merge, without_adapters
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable
 from xiaozao.spec.parts import MethodSpec

@@ -16,7 +16,7 @@ from xiaozao.errors import UsageError
 from xiaozao.export.merge import merge_adapter
 from xiaozao.models.adapter import attach
 from xiaozao.models.blocks import Decoder
-from xiaozao.models.linear import adapters
+from xiaozao.models.layers.linear import adapters
 from xiaozao.models.load import load
 from xiaozao.models.save import write_model
 from xiaozao.models.trainable import KINDS, is_tied, make_trainable, rate_factors

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.plan.test_traced import ANY, SETTING
-from xiaozao.models import kvcache
+from xiaozao.models.layers import kvcache
 from xiaozao.plan import answers
 from xiaozao.plan.answers import as_many_as_fit, choices
 from xiaozao.plan.load import Load, ModelShape

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from xiaozao.plan.attended import attended
-from xiaozao.plan.attention import Bucket
+from xiaozao.plan.attention_memory import Bucket
+from xiaozao.plan.attention_work import attended
 from xiaozao.plan.duration import least_hours, step_time, work_of
 from xiaozao.plan.load import ModelShape
 from xiaozao.spec.pace import Rates

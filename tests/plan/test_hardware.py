@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xiaozao.plan.hardware import Gpu, cores, cpu_quota, fast_bf16, gpus, look, memory_limit, own_cgroup, slow_fp16
+from xiaozao.machine.hardware import Gpu, cores, cpu_quota, fast_bf16, gpus, look, memory_limit, own_cgroup, slow_fp16
 
 GB = 10**9
 
@@ -33,7 +33,7 @@ def test_this_machine_is_seen_as_it_is(tmp_path: Path) -> None:
 
 
 def test_looking_reaches_no_torch() -> None:
-    code = "import sys; from xiaozao.plan.hardware import look; look(); print('torch' in sys.modules)"
+    code = "import sys; from xiaozao.machine.hardware import look; look(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-P", "-W", "error", "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.toy import SHAPE, toy_decoder, toy_samples
-from xiaozao.models.linear import adapters
+from xiaozao.models.layers.linear import adapters
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable
@@ -20,8 +20,8 @@ from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.run import FULL_ONLY
 from xiaozao.train.batches import packed_row
 from xiaozao.train.losses import sft
-from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim_engine import Options
+from xiaozao.train.optim.engine import Options
+from xiaozao.train.optim.names import OPTIMIZERS
 
 SEVEN_B: dict[str, Any] = {
     "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,

@@ -1,7 +1,7 @@
 """What a GPU's allocator holds for a tape, and a budget that has room for it."""
 
 from xiaozao.plan.allocator import MIB, WORKSPACE
-from xiaozao.plan.attention import buckets, transients
+from xiaozao.plan.attention_memory import buckets, transients
 from xiaozao.plan.ladder import Choice, choose
 from xiaozao.plan.reserved import reserved
 from xiaozao.spec.parts import FIRST

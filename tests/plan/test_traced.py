@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import xiaozao.plan.attention as planned
+import xiaozao.plan.attention_memory as planned
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
-from xiaozao.models import attention, batched, stream
 from xiaozao.models.blocks import Head
+from xiaozao.models.layers import attention, batched
+from xiaozao.models.loading import stream
 from xiaozao.plan import command as planning
 from xiaozao.plan import memory, streamed
-from xiaozao.plan.attention import Bucket, buckets, transients
+from xiaozao.plan.attention_memory import Bucket, buckets, transients
 from xiaozao.plan.command import plan_command
 from xiaozao.plan.duration import TYPICAL
 from xiaozao.plan.fit import SMALL, Setup, Traced, every_sample, fit

@@ -19,11 +19,11 @@ import torch
 
 from tests.toy import toy_folder, toy_samples
 from xiaozao.events import Evaluated, Event, Step
-from xiaozao.models import checkpoint
 from xiaozao.models.adapter import adapter_tensors
+from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, Packing
 from xiaozao.models.generate import Sampling, generate
-from xiaozao.models.linear import adapt, matching
+from xiaozao.models.layers.linear import adapt, matching
 from xiaozao.models.load import load
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
@@ -31,8 +31,8 @@ from xiaozao.train.batches import Order
 from xiaozao.train.distributed import shard, whole_adapters, whole_model
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import sft
-from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim_engine import Options
+from xiaozao.train.optim.engine import Options
+from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.ranks import ALONE, Ranks, join, leave
 from xiaozao.train.state import Keeper, Progress
 

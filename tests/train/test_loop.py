@@ -11,14 +11,14 @@ from torch import Tensor
 from tests.toy import toy_decoder, toy_samples
 from xiaozao.errors import TrainingError
 from xiaozao.events import Evaluated, Event, Saved, Step
-from xiaozao.models import checkpoint
+from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.train.batches import Order, PackedRow, packed_row
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import Loss, mean_loss, sft
-from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim_engine import Options
+from xiaozao.train.optim.engine import Options
+from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.schedules import learning_rate
 from xiaozao.train.state import Keeper, Progress, load_weights
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from transformers.optimization import Adafactor as TheirAdafactor
 
 from xiaozao.errors import EnvironmentProblem
-from xiaozao.models.quantize import bitsandbytes
-from xiaozao.models.rounding import generator
-from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim_blocks import ByBlocks, blocks_of
-from xiaozao.train.optim_engine import Options
-from xiaozao.train.optim_lowrank import APOLLO_SCALE, GALORE_SCALE, GROWTH
-from xiaozao.train.optim_rules import AdamW
+from xiaozao.models.layers.quantize import bitsandbytes
+from xiaozao.models.layers.rounding import generator
+from xiaozao.train.optim.blocks import ByBlocks, blocks_of
+from xiaozao.train.optim.engine import Options
+from xiaozao.train.optim.lowrank import APOLLO_SCALE, GALORE_SCALE, GROWTH
+from xiaozao.train.optim.names import OPTIMIZERS
+from xiaozao.train.optim.rules import AdamW
 
 INSIDE = "layers.0.weight"  # what is in a block may be projected
 SMALLEST = 3.25e-7  # above zero in the table of second moments, where a block's largest is 1
@@ -273,7 +273,7 @@ def test_a_factor_multiplies_the_rate_of_what_it_names() -> None:
 def test_eight_bit_states_without_bitsandbytes_are_refused_with_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("xiaozao.train.optim.find_spec", lambda name: None)
+    monkeypatch.setattr("xiaozao.train.optim.names.find_spec", lambda name: None)
     with pytest.raises(EnvironmentProblem, match=r"adamw8bit needs the package bitsandbytes(.|\n)*xiaozao\[quant\]"):
         OPTIMIZERS["adamw8bit"]({}, Options())
 

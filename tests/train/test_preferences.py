@@ -14,17 +14,17 @@ from torch.autograd import gradcheck
 from tests.toy import toy_decoder, toy_pairs, toy_samples, toy_verdicts
 from xiaozao.data.samples import Samples
 from xiaozao.events import Evaluated, Event, Step
-from xiaozao.models import checkpoint
+from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, Head
-from xiaozao.models.linear import without_adapters
+from xiaozao.models.layers.linear import without_adapters
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.train.batches import Order, packed_row
 from xiaozao.train.head import token_losses
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES, Loss, mean_loss
-from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim_engine import Options
+from xiaozao.train.optim.engine import Options
+from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.preferences import Preference, Strength, dpo, packed_rows
 from xiaozao.train.state import Keeper, Progress
 

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from tests.toy import toy_folder, toy_samples
 from xiaozao.errors import UsageError
-from xiaozao.models import checkpoint
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors, attach
+from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, run
-from xiaozao.models.linear import FrozenLinear, adapt, adapters, matching, without_adapters
+from xiaozao.models.layers.linear import FrozenLinear, adapt, adapters, matching, without_adapters
+from xiaozao.models.layers.quantize import BASES
 from xiaozao.models.load import load
-from xiaozao.models.quantize import BASES
 from xiaozao.models.recompute import recompute
 from xiaozao.spec.run import RunSpec
 from xiaozao.train.batches import packed_row

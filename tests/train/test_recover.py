@@ -15,16 +15,16 @@ from tests.toy import toy_decoder, toy_samples, toy_verdicts
 from xiaozao.data.samples import Samples
 from xiaozao.errors import OutOfMemory
 from xiaozao.events import Evaluated, Event, Split, Step
-from xiaozao.models import checkpoint
-from xiaozao.models.autograd import call
+from xiaozao.measure.ledger import Ledger
+from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
+from xiaozao.models.layers.autograd import call
 from xiaozao.train import recover
 from xiaozao.train.batches import Order, PackedRow, divided
-from xiaozao.train.ledger import Ledger
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES, Loss, sft
-from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim_engine import Options
+from xiaozao.train.optim.engine import Options
+from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.preferences import Strength
 from xiaozao.train.recover import Gauge, LimitPassed, Short, attempt, halved, is_memory
 from xiaozao.train.state import Keeper, Progress

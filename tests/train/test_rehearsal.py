@@ -17,9 +17,9 @@ from xiaozao.models.blocks import Decoder
 from xiaozao.train.batches import Order, PackedRow
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES, Loss, sft
-from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim_blocks import ByBlocks
-from xiaozao.train.optim_engine import Optimizer, Options
+from xiaozao.train.optim.blocks import ByBlocks
+from xiaozao.train.optim.engine import Optimizer, Options
+from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.preferences import Strength
 from xiaozao.train.recover import Gauge
 from xiaozao.train.rehearsal import rehearse

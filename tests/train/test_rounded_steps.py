@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim_engine import Options
+from xiaozao.train.optim.engine import Options
+from xiaozao.train.optim.names import OPTIMIZERS
 
 RATE, STEPS = 1e-5, 100
 

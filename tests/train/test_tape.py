@@ -4,12 +4,12 @@ import pytest
 
 from tests.train.test_trace import CASES, FULL, question
 from xiaozao.errors import UnsupportedModel
-from xiaozao.plan.attention import buckets, transients
+from xiaozao.measure.tape import LOADING, record
+from xiaozao.measure.trace import trace
+from xiaozao.plan.attention_memory import buckets, transients
 from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.plan import Row
 from xiaozao.spec.tape import Attends, Event, Given, Steps, Taken
-from xiaozao.train.tape import LOADING, record
-from xiaozao.train.trace import trace
 
 ROW = Row((70, 130, 90, 130), 416)
 

@@ -11,12 +11,14 @@ from transformers import AutoModelForCausalLM
 
 from bench.rig.live import live_peak
 from xiaozao.errors import UnsupportedModel
-from xiaozao.models import stream
-from xiaozao.models.bases import parameter_count
+from xiaozao.measure.skeleton import config_of
+from xiaozao.measure.trace import trace
 from xiaozao.models.blocks import Decoder, view
-from xiaozao.models.linear import FrozenLinear, put
+from xiaozao.models.layers.bases import parameter_count
+from xiaozao.models.layers.linear import FrozenLinear, put
+from xiaozao.models.layers.quantize import BASES
 from xiaozao.models.load import DTYPES, load
-from xiaozao.models.quantize import BASES
+from xiaozao.models.loading import stream
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable
@@ -27,11 +29,9 @@ from xiaozao.spec.profile import Profile, Question
 from xiaozao.train.batches import PackedRow
 from xiaozao.train.loop import computing
 from xiaozao.train.losses import sft
-from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim_blocks import ByBlocks
-from xiaozao.train.optim_engine import Optimizer, Options
-from xiaozao.train.skeleton import config_of
-from xiaozao.train.trace import trace
+from xiaozao.train.optim.blocks import ByBlocks
+from xiaozao.train.optim.engine import Optimizer, Options
+from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.update import Fused, Update, Whole
 
 LLAMA: dict[str, object] = {

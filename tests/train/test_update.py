@@ -11,8 +11,8 @@ from xiaozao.errors import TrainingError
 from xiaozao.models.blocks import Decoder
 from xiaozao.train.batches import packed_row
 from xiaozao.train.losses import sft
-from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim_engine import Options
+from xiaozao.train.optim.engine import Options
+from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.update import Fused, Update, Whole, clip, gradient_norm
 
 SAMPLES = toy_samples([9, 30, 14, 22])

@@ -5,13 +5,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop
 
 from tests.train.test_trace import CASES, LENGTHS, LLAMA, question, real, traced
+from xiaozao.measure.trace import trace
+from xiaozao.measure.work import Tally
 from xiaozao.plan.duration import work_of
 from xiaozao.spec.plan import Row
 from xiaozao.spec.profile import COSTS, Profile
 from xiaozao.train.batches import PackedRow
 from xiaozao.train.losses import sft
-from xiaozao.train.trace import trace
-from xiaozao.train.work import Tally
 
 TARGETS = sum(LENGTHS) - len(LENGTHS)
 

@@ -7,7 +7,7 @@ import pytest
 
 from bench.kills import Kitchen, kill_once, resume
 from tests.toy import toy_folder, write_chats
-from xiaozao.worker.launch import launch
+from xiaozao.runs.launch import launch
 
 
 @pytest.mark.real

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from xiaozao.runs.launch import SETTINGS, command, environment, start
 from xiaozao.store.files import RunFolder
-from xiaozao.worker.launch import SETTINGS, command, environment, start
 
 HOSTILE = {"LD_PRELOAD": "x", "PYTHONPATH": "x", "PYTHONSTARTUP": "x", "AWS_SECRET_ACCESS_KEY": "x", "PYTHONHOME": "x"}
 WANTED = {

@@ -13,13 +13,13 @@ import torch
 from tests.toy import toy_folder
 from xiaozao.errors import EnvironmentProblem
 from xiaozao.events import Ended, Event, Noticed, Planned, Rehearsed, Split, Step
-from xiaozao.plan.hardware import look
-from xiaozao.plan.resident import rss
+from xiaozao.machine.hardware import look
+from xiaozao.machine.resident import rss
+from xiaozao.runs.launch import environment
 from xiaozao.spec.plan import MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import Journal, read_events
-from xiaozao.worker.launch import environment
 from xiaozao.worker.limits import check_disk, limited
 
 CPU = torch.device("cpu")
@@ -27,8 +27,8 @@ PLAN = MemoryPlan((Moment("loss", {"weights": 7}),), 0, 1, 1, 1, 1)
 
 ALLOCATES = """
 import mmap, sys, torch
-from xiaozao.plan.hardware import look
-from xiaozao.plan.resident import rss
+from xiaozao.machine.hardware import look
+from xiaozao.machine.resident import rss
 from xiaozao.spec.plan import MemoryPlan, Moment
 from xiaozao.train.recover import is_memory
 from xiaozao.worker.limits import limited

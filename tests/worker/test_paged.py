@@ -10,7 +10,7 @@ from tests.toy import toy_folder
 from tests.worker.test_reference import heard, make
 from tests.worker.test_stream import answered
 from xiaozao.events import Evaluated, Planned, Step
-from xiaozao.models.paged import SUPPORTED
+from xiaozao.models.loading.trainstore import SUPPORTED
 from xiaozao.spec.run import PAGED, read_file
 from xiaozao.store.files import RunFolder
 

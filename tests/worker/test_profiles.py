@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
+from xiaozao.measure import profiles as module
+from xiaozao.measure.profiles import Tracer
 from xiaozao.plan.profiles import Profiles
 from xiaozao.spec.parts import MethodSpec
 from xiaozao.spec.plan import Row
 from xiaozao.spec.profile import QUESTION, Question
 from xiaozao.spec.tape import Steps
-from xiaozao.worker import profiles as module
-from xiaozao.worker.profiles import Tracer
 
 LLAMA: dict[str, object] = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -50,7 +50,7 @@ def test_a_fresh_process_says_what_steps_reserve_and_it_is_kept(tmp_path: Path) 
 
 def test_what_libraries_print_is_no_answer() -> None:
     code = (
-        "import os, sys, xiaozao.worker.trace as module\n"
+        "import os, sys, xiaozao.measure.answering as module\n"
         "from xiaozao.errors import UnsupportedModel\n"
         "def trace(question):\n"
         "    print('a warning'); os.write(1, b'another\\n')\n"

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from xiaozao.measure import rates as module
+from xiaozao.measure.calibrate import SMALL_CALLS, calibrate, small_block
+from xiaozao.measure.rates import key, rates
+from xiaozao.measure.work import Tally
 from xiaozao.plan.duration import TYPICAL
 from xiaozao.spec.pace import RATES, Asked, Rates
 from xiaozao.spec.profile import COSTS
-from xiaozao.train.work import Tally
-from xiaozao.worker import rates as module
-from xiaozao.worker.calibrate import SMALL_CALLS, calibrate, small_block
-from xiaozao.worker.rates import key, rates
 
 ASKED = Asked(1, "fp32")
 Told = list[tuple[str, int, int]]

@@ -10,13 +10,13 @@ import pytest
 from tests.worker.test_reference import make
 from xiaozao.errors import DataError, DoesNotFit
 from xiaozao.events import Event, Planned, Progress
-from xiaozao.models.config import read_config
+from xiaozao.hub.folder import read_config
+from xiaozao.machine.hardware import look
+from xiaozao.machine.resident import rss
 from xiaozao.plan import fit
 from xiaozao.plan.fit import every_sample
-from xiaozao.plan.hardware import look
 from xiaozao.plan.ladder import Choice
 from xiaozao.plan.profiles import Profiles
-from xiaozao.plan.resident import rss
 from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import MemoryPlan, Moment, Reserved, Row
 from xiaozao.spec.run import RunSpec, read_file

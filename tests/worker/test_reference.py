@@ -14,7 +14,7 @@ from xiaozao.data.cache import Counts, PreparedData
 from xiaozao.errors import DataError
 from xiaozao.events import Evaluated, Event, Planned, Progress, Step
 from xiaozao.models.blocks import Decoder
-from xiaozao.models.linear import without_adapters
+from xiaozao.models.layers.linear import without_adapters
 from xiaozao.models.trainable import make_trainable
 from xiaozao.spec.objectives import BETAS, KINDS
 from xiaozao.spec.run import RunSpec, read_file

@@ -11,11 +11,11 @@ from xiaozao.cli.export import trained
 from xiaozao.cli.verb import Verb
 from xiaozao.data.formats import Turn
 from xiaozao.data.tokens import ChatTokenizer
+from xiaozao.hub.sources import resolve
 from xiaozao.models.adapter import attach
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.load import DTYPES, device_of, load
-from xiaozao.models.sources import resolve
 from xiaozao.store.files import cache
 
 

@@ -13,8 +13,8 @@ from typing import Literal
 
 from huggingface_hub import constants
 
-from xiaozao.models.reach import Reach, hf_place, modelscope_place, pypi_place, reach_all
-from xiaozao.plan.hardware import Gpu, Hardware, driver_cuda, look
+from xiaozao.hub.reach import Reach, hf_place, modelscope_place, pypi_place, reach_all
+from xiaozao.machine.hardware import Gpu, Hardware, driver_cuda, look
 from xiaozao.store.files import cache, home
 
 Version = tuple[int, int]

@@ -11,7 +11,7 @@ from xiaozao.cli.story import dropped_text
 from xiaozao.cli.verb import Verb, VerbGroup
 from xiaozao.data.checks import DataReport, check
 from xiaozao.errors import DataError
-from xiaozao.models.sources import resolve
+from xiaozao.hub.sources import resolve
 from xiaozao.spec.objectives import FORMATS, those_of
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache

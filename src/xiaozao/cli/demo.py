@@ -18,11 +18,11 @@ from xiaozao.cli.verb import Verb, error_text
 from xiaozao.cli.watch import watch
 from xiaozao.data.checks import check
 from xiaozao.demo.files import demo_file
-from xiaozao.models.sources import ModelFolder, demo_model, resolve
+from xiaozao.hub.sources import ModelFolder, demo_model, resolve
+from xiaozao.runs.launch import launch
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, cache, create_run
 from xiaozao.store.runs import register
-from xiaozao.worker.launch import launch
 
 # Found by trying: one pass over the data at a high rate with a short warm-up; more passes gain little.
 OPTIONS: dict[str, Any] = {

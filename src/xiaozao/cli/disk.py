@@ -14,10 +14,10 @@ from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.models import named
 from xiaozao.cli.verb import Verb
 from xiaozao.errors import Busy, NotFound, UsageError
-from xiaozao.models.cached import cached_models, folder_bytes, remove_model, remove_tree
-from xiaozao.models.config import is_file_name
-from xiaozao.models.conversions import conversions
-from xiaozao.plan.hardware import look
+from xiaozao.hub.cached import cached_models, folder_bytes, remove_model, remove_tree
+from xiaozao.hub.conversions import conversions
+from xiaozao.hub.folder import is_file_name
+from xiaozao.machine.hardware import look
 from xiaozao.store.files import RunFolder, cache, home
 from xiaozao.store.lock import holder
 from xiaozao.store.runs import forget, known_folders

@@ -13,8 +13,8 @@ from rich.text import Text
 from xiaozao.cli.checks import Check, check_machine
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.verb import Verb
+from xiaozao.runs.launch import environment
 from xiaozao.texts.catalogue import Language, has, say
-from xiaozao.worker.launch import environment
 
 SIGNS = {"ok": ("✔", "+", "green"), "warn": ("!", "!", "yellow"), "bad": ("✖", "X", "red")}
 ENVIRONMENT = 9
@@ -52,7 +52,7 @@ def _table(checks: list[Check], output: Output) -> RenderableType:
 def try_engine(output: Output) -> int:
     """Try everything that the engine would do here, in a process of its own, and show what was compared."""
     rows: list[dict[str, Any]] = []
-    words = [sys.executable, "-P", "-m", "xiaozao.worker.selftest"]
+    words = [sys.executable, "-P", "-m", "xiaozao.measure.selftest"]
     with output.stages() as report:
         report("selftest", 0, 0)
         with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:

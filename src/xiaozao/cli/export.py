@@ -8,8 +8,8 @@ from xiaozao.cli.console import current_output
 from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.export.merge import merge_adapter
+from xiaozao.hub.sources import resolve
 from xiaozao.models.load import DTYPES
-from xiaozao.models.sources import resolve
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.runs import find_run

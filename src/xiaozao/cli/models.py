@@ -10,9 +10,9 @@ from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.suggest import SUGGEST
 from xiaozao.cli.verb import Verb, VerbGroup
 from xiaozao.errors import NotFound, UsageError
-from xiaozao.models.cached import CachedModel, cached_models, remove_model
-from xiaozao.models.config import parameter_count, tensor_bytes
-from xiaozao.models.sources import resolve
+from xiaozao.hub.cached import CachedModel, cached_models, remove_model
+from xiaozao.hub.folder import parameter_count, tensor_bytes
+from xiaozao.hub.sources import resolve
 from xiaozao.store.files import cache
 
 SOURCES = ("auto", "hf", "modelscope", "local")

@@ -13,17 +13,17 @@ from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.ladder import effects_view, ladder_view, ways_view
 from xiaozao.cli.options import anchored_model, gather, spec_flags
 from xiaozao.cli.verb import Verb
-from xiaozao.models.sources import resolve
+from xiaozao.hub.sources import resolve
+from xiaozao.machine.hardware import look
+from xiaozao.measure.profiles import profiles
+from xiaozao.measure.rates import rates
 from xiaozao.plan.command import plan_command
-from xiaozao.plan.hardware import look
 from xiaozao.plan.hf.plan import document as hf_document
 from xiaozao.plan.hf.plan import plan_hf
 from xiaozao.plan.ladder import Choice
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache
-from xiaozao.worker.profiles import profiles
-from xiaozao.worker.rates import rates
 
 EXIT_DOES_NOT_FIT = 4
 UNITLESS = 10**6  # bytes: nobody has so few, so a unit was forgotten

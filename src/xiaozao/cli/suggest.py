@@ -12,13 +12,13 @@ from xiaozao.cli.bars import gigabytes
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
+from xiaozao.machine.hardware import look
+from xiaozao.measure.rates import known
 from xiaozao.plan.catalogue import Entry, catalogue
 from xiaozao.plan.duration import least_hours
-from xiaozao.plan.hardware import look
 from xiaozao.plan.suggest import JOBS, Hours, Need, Suggestion, size_class, suggest
 from xiaozao.spec.pace import Asked
 from xiaozao.spec.parts import parse_bytes
-from xiaozao.worker.rates import known
 
 EXIT_DOES_NOT_FIT = 4
 SHOWN = 10

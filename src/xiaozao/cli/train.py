@@ -29,14 +29,14 @@ from xiaozao.cli.verb import Verb, error_text
 from xiaozao.cli.watch import last_sequence, session_start, watch
 from xiaozao.errors import Busy, OutOfMemory, Problem, TrainingError, UsageError, XiaozaoError
 from xiaozao.events import Ended, to_line
-from xiaozao.models.sources import check_name
+from xiaozao.hub.sources import check_name
+from xiaozao.runs.launch import MODULE, launch
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, create_run
 from xiaozao.store.journal import read_records
 from xiaozao.store.lock import holder
 from xiaozao.store.runs import find_run, register, summarise
 from xiaozao.track.trackers import require
-from xiaozao.worker.launch import MODULE, launch
 
 START_SECONDS = 60.0
 LEAVE_SECONDS = 5.0

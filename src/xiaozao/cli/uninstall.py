@@ -15,7 +15,7 @@ from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.disk import gigabytes
 from xiaozao.cli.verb import Verb
 from xiaozao.errors import EnvironmentProblem, UsageError
-from xiaozao.models.cached import folder_bytes, remove_tree
+from xiaozao.hub.cached import folder_bytes, remove_tree
 from xiaozao.store.files import cache, home
 
 RECORD = "install.json"

@@ -9,10 +9,10 @@ import torch
 
 from xiaozao.errors import ArtefactError, UsageError
 from xiaozao.events import OnProgress
-from xiaozao.models import checkpoint
 from xiaozao.models.adapter import attach
+from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, distance, run
-from xiaozao.models.linear import adapters, merge
+from xiaozao.models.layers.linear import adapters, merge
 from xiaozao.models.load import load
 from xiaozao.models.save import write_model
 

@@ -4,8 +4,8 @@
                                 .lora_magnitude_vector (out) for DoRA, and <module>.weight of what was trained whole
     adapter_config.json         rank, alpha, names
 
-rsLoRA and PiSSA are written as the plain LoRA they are (models/pissa.py): alpha is such that alpha / r is the scale of
-training. There are readers that do not know `use_rslora`, and to them the file would silently mean another model.
+rsLoRA and PiSSA are written as the plain LoRA they are (models/layers/pissa.py): alpha is such that alpha / r is the
+scale of training. There are readers that do not know `use_rslora`: to them the file would silently mean another model.
 """
 
 import json
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from xiaozao.errors import ArtefactError, NotFound
 from xiaozao.models.blocks import Decoder
-from xiaozao.models.dora import DoraLinear
-from xiaozao.models.linear import Adapted, AdaptedLinear, adapt, adapters, is_plain
+from xiaozao.models.layers.dora import DoraLinear
+from xiaozao.models.layers.linear import Adapted, AdaptedLinear, adapt, adapters, is_plain
 from xiaozao.models.trainable import is_tied, untie, whole_parameters
 
 PREFIX = "base_model.model."

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from xiaozao.errors import UnsupportedModel
-from xiaozao.models.attention import PackedAttention, layout
-from xiaozao.models.linear import FrozenLinear
+from xiaozao.models.layers.attention import PackedAttention, layout
+from xiaozao.models.layers.linear import FrozenLinear
 
 Packing = Literal["packed", "padded"]
 

@@ -6,7 +6,7 @@
 
 The first way of 2 and 3 that holds is taken; a model for which none holds is refused, because its loss would
 silently be wrong. A probe is a few tokens, so windows of thousands of tokens are not reached by it; those come from
-the very function from which transformers builds the model's mask (models/attention.py).
+the very function from which transformers builds the model's mask (models/layers/attention.py).
 """
 
 import itertools
@@ -19,10 +19,10 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from xiaozao.errors import UnsupportedModel
-from xiaozao.models.attention import implementation, own_attention
 from xiaozao.models.blocks import Decoder, Head, Packing, distance, few_blocks, run
-from xiaozao.models.pagedload import store_of
-from xiaozao.models.stream import is_streamed
+from xiaozao.models.layers.attention import implementation, own_attention
+from xiaozao.models.loading.paged import store_of
+from xiaozao.models.loading.stream import is_streamed
 
 # Of distances relative to the norm: what rounding alone may do, in fp32 and in shorter types.
 FINE, COARSE = 1e-3, 5e-2

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from xiaozao.models.attention import implementation, own_attention
 from xiaozao.models.blocks import Decoder, distance, run
 from xiaozao.models.families import FAILURES, rounding
-from xiaozao.models.kvcache import roomy_cache
+from xiaozao.models.layers.attention import implementation, own_attention
+from xiaozao.models.layers.kvcache import roomy_cache
 
 TRIED = (6, 9)  # tokens of two prompts
 CACHED: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # what came of it

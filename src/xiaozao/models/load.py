@@ -1,4 +1,4 @@
-"""A folder of safetensors -> a decoder in memory. Nothing of the folder is executed; see models/config.py."""
+"""A folder of safetensors -> a decoder in memory. Nothing of the folder is executed; see hub/folder.py."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,14 +9,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from transformers.utils.logging import disable_progress_bar
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
+from xiaozao.hub.folder import check_folder, read_config, weight_files
+from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder, view
-from xiaozao.models.config import check_folder, read_config, weight_files
 from xiaozao.models.families import check
-from xiaozao.models.heap import give_back
-from xiaozao.models.pagedload import load_paged
-from xiaozao.models.quantize import ready
-from xiaozao.models.quantizer import WhileLoadingConfig, stored
-from xiaozao.models.streamload import load_streamed
+from xiaozao.models.layers.quantize import ready
+from xiaozao.models.loading.paged import load_paged
+from xiaozao.models.loading.streamed import load_streamed
+from xiaozao.models.loading.whileloading import WhileLoadingConfig, stored
 from xiaozao.spec.parts import ATTENTION
 
 STORED_AS = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.float64: "F64"}
@@ -43,8 +43,8 @@ def load(
 ) -> Decoder:
     """The model in `folder`, its weights in `weights` and its linear layers stored as `base`, checked with numbers.
 
-    streams: where matrices are converted to that then stay on disk (models/stream.py); None holds all in memory.
-    live: where matrices lie that stay on disk and learn (models/paged.py); then `base` must be none.
+    streams: where matrices are converted to that then stay on disk (loading/stream.py); None holds all in memory.
+    live: where matrices lie that stay on disk and learn (models/loading/trainstore.py); then `base` must be none.
     mapped: whether weights may be the file's own pages, which stay resident while any of them is in use.
 
     Raises ArtefactError for files that are not safe to read, UnsupportedModel for an architecture transformers

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from xiaozao.models.config import WEIGHTS
-from xiaozao.models.disk import DISK
-from xiaozao.models.paged import PagedStore
-from xiaozao.models.pagedload import store_of
-from xiaozao.models.rounding import rounded
+from xiaozao.hub.folder import WEIGHTS
+from xiaozao.models.artefacts.disk import DISK
+from xiaozao.models.layers.rounding import rounded
+from xiaozao.models.loading.paged import store_of
+from xiaozao.models.loading.trainstore import PagedStore
 
 COPIED = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json",
@@ -22,9 +22,9 @@ COPIED = (
 def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch.dtype) -> None:
     """Write weights in `dtype` and config; tokenizer and chat template are copied from the model's own folder.
 
-    The model itself becomes what is written: fp32 weights are rounded at random (models/rounding.py), so that what was
+    The model itself becomes what is written: fp32 weights are rounded at random (layers/rounding.py), so that what was
     learned in steps smaller than the distance of two bf16 numbers is not lost.
-    `target` must exist, best as a staging folder (models/checkpoint.py), because this is not atomic by itself.
+    `target` must exist, best as a staging folder (artefacts/checkpoint.py), because this is not atomic by itself.
     """
     model.config.dtype = dtype
     model.config._name_or_path = ""  # a path of the user's machine has no place in a file he may publish

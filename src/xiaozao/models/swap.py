@@ -12,11 +12,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from xiaozao.models.bases import DenseBase
 from xiaozao.models.blocks import Decoder, distance
-from xiaozao.models.fused import Linear, swiglu
-from xiaozao.models.linear import AdaptedLinear, Adapter, FrozenLinear
-from xiaozao.models.rmsnorm import rms_norm
+from xiaozao.models.layers.bases import DenseBase
+from xiaozao.models.layers.fused import Linear, swiglu
+from xiaozao.models.layers.linear import AdaptedLinear, Adapter, FrozenLinear
+from xiaozao.models.layers.rmsnorm import rms_norm
 
 MLP = ("gate_proj", "up_proj", "down_proj")
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}  # relative; a wrong formula is far beyond

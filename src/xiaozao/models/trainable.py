@@ -1,6 +1,6 @@
 """What of a model is trained: adapters, whole modules beside them, the last blocks, or everything.
 
-    method=lora   all frozen, an adapter beside each target (models/linear.py); `also` names modules that train whole
+    method=lora   all frozen, an adapter beside each target (layers/linear.py); `also` names modules that train whole
     method=full   all parameters in fp32, or with last_blocks=k the last k blocks, the final norm and an untied head
 
 A module that trains whole inside a frozen model of the compute dtype holds fp32 masters: a bf16 weight does not move by
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from xiaozao.errors import UnsupportedModel, UsageError
 from xiaozao.models.blocks import Decoder
-from xiaozao.models.dora import DoraLinear
-from xiaozao.models.linear import Adapted, AdaptedLinear, FrozenLinear, adapt, matching
-from xiaozao.models.pissa import PissaLinear
-from xiaozao.models.stream import StreamedEmbedding
+from xiaozao.models.layers.dora import DoraLinear
+from xiaozao.models.layers.linear import Adapted, AdaptedLinear, FrozenLinear, adapt, matching
+from xiaozao.models.layers.pissa import PissaLinear
+from xiaozao.models.loading.stream import StreamedEmbedding
 from xiaozao.spec.parts import MethodSpec
 
 KINDS: dict[str, type[Adapted]] = {

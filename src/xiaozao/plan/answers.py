@@ -5,7 +5,7 @@ from xiaozao.plan.streamed import tile_bytes
 from xiaozao.spec.plan import Questions
 
 MOST = 64
-ROOM = 128  # tokens by which keys and values grow, as in models/kvcache.py
+ROOM = 128  # tokens by which keys and values grow, as in models/layers/kvcache.py
 
 
 def choices(shape: ModelShape, load: Load, questions: Questions | None) -> list[tuple[int, int]]:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from xiaozao.models.config import read_config
+from xiaozao.hub.folder import read_config
+from xiaozao.machine.hardware import look
 from xiaozao.plan.duration import step_time
 from xiaozao.plan.fit import Setup, Sizes, Traced, every_sample, fit
-from xiaozao.plan.hardware import look
 from xiaozao.plan.ladder import Choice, choose, effects
 from xiaozao.plan.load import ModelShape
 from xiaozao.plan.memory import RUNTIMES

@@ -3,7 +3,7 @@
     checkpoint   trainable weights and the optimizer's states, as they are in memory
     at once      the newest `keep`, the best one where it is older, and the one that is being written
     result       adapter/ in fp32, or model/ in the compute dtype, beside the checkpoints
-    live         weights that learn and their states, where they lie on disk (models/paged.py), all the time
+    live         weights that learn and their states, where they lie on disk (loading/trainstore.py), all the time
 
 Exports and merges are written later, on demand, and ask for room themselves.
 """
@@ -16,7 +16,7 @@ from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan
 
 PAGED_STATES = {"adamw": ADAM, "adamw8bit": EIGHT_BIT, "adafactor": 0}  # bytes a parameter
-MARGIN = 1.2  # as models/checkpoint.py asks for: file systems keep some to themselves
+MARGIN = 1.2  # as models/artefacts/checkpoint.py asks for: file systems keep some to themselves
 
 
 @dataclass(frozen=True)

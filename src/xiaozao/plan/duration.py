@@ -4,14 +4,14 @@
 
 Kinds of work are taken to follow each other, as they do on a CPU. Memory that is new to the process costs a page fault
 each 4 kB: where the heap gives large blocks back at once, all storages are new; where it keeps them, those of a step's
-peak are, because the loop gives the heap back between steps (models/heap.py).
+peak are, because the loop gives the heap back between steps (machine/heap.py).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xiaozao.plan.attended import attended
-from xiaozao.plan.attention import buckets
+from xiaozao.plan.attention_memory import buckets
+from xiaozao.plan.attention_work import attended
 from xiaozao.plan.load import ModelShape
 from xiaozao.plan.memory import CHUNK
 from xiaozao.plan.traced import levels
@@ -22,7 +22,7 @@ from xiaozao.spec.profile import COSTS, Profile, Work
 Costs = tuple[float, ...]  # one number for each of COSTS
 PRODUCTS, MEMORY = ("flops", "operands"), ("moved", "heavy", "unpacked", "eight_bit")
 
-# One core of an AMD EPYC in fp32, and of one that multiplies bf16 fast in bf16 (python -m xiaozao.worker.calibrate):
+# One core of an AMD EPYC in fp32, and of one that multiplies bf16 fast in bf16 (python -m xiaozao.measure.calibrate):
 # for what has to be compared where nothing was measured. An order between two ways of training follows from them; a
 # time does not. (The first's eight_bit is what it was before, times what the second's gained by a faster update.)
 TYPICAL = Rates(
@@ -56,7 +56,7 @@ def least_hours(config: Mapping[str, Any], checkpointing: str, tokens: int, leng
     """Hours of LoRA over so many tokens in samples of `length`, at least: the matrix products of a dense decoder alone.
 
     For a model that is not here to be traced. A frozen matrix multiplies in forward and once in backward, and in
-    forward once more where blocks are computed again; attention as in plan/attended.py, over half of all pairs.
+    forward once more where blocks are computed again; attention as in plan/attention_work.py, over half of all pairs.
     """
     shape = ModelShape.from_config(config)
     head = shape.vocabulary * shape.hidden

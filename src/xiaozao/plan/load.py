@@ -8,7 +8,7 @@ from typing import Any
 from xiaozao.plan.streamed import heap_returns, streamed_weights
 from xiaozao.spec.patterns import matches
 
-# Bytes of a frozen linear layer's weight in models/quantize.py: per weight, and per row of the matrix.
+# Bytes of a frozen linear layer's weight in models/layers/quantize.py: per weight, and per row of the matrix.
 STORED = {"int8": (1.0, 4), "nf4": (0.5 + 1 / 64 + 4 / (64 * 256), 0)}
 
 

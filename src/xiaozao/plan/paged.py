@@ -1,4 +1,4 @@
-"""The memory of a run that trains all parameters from a file (models/paged.py), in plain arithmetic. No torch.
+"""The memory of a run that trains all parameters from a file (loading/trainstore.py), in plain arithmetic. No torch.
 
 A matrix is resident while it is used, and no two of a block are. What decides are the embedding and the head, the
 largest matrices that there are: M weights of w bytes each, of which the head's pages stay from the loss until it moves.

@@ -7,7 +7,7 @@ holds more than is in use, and a device is full of what it holds.
 from collections.abc import Iterable
 
 from xiaozao.plan.allocator import WORKSPACE, Block, CachingAllocator
-from xiaozao.plan.attention import Bucket, buckets, transients
+from xiaozao.plan.attention_memory import Bucket, buckets, transients
 from xiaozao.spec.plan import Reserved, Row
 from xiaozao.spec.tape import Attends, Event, Given, Taken
 

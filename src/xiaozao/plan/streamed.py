@@ -1,9 +1,9 @@
-"""What is resident of a model whose matrices stay on disk (models/stream.py). No torch.
+"""What is resident of a model whose matrices stay on disk (models/loading/stream.py). No torch.
 
 what learns, in fp32  +  norms in the compute dtype  +  one tile of a matrix, and where it comes from
 """
 
-TILE = 12 << 20  # weights, as in models/stream.py
+TILE = 12 << 20  # weights, as in models/loading/stream.py
 SOURCE = {"none": 2.0, "int8": 1.0, "nf4": 0.52}  # bytes a weight on disk, mapped while a tile is made of it
 
 
@@ -26,7 +26,7 @@ def stays_cached(parameters: int, free: int) -> bool:
 
 
 def heap_returns(largest: int) -> bool:
-    """Whether glibc is told to keep nothing (models/heap.py) whatever the budget: for matrices larger than a tile.
+    """Whether glibc is told to keep nothing (machine/heap.py) whatever the budget: for matrices larger than a tile.
 
     Tiles and products of such models are fresh pages anyhow, and beside their arithmetic the others cost little.
     """

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xiaozao.plan.answers import as_many_as_fit
-from xiaozao.plan.attention import buckets, transients
+from xiaozao.plan.attention_memory import buckets, transients
 from xiaozao.plan.memory import CHUNK, COMPILED, heap_keeps
 from xiaozao.spec.plan import MemoryPlan, Moment, Row
 from xiaozao.spec.profile import Line, Profile, Stretch

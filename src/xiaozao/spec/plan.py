@@ -69,7 +69,7 @@ class MemoryPlan:
     high_bytes: int = 0
     cpu: bool = True
     reserved: Reserved | None = None  # of a GPU's allocator, where it is known
-    returns: bool = False  # whether the heap has to give large blocks back at once (models/heap.py)
+    returns: bool = False  # whether the heap has to give large blocks back at once (machine/heap.py)
     keeps_below: int | None = None  # bytes of the resident set, above which the heap gives back what is free
     together: int = 1  # questions that are answered at a time
     beyond: bool = False  # whether the budget is less than weights and states alone, so that nothing was traced

@@ -1,12 +1,12 @@
-"""What one traced step of a model allocates, as numbers: written by train/trace.py, read by plan/. No torch.
+"""What one traced step of a model allocates, as numbers: written by measure/trace.py, read by plan/. No torch.
 
 A model is traced with few blocks at a few sizes, and what each moment holds is written as a sum of coefficients times
 these variables, so that any number of blocks and any micro-batch follow by arithmetic:
 
     one, tokens T, padded tokens P of attention's buckets, targets N, the rows of a chunk of logits, and attention's own
-    transient bytes, forward and backward (plan/attention.py)
+    transient bytes, forward and backward (plan/attention_memory.py)
 
-Beside the bytes stands the work of a step (train/work.py), likewise as coefficients: its time is planned from it.
+Beside the bytes stands the work of a step (measure/work.py), likewise as coefficients: its time is planned from it.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ VERSION = 10  # of what is written; a profile of another version is traced again
 VARIABLES = ("one", "tokens", "padded", "targets", "chunk", "forward", "backward")
 Line = tuple[float, ...]  # a coefficient, in bytes, for each of VARIABLES
 WORK_VARIABLES = ("one", "tokens", "padded", "targets", "chunks")  # chunks of logits
-COSTS = ("flops", "operands", "moved", "heavy", "unpacked", "eight_bit", "fresh", "calls")  # as in train/work.py
+COSTS = ("flops", "operands", "moved", "heavy", "unpacked", "eight_bit", "fresh", "calls")  # as in measure/work.py
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Attended:
 
 @dataclass(frozen=True)
 class Work:
-    """What a piece of a step computes in the whole model; attention's own work is left to plan/attended.py."""
+    """What a piece of a step computes in the whole model; attention's own work is left to plan/attention_work.py."""
 
     name: str  # "fresh" and "later": a step's first micro-batch, and each that follows; "update"
     costs: tuple[Line, ...]  # of each of COSTS: a coefficient for each of WORK_VARIABLES

@@ -60,7 +60,7 @@ class RunSpec(Part):
 
     @property
     def paged(self) -> bool:
-        """Whether weights that learn lie on disk, and the optimizer's states with them (models/paged.py)."""
+        """Whether weights that learn lie on disk, and the optimizer's states with them (loading/trainstore.py)."""
         return self.method.method == "full" and self.model.stream == "disk"
 
     def with_options(self, **changes: object) -> "RunSpec":

@@ -1,4 +1,4 @@
-"""What a run's steps take and give back, in order: written by train/tape.py, replayed by plan/reserved.py. No torch."""
+"""What a run's steps take and give back, in order: written by measure/tape.py, read by plan/reserved.py. No torch."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Given(NamedTuple):
 
 
 class Attends(NamedTuple):
-    """Attention runs, and takes for itself what plan/attention.py says; kind: "forward" or "backward"."""
+    """Attention runs, and takes for itself what plan/attention_memory.py says; kind: "forward" or "backward"."""
 
     kind: str
     heads: Heads

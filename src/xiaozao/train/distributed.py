@@ -8,7 +8,7 @@ The ranks share a step's micro-batches (train/ranks.py) and the loss is divided 
 the gradients are summed, not averaged. The root of FSDP is a module around the whole loss, because ours applies the
 head outside of the model's forward. Optimizers move what a rank holds (optim_engine.local) and know nothing of it.
 
-Source: Zhao et al. 2023, "PyTorch FSDP"; frozen parameters of uint8 (models/quantize.py) are cut like any other.
+Source: Zhao et al. 2023, "PyTorch FSDP"; frozen parameters of uint8 (models/layers/quantize.py) are cut like any other.
 """
 
 import copy

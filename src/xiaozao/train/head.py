@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xiaozao.models.autograd import call
-from xiaozao.models.bases import Base, DenseBase
 from xiaozao.models.blocks import Head
-from xiaozao.models.linear import FrozenLinear
+from xiaozao.models.layers.autograd import call
+from xiaozao.models.layers.bases import Base, DenseBase
+from xiaozao.models.layers.linear import FrozenLinear
 
 
 class _HeadLoss(torch.autograd.Function):

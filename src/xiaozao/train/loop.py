@@ -24,12 +24,12 @@ import torch
 from xiaozao.data.prepare import Samples
 from xiaozao.errors import TrainingError
 from xiaozao.events import Evaluated, Event, Noticed, Saved, Split, Step
+from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder
-from xiaozao.models.heap import give_back
-from xiaozao.models.pagedload import store_of
+from xiaozao.models.loading.paged import store_of
 from xiaozao.train.batches import Order, PackedRow, largest
 from xiaozao.train.losses import Loss, Mean, in_order, mean_over
-from xiaozao.train.optim_engine import Optimizer
+from xiaozao.train.optim.engine import Optimizer
 from xiaozao.train.preferences import Preference, packed_rows
 from xiaozao.train.ranks import ALONE, Ranks
 from xiaozao.train.recover import Gauge, Lack, Short, attempt, halved, lowest, watched

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from xiaozao.data.prepare import Samples
+from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder, evaluating
-from xiaozao.models.heap import give_back
 from xiaozao.train.batches import PackedRow, divided, packed_row
 from xiaozao.train.head import head_loss
 from xiaozao.train.preferences import Preference, Strength, dpo, kto, orpo, simpo

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from xiaozao.data.prepare import Samples
 from xiaozao.models.blocks import Decoder, evaluating
-from xiaozao.models.linear import adapters, without_adapters
+from xiaozao.models.layers.linear import adapters, without_adapters
 from xiaozao.train.batches import PackedRow, packed_row
 from xiaozao.train.head import token_losses
 from xiaozao.train.ranks import ALONE, Ranks

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from xiaozao.errors import OutOfMemory, UnsupportedModel
 from xiaozao.events import Split
+from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder, blocks_of
-from xiaozao.models.heap import give_back
 
 T = TypeVar("T")
 # As torch 2 words it, c10/core/impl/alloc_cpu.cpp: on Linux and macOS, and on Windows.

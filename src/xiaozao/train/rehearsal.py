@@ -26,11 +26,11 @@ from torch import Tensor, nn
 
 from xiaozao.errors import DoesNotFit, TrainingError
 from xiaozao.events import Rehearsed, Split
-from xiaozao.models.paged import PagedStore
+from xiaozao.models.loading.trainstore import PagedStore
 from xiaozao.train.batches import PackedRow, largest
 from xiaozao.train.loop import Loop
 from xiaozao.train.losses import in_order
-from xiaozao.train.optim_engine import Optimizer, local
+from xiaozao.train.optim.engine import Optimizer, local
 from xiaozao.train.recover import Gauge, Lack, Short, attempt, gigabytes, halved, watched
 from xiaozao.train.scaler import Scaler
 from xiaozao.train.state import Progress

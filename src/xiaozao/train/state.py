@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from xiaozao.errors import Problem, TrainingError
-from xiaozao.models import checkpoint
+from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
-from xiaozao.models.pagedload import store_of
-from xiaozao.train.optim_engine import Optimizer, local
+from xiaozao.models.loading.paged import store_of
+from xiaozao.train.optim.engine import Optimizer, local
 from xiaozao.train.ranks import ALONE, Ranks, cut
 
 # What may change with the number of devices: how a step is divided, not what it is the mean over.

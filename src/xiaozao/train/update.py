@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from xiaozao.errors import TrainingError
-from xiaozao.train.optim_engine import CHUNK, Optimizer, local
+from xiaozao.train.optim.engine import CHUNK, Optimizer, local
 from xiaozao.train.ranks import ALONE, Ranks
 
 

@@ -12,7 +12,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from xiaozao.worker.launch import MODULE
+from xiaozao.runs.launch import MODULE
 
 HERE = "localhost"
 

@@ -12,27 +12,27 @@ from dataclasses import replace
 import torch
 
 from xiaozao.events import Ended, Event, Loaded, Noticed, Progress, Rehearsed, Split, Started
-from xiaozao.models import checkpoint
+from xiaozao.hub.hashes import weights_hash
+from xiaozao.machine.hardware import look
+from xiaozao.machine.resident import peak_rss
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
-from xiaozao.models.bases import parameter_count
+from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
-from xiaozao.models.hashes import weights_hash
+from xiaozao.models.layers.bases import parameter_count
 from xiaozao.models.load import DTYPES, device_of, load
-from xiaozao.models.pagedload import store_of
+from xiaozao.models.loading.paged import store_of
 from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable, rate_factors, replaces
-from xiaozao.plan.hardware import look
-from xiaozao.plan.resident import peak_rss
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import language_from
 from xiaozao.train.distributed import Sharded, shard, whole_adapters, whole_model
 from xiaozao.train.loop import Loop, Settings
-from xiaozao.train.optim import OPTIMIZERS
-from xiaozao.train.optim_engine import Optimizer, Options
+from xiaozao.train.optim.engine import Optimizer, Options
+from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.ranks import ALONE, Ranks
 from xiaozao.train.rehearsal import rehearse
 from xiaozao.train.schedules import warmup_steps

@@ -22,10 +22,10 @@ import torch
 
 from xiaozao.errors import EnvironmentProblem
 from xiaozao.events import Event, Noticed
-from xiaozao.models.cached import folder_bytes
+from xiaozao.hub.cached import folder_bytes
+from xiaozao.machine.hardware import Hardware
+from xiaozao.machine.resident import peak_rss, reset_peak, rss
 from xiaozao.plan.disk import disk_need
-from xiaozao.plan.hardware import Hardware
-from xiaozao.plan.resident import peak_rss, reset_peak, rss
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from xiaozao.errors import Busy, EnvironmentProblem, OutOfMemory, XiaozaoError
 from xiaozao.events import Ended
-from xiaozao.models.guard import refuse_kernels
+from xiaozao.machine.guard import refuse_kernels
 from xiaozao.spec.run import RunSpec, read_options
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import Journal

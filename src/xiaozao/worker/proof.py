@@ -15,11 +15,11 @@ from xiaozao.errors import DataError
 from xiaozao.evaluate.contract import Answer, learn_contract, score
 from xiaozao.evaluate.facts import Machine, ReportFacts, Side
 from xiaozao.events import Answered, Ended, Evaluated, Event, Progress, Reported
+from xiaozao.hub.sources import ModelFolder
+from xiaozao.machine.hardware import look
+from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
-from xiaozao.models.heap import give_back
-from xiaozao.models.sources import ModelFolder
-from xiaozao.plan.hardware import look
 from xiaozao.spec.plan import MemoryPlan, Questions
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, cache

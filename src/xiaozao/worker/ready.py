@@ -11,23 +11,23 @@ import torch
 from xiaozao.data.prepare import PreparedData, prepare
 from xiaozao.errors import DoesNotFit, EnvironmentProblem, Problem
 from xiaozao.events import Event, Noticed, Planned, Prepared, Progress
-from xiaozao.models.config import read_config
-from xiaozao.models.heap import give_back, keep_nothing
+from xiaozao.hub.folder import read_config
+from xiaozao.hub.sources import ModelFolder
+from xiaozao.hub.sources import resolve as find_model
+from xiaozao.machine.hardware import look, slow_fp16
+from xiaozao.machine.heap import give_back, keep_nothing
+from xiaozao.machine.resident import reset_peak, rss
+from xiaozao.measure.profiles import profiles
+from xiaozao.models.layers.quantize import ready as import_base
 from xiaozao.models.load import device_of
-from xiaozao.models.quantize import ready as import_base
-from xiaozao.models.sources import ModelFolder
-from xiaozao.models.sources import resolve as find_model
-from xiaozao.plan.hardware import look, slow_fp16
 from xiaozao.plan.ladder import Choice, Planner, larger_budget
 from xiaozao.plan.memory import RUNTIMES
-from xiaozao.plan.resident import reset_peak, rss
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder, cache
-from xiaozao.train.optim import ready as import_optimizer
+from xiaozao.train.optim.names import ready as import_optimizer
 from xiaozao.train.ranks import ALONE, Place
 from xiaozao.worker.limits import check_disk, counts_mapped
-from xiaozao.worker.profiles import profiles
 from xiaozao.worker.proof import Exam
 from xiaozao.worker.resolve import Plans, on_devices, order_of, resolve, sizes_of
 

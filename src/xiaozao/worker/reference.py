@@ -13,7 +13,7 @@ import torch
 from xiaozao.data.prepare import PreparedData, Samples
 from xiaozao.errors import ArtefactError
 from xiaozao.events import Event, Progress
-from xiaozao.models import checkpoint
+from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.load import DTYPES
 from xiaozao.spec.objectives import BETAS

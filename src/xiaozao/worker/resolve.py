@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from xiaozao.data.prepare import PreparedData
+from xiaozao.machine.hardware import Hardware
+from xiaozao.machine.resident import rss
 from xiaozao.plan.fit import Setup, Sizes, Traced, fit, shortened
-from xiaozao.plan.hardware import Hardware
 from xiaozao.plan.ladder import Choice, Holds, Planner, choose, unknown
 from xiaozao.plan.load import ModelShape
 from xiaozao.plan.profiles import Profiles
-from xiaozao.plan.resident import rss
 from xiaozao.plan.streamed import stays_cached
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
 from xiaozao.spec.parts import ATTENTION, MethodSpec

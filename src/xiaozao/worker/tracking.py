@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 import psutil
 
 from xiaozao.events import Ended, Event, Noticed, Step
+from xiaozao.runs.launch import environment
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder
 from xiaozao.worker.follow import error_file
-from xiaozao.worker.launch import environment
 
 FINISH_SECONDS = 20.0
 SETTINGS = (

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from xiaozao.errors import Problem, UnsupportedModel, UsageError
-from xiaozao.models.config import read_config
-from xiaozao.plan.hardware import Gpu, look
+from xiaozao.hub.folder import read_config
+from xiaozao.machine.hardware import Gpu, look
 from xiaozao.plan.hf.step import HfRun, Phase, Replay, replay
 from xiaozao.plan.load import ModelShape
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment

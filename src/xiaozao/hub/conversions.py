@@ -1,0 +1,131 @@
+"""The cache of converted models: one folder per GGUF file, named after the file's SHA-256, made once.
+
+CACHE/models/SmolLM2-135M-Instruct.Q4_1-b179c9523d0e6a0f/{config.json, model.safetensors, tokenizer.json, source.json}
+             .staging-x1y2z3/     while it is made; renamed when whole, so two processes at once do no harm
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from xiaozao.errors import (
+    ArtefactError,
+    EnvironmentProblem,
+    NotFound,
+    OutOfMemory,
+    Problem,
+    UnsupportedModel,
+    XiaozaoError,
+)
+from xiaozao.events import OnProgress
+from xiaozao.hub.folder import is_complete
+from xiaozao.hub.ggufheader import read_gguf
+from xiaozao.hub.hubs import check_space, sha256_of
+
+STALE_SECONDS = 24 * 3600
+USUAL_SECONDS = 15.0
+
+
+def conversions(cache: Path) -> Path:
+    """Where converted models lie."""
+    return cache / "models"
+
+
+def folder_of(cache: Path, file: Path, sha256: str) -> Path:
+    """Where the conversion of a GGUF file with this hash lies or would lie."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-.")[:80] or "model"
+    return conversions(cache) / f"{stem}-{sha256[:16]}"
+
+
+def converted(path: Path, origin: str, name: str, cache: Path, on_progress: OnProgress) -> tuple[Path, str]:
+    """The folder of a GGUF file, converted now if need be, and the file's SHA-256.
+
+    Raises ArtefactError, UnsupportedModel, EnvironmentProblem, OutOfMemory.
+    """
+    header = read_gguf(path)
+    digest = sha256_of(path, on_progress)
+    folder = folder_of(cache, path, digest)
+    if not is_complete(folder):
+        check_space(cache, header.parameters * 2)
+        _convert(path, folder, {"origin": origin, "name": name, "sha256": digest}, on_progress)
+    return folder, digest
+
+
+def _convert(path: Path, folder: Path, origin: dict[str, str], on_progress: OnProgress) -> None:
+    """Convert into a folder beside the target, then rename: a folder with that name is always whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep(folder.parent)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".staging-"))
+    try:
+        made = staging / folder.name
+        _run_conversion(path, made, on_progress)
+        (made / "source.json").write_text(json.dumps(origin, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        if folder.exists() and not is_complete(folder):  # left by a deletion that was cut short
+            shutil.rmtree(folder)
+        try:
+            made.rename(folder)
+        except OSError:  # another process was first; its folder is as good
+            if not is_complete(folder):
+                raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def sweep(folder: Path, now: float | None = None) -> None:
+    """Remove what conversions that were killed left behind a day ago."""
+    for path in folder.glob(".*-*"):
+        if path.is_dir() and (now or time.time()) - path.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _run_conversion(path: Path, folder: Path, on_progress: OnProgress) -> None:
+    command = [sys.executable, "-P", "-m", "xiaozao.models.loading.convert", str(path.resolve()), str(folder)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONUTF8": "1"}
+    total = path.stat().st_size
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+        text=True, encoding="utf-8", errors="replace",
+    )  # fmt: skip
+    finished = threading.Event()
+
+    def tick() -> None:
+        began = time.monotonic()
+        while not finished.wait(0.5):  # an honest bar is not to be had; this one approaches its end
+            spent = time.monotonic() - began
+            on_progress("convert", int(total * spent / (spent + USUAL_SECONDS)), total)
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        out, err = process.communicate()
+    finally:
+        finished.set()
+        ticker.join()
+        process.kill()
+        process.wait()
+    if process.returncode:
+        raise conversion_error(path, process.returncode, out, err)
+    on_progress("convert", total, total)
+
+
+def conversion_error(path: Path, code: int, out: str, err: str) -> XiaozaoError:
+    """The error that the other process printed, or what its end means."""
+    kinds = {kind.__name__: kind for kind in (ArtefactError, UnsupportedModel, EnvironmentProblem, NotFound)}
+    try:
+        document = json.loads(out.splitlines()[-1])
+        kind = kinds[document["kind"]]
+    except (ValueError, KeyError, IndexError):
+        if code in (-getattr(signal, "SIGKILL", 9), 137) or "MemoryError" in err:
+            return OutOfMemory("conversion_memory", path=path, needed=read_gguf(path).parameters * 4)
+        detail = (err.strip().splitlines() or [f"exit code {code}"])[-1]
+        return UnsupportedModel("gguf_architecture", model=path.name, detail=detail)
+    problems = [Problem(one["key"], one["params"]) for one in document["problems"]]
+    return kind(document["key"], problems, **document["params"])

@@ -1,0 +1,225 @@
+"""A model folder, looked at before anything loads it: is it whole, is it plain data, is its config only numbers?
+
+Nothing here imports torch, nothing runs what it reads, and a pickle is never opened. transformers takes orders from a
+config.json (code to fetch, kernels to load); `read_config` hands on what describes the model and drops the orders.
+"""
+
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from xiaozao.errors import ArtefactError, NotFound, Problem
+from xiaozao.hub.tensorfile import StoredTensor, kind_of, open_regular, read_header, strict_json
+
+JSON_LIMIT = 32 * 2**20
+CONFIG, INDEX, WEIGHTS, TOKENIZER = "config.json", "model.safetensors.index.json", "model.safetensors", "tokenizer.json"
+# Keys that make transformers fetch or run something, or that pass for arguments of its constructors.
+ORDERS = {
+    "auto_map",
+    "trust_remote_code",
+    "code_revision",
+    "use_kernels",
+    "kernel_config",
+    "self",
+    "cls",
+    "args",
+    "kwargs",
+}
+ORDER = re.compile(r"_.*|.*_implementation(_internal)?")
+# Private keys that transformers itself writes; dropped like the others, but not worth a notice.
+USUAL = {"_name_or_path", "_model_name_or_path", "_commit_hash", "_attn_implementation_autoset", "_from_model_config"}
+NAMES_OF_FILES = {"vocab_file", "merges_file", "tokenizer_file", "chat_template_file", "base_model_name_or_path"}
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """config.json without orders. `stripped` are the paths of the keys that were dropped and deserve a notice."""
+
+    values: dict[str, Any]
+    stripped: tuple[str, ...]
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """What config.json says of the model. Raises NotFound, or ArtefactError for a file that is no such thing."""
+    path = folder / CONFIG
+    if not path.exists():
+        raise NotFound("no_config", folder=folder)
+    values = _read_object(path)
+    stripped: list[str] = []
+    values = _without_orders(values, "", stripped)
+    if not isinstance(values.get("model_type"), str):
+        raise ArtefactError("artefact_damaged", [Problem("no_model_type")], path=path)
+    return ModelConfig(values, tuple(name for name in stripped if name.rsplit(".", 1)[-1] not in USUAL))
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is not whole or not plain data.
+
+    Raises NotFound where there is no model, ArtefactError naming the file otherwise. Reads headers, not tensors.
+    """
+    if not folder.is_dir():
+        raise NotFound("model_folder", folder=folder)
+    root = _root(folder)
+    for path in sorted(folder.iterdir()):
+        _check_entry(path, root)
+    if (folder / "adapter_config.json").exists():
+        raise ArtefactError("adapter_not_model", folder=folder)
+    for name in (CONFIG, "tokenizer_config.json", "generation_config.json"):
+        if (folder / name).exists():
+            _check_names(folder / name, _read_object(folder / name))
+    read_config(folder)
+    tensors(folder)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of the model: one, or the shards of its index. Raises NotFound, ArtefactError."""
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    index = folder / INDEX
+    if not index.exists():
+        pickles = [path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES]
+        if pickles:
+            raise ArtefactError("only_pickle", folder=folder, file=pickles[0])
+        raise NotFound("no_weights", folder=folder)
+    return [folder / name for name in sorted(set(_weight_map(index).values()))]
+
+
+def tensors(folder: Path) -> dict[str, StoredTensor]:
+    """All stored tensors of the model by name, from the headers of its files."""
+    index = folder / INDEX
+    expected = _weight_map(index) if index.exists() and not (folder / WEIGHTS).exists() else {}
+    found: dict[str, StoredTensor] = {}
+    for path in weight_files(folder):
+        if not path.exists():
+            raise ArtefactError("artefact_damaged", [Problem("shard_missing", {"file": path.name})], path=index)
+        header = read_header(path)
+        twice = next((name for name in header if name in found), None)
+        if twice:
+            raise ArtefactError("artefact_damaged", [Problem("tensor_twice", {"name": twice})], path=path)
+        found |= header
+    missing = next((name for name in expected if name not in found), None)
+    if missing:
+        raise ArtefactError("artefact_damaged", [Problem("tensor_missing", {"name": missing})], path=index)
+    return found
+
+
+def parameter_count(folder: Path) -> int:
+    """Stored elements; a head that is tied to the embedding is not stored and not counted."""
+    return sum(tensor.count for tensor in tensors(folder).values())
+
+
+def tensor_bytes(folder: Path) -> int:
+    """Bytes of all stored tensors."""
+    return sum(tensor.bytes for tensor in tensors(folder).values())
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether config, tokenizer and all weight files are there; says nothing about their contents."""
+    if not (folder / CONFIG).is_file() or not (folder / TOKENIZER).is_file():
+        return False
+    try:
+        return all(path.is_file() for path in weight_files(folder))
+    except (NotFound, ArtefactError):
+        return False
+
+
+def _root(folder: Path) -> Path:
+    """Where links of this folder may point: into itself; in a hub cache, into the folder of that one repository."""
+    real = folder.resolve()
+    if real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--"):
+        return real.parent.parent
+    return real
+
+
+def _check_entry(path: Path, root: Path) -> None:
+    if path.is_symlink() and not path.resolve().is_relative_to(root):
+        raise ArtefactError("link_outside", path=path, target=path.resolve())
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:  # a link to nothing, or to itself
+        raise ArtefactError("not_a_plain_file", path=path) from error
+    if stat.S_ISDIR(mode):
+        return
+    if not stat.S_ISREG(mode):
+        raise ArtefactError("not_a_plain_file", path=path)
+    if path.suffix in (".json", ".safetensors"):
+        _check_content(path)
+
+
+def _check_content(path: Path) -> None:
+    """Refuse by content what only calls itself JSON or safetensors."""
+    with open_regular(path) as file:
+        start = file.read(512)
+    kind = kind_of(start)
+    if kind is None and path.suffix == ".json" and start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] not in (b"{", b"["):
+        kind = "?"
+    if kind:
+        raise ArtefactError("artefact_kind", path=path, kind=kind)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    with open_regular(path) as file:
+        text = file.read(JSON_LIMIT + 1)
+    if len(text) > JSON_LIMIT:
+        raise ArtefactError("artefact_damaged", [Problem("json_too_long", {"limit": JSON_LIMIT})], path=path)
+    try:
+        found = strict_json(text)
+    except ValueError as error:
+        raise ArtefactError("artefact_damaged", [Problem("json", {"detail": str(error)})], path=path) from None
+    if not isinstance(found, dict):
+        raise ArtefactError("artefact_damaged", [Problem("json_object")], path=path)
+    return found
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Which file holds which tensor; file names only, nothing that could lead out of the folder."""
+    names = _read_object(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ArtefactError("artefact_damaged", [Problem("no_weight_map")], path=index)
+    for key, name in names.items():
+        if not isinstance(name, str) or not is_file_name(name) or not name.endswith(".safetensors"):
+            raise ArtefactError("unsafe_path", path=index, key=f"weight_map.{key}", value=repr(name))
+    return names
+
+
+def is_file_name(name: str) -> bool:
+    """A bare name: no folder, drive, NUL or `..` on any system."""
+    bare = PurePosixPath(name).name == name and PureWindowsPath(name).name == name
+    return bare and name not in ("", ".", "..") and not set(name) & set('\0:*?"<>|')
+
+
+def _check_names(path: Path, values: dict[str, Any]) -> None:
+    """Values that some reader takes for a path must be bare file names."""
+    for key, value in _leaves(values, ""):
+        if key.rsplit(".", 1)[-1] in NAMES_OF_FILES and isinstance(value, str) and not is_file_name(value):
+            raise ArtefactError("unsafe_path", path=path, key=key, value=repr(value))
+
+
+def _leaves(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _leaves(value, prefix)
+    else:
+        yield prefix, values
+
+
+def _without_orders(values: Any, prefix: str, stripped: list[str]) -> Any:
+    if isinstance(values, list):
+        return [_without_orders(value, prefix, stripped) for value in values]
+    if not isinstance(values, dict):
+        return values
+    kept = {}
+    for key, value in values.items():
+        name = f"{prefix}.{key}" if prefix else key
+        if key in ORDERS or ORDER.fullmatch(key):
+            stripped.append(name)
+        else:
+            kept[key] = _without_orders(value, name, stripped)
+    return kept

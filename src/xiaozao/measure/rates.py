@@ -1,0 +1,82 @@
+"""How fast this machine is: measured once in a process of its own, and kept in the cache. No torch."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from xiaozao.events import OnProgress
+from xiaozao.plan.profiles import write_whole
+from xiaozao.runs.launch import environment
+from xiaozao.spec.pace import ASKED, RATES, VERSION, Asked, Rates
+from xiaozao.store.files import cache
+
+MODULE = "xiaozao.measure.calibrate"
+BUSY = 0.5  # of the processors
+PATIENCE = 120  # seconds; it takes five, but the machine may be busy with other things
+
+
+def rates(asked: Asked, report: OnProgress, folder: Path | None = None) -> Rates | None:
+    """From the cache, or measured, which `report` is told; None where it cannot be measured, or not now."""
+    kept = known(asked, folder)
+    if kept is not None or busy():
+        return kept
+    report("calibrate", 0, 1)
+    try:
+        found = measure(asked)
+    except (OSError, subprocess.SubprocessError, ValidationError):
+        return None
+    finally:
+        report("calibrate", 1, 1)
+    write_whole(_path(asked, folder), RATES.dump_json(found))
+    return found
+
+
+def busy() -> bool:
+    """Whether other things compute here, so that what is measured now is no measure of this machine."""
+    if not hasattr(os, "getloadavg"):  # Windows
+        return False
+    return os.getloadavg()[0] > BUSY * (os.cpu_count() or 1) + 1  # a plan is itself one
+
+
+def known(asked: Asked, folder: Path | None = None) -> Rates | None:
+    """What was measured before; None where nothing was."""
+    try:
+        return RATES.validate_json(_path(asked, folder).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def measure(asked: Asked) -> Rates:
+    """In a fresh process. Raises SubprocessError where it ends with an error, or never."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", MODULE], input=ASKED.dump_json(asked), capture_output=True, check=True,
+        env=environment(), timeout=PATIENCE,
+    )  # fmt: skip
+    return RATES.validate_json(done.stdout)
+
+
+def key(asked: Asked, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The name of rates: what they depend on, and the versions that made them."""
+    parts = [ASKED.dump_python(asked), _processor(cpuinfo), os.cpu_count(), VERSION, version("torch")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _path(asked: Asked, folder: Path | None) -> Path:
+    return (folder or cache() / "rates") / f"{key(asked)}.json"
+
+
+def _processor(cpuinfo: Path) -> str:
+    """The model of the processor, as far as the system tells."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else f"{platform.machine()} {platform.processor()}"

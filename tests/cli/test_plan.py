@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.toy import toy_folder
-from xiaozao.cli.bars import gigabytes
 from xiaozao.cli.console import Output
 from xiaozao.cli.ladder import ladder_view
 from xiaozao.cli.main import run
@@ -24,6 +23,7 @@ from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
 from xiaozao.texts.catalogue import Language, say
+from xiaozao.texts.numbers import gigabytes
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from xiaozao.cli.story import Story, duration, failure, notice_text, sparkline
+from xiaozao.cli.story import Story, sparkline
 from xiaozao.events import (
     Answered,
     Ended,
@@ -25,7 +25,9 @@ from xiaozao.events import (
     Started,
     Step,
 )
+from xiaozao.runs.sentences import failure, notice_text
 from xiaozao.texts.catalogue import LANGUAGES, Language
+from xiaozao.texts.numbers import duration
 
 STEP = Step(50, 100, 0.5, 1.2345, 1.5e-4, 0.9, 1000, 300, 0.5, 1240.0, 3_100_000_000, 65.0)
 

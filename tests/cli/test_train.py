@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from xiaozao.cli.main import run
-from xiaozao.cli.train import Worker, died, log_tail
 from xiaozao.errors import Busy, OutOfMemory, TrainingError
 from xiaozao.events import Ended, Evaluated, Event, Started, Step
+from xiaozao.runs.process import Worker, died, log_tail
 from xiaozao.spec.run import RunSpec, read_options
 from xiaozao.store.files import RunFolder, home
 from xiaozao.store.journal import Journal

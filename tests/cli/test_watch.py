@@ -11,8 +11,9 @@ import pytest
 
 from xiaozao.cli.console import Output
 from xiaozao.cli.verb import Settings
-from xiaozao.cli.watch import follow, last_sequence, session_start, watch
+from xiaozao.cli.watch import watch
 from xiaozao.events import Ended, Evaluated, Event, Loaded, Planned, Progress, Started, Step
+from xiaozao.runs.follow import follow, last_sequence, session_start
 from xiaozao.store.journal import Journal
 
 STEPS = 200

@@ -9,6 +9,7 @@ import pytest
 
 from tests.worker.test_reference import make
 from xiaozao.errors import DataError, DoesNotFit
+from xiaozao.evaluate import exam
 from xiaozao.events import Event, Planned, Progress
 from xiaozao.hub.folder import read_config
 from xiaozao.machine.hardware import look
@@ -22,8 +23,6 @@ from xiaozao.spec.plan import MemoryPlan, Moment, Reserved, Row
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.spec.tape import Steps
 from xiaozao.store.files import RunFolder
-from xiaozao.train.losses import Mean
-from xiaozao.worker import proof
 from xiaozao.worker import ready as module
 from xiaozao.worker.ready import Ready, get_ready
 from xiaozao.worker.resolve import Plans
@@ -153,8 +152,8 @@ def test_questions_are_planned_as_long_as_they_are_asked(tmp_path: Path, model: 
     """Samples are cut to the run's length; what is asked is not."""
     long = {"prompt": "How much is it? " * 40, "completion": "4"}
     told = {"questions": questions(tmp_path, long), "length": 32, "truncation": "left"}
-    exam = begin(make(tmp_path / "run", model, "sft", **told))[0].exam
-    assert exam is not None and exam.sizes.tokens > 300 and exam.samples.longest <= 32
+    asked = begin(make(tmp_path / "run", model, "sft", **told))[0].exam
+    assert asked is not None and asked.sizes.tokens > 300 and asked.samples.longest <= 32
 
 
 def test_questions_that_are_answered_together_tell_how_far_they_are(
@@ -169,12 +168,11 @@ def test_questions_that_are_answered_together_tell_how_far_they_are(
             assert [heard(row, 1) for row in range(len(prompts))] == [None] * len(prompts)  # True would end a row
         return [[1]] * len(prompts)
 
-    monkeypatch.setattr(proof, "generate", generate)
-    monkeypatch.setattr(proof, "mean_loss", lambda *rest: Mean(1.0, 1))
+    monkeypatch.setattr(exam, "generate", generate)
     told: list[Event] = []
     nobody: Any = None
     assert ready.exam
-    ready.exam.sit("base", nobody, replace(ready.plan, together=4), told.append)
+    ready.exam.sit("base", nobody, replace(ready.plan, together=4), lambda *_: 1.0, told.append)
     assert [one.done for one in told if isinstance(one, Progress)] == [0, 1, 2, 3, 4, 5]
 
 
@@ -184,15 +182,14 @@ def test_the_loss_of_long_questions_is_taken_of_as_many_as_are_answered_together
     ready, _ = begin(make(tmp_path / "run", model, "sft", questions=questions(tmp_path, ROW, ROW, ROW)))
     seen: list[int] = []
 
-    def loss(decoder: object, kind: object, samples: object, micro_batch: int) -> Mean:
+    def loss(decoder: object, samples: object, micro_batch: int) -> float:
         seen.append(micro_batch)
-        return Mean(1.0, 1)
+        return 1.0
 
-    monkeypatch.setattr(proof, "mean_loss", loss)
-    monkeypatch.setattr(proof, "generate", lambda decoder, prompts, *rest: [[1]] * len(prompts))
+    monkeypatch.setattr(exam, "generate", lambda decoder, prompts, *rest: [[1]] * len(prompts))
     assert ready.exam
     nobody: Any = None
     for together, micro_batch in ((2, 4), (4, 2)):
         plan = replace(ready.plan, together=together, micro_batch=micro_batch)
-        ready.exam.sit("base", nobody, plan, lambda event: None)
+        ready.exam.sit("base", nobody, plan, loss, lambda event: None)
     assert seen == [2, 2]

@@ -12,19 +12,17 @@ Colours and patterns are those of every page: never colour alone, always the sam
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xiaozao.events import Planned
-from xiaozao.spec.plan import PARTS, SAFE, MemoryPlan
-from xiaozao.texts.catalogue import Language, has, say
+from xiaozao.runs.memory import Memory, moment_name, part_name
+from xiaozao.spec.plan import PARTS
+from xiaozao.texts.catalogue import Language, say
+from xiaozao.texts.numbers import GB, gigabytes
 
-GB = 1e9
 WIDTH = 48
-FINE = 2e9  # bytes; of smaller plans the parts have two places
 MOST = 10.0  # times the budget; more is only said to be more
 
 GLYPHS = {"weights": "■", "gradients": "▨", "optimizer": "▦", "activations": "░", "runtime": "┆"}
@@ -33,58 +31,6 @@ DARK = {"weights": "#6191D7", "gradients": "#F0AE70", "optimizer": "#6FEADB", "a
         "runtime": "#6B7686", "ok": "#6FD08C", "warn": "#F0B860", "danger": "#FF8A80"}  # fmt: skip
 LIGHT = {"weights": "#0E52A0", "gradients": "#A35C10", "optimizer": "#2A9385", "activations": "#6C2347",
          "runtime": "#7D8797", "ok": "#12703C", "warn": "#8A5300", "danger": "#B3261E"}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What is drawn: the parts at the moment that needs most, and the budget, in bytes."""
-
-    parts: Mapping[str, int]
-    peak_bytes: int
-    budget_bytes: int
-    moment: str
-    micro_batch: int
-    tokens: int
-    low_bytes: int = 0  # the interval that the plan stands behind; 0 where there is none
-    high_bytes: int = 0
-
-    @property
-    def verdict(self) -> str:
-        """`fits`, `tight` (over 85 % of the budget), `too_big`, or `no_budget` where there is none to compare with."""
-        if not self.budget_bytes:
-            return "no_budget"
-        if self.peak_bytes > self.budget_bytes:
-            return "too_big"
-        return "fits" if self.peak_bytes <= SAFE * self.budget_bytes else "tight"
-
-    @property
-    def places(self) -> int:
-        """Behind the point of its gigabytes: small plans have small parts."""
-        return 2 if self.peak_bytes < FINE else 1
-
-
-def of_plan(plan: MemoryPlan) -> Memory:
-    """From a plan."""
-    peak = plan.peak
-    return Memory(
-        peak.parts, plan.peak_bytes, plan.budget_bytes, peak.name, plan.micro_batch, plan.tokens, plan.low_bytes,
-        plan.high_bytes,
-    )  # fmt: skip
-
-
-def of_event(event: Planned) -> Memory:
-    """From the event in a journal."""
-    return Memory(
-        event.parts, event.peak_bytes, event.budget_bytes, event.moment, event.micro_batch, event.tokens,
-        event.low_bytes, event.high_bytes,
-    )  # fmt: skip
-
-
-def gigabytes(count: float, places: int | None = None) -> str:
-    """`2.6 GB`, and `0.03 GB` below one, unless it is said how many places; 1 GB = 10^9 bytes."""
-    if places is None:
-        places = 1 if count == 0 or count >= GB else 2
-    return f"{count / GB:.{places}f} GB"
 
 
 def memory_view(memory: Memory, language: Language, unicode: bool = True) -> RenderableType:
@@ -140,17 +86,6 @@ def bar(memory: Memory, unicode: bool = True, width: int = WIDTH) -> Text:
         return text + Text(f"  {gigabytes(memory.peak_bytes, memory.places)}")
     peak = f"{memory.peak_bytes / GB:.{memory.places}f}"
     return text + Text(f"  {peak} / {gigabytes(memory.budget_bytes, memory.places)}")
-
-
-def part_name(part: str, language: Language) -> str:
-    """What a part of memory is called."""
-    return say(f"part.{part}", language) if has(f"part.{part}") else part
-
-
-def moment_name(moment: str, language: Language) -> str:
-    """What a moment of a run is called."""
-    key = f"moment.{moment.replace(' ', '_')}"
-    return say(key, language) if has(key) else moment
 
 
 def _ordered(parts: Mapping[str, int]) -> list[str]:

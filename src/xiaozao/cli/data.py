@@ -7,11 +7,11 @@ from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.options import anchored_model, gather, spec_flags
-from xiaozao.cli.story import dropped_text
 from xiaozao.cli.verb import Verb, VerbGroup
 from xiaozao.data.checks import DataReport, check
 from xiaozao.errors import DataError
 from xiaozao.hub.sources import resolve
+from xiaozao.runs.sentences import dropped_text
 from xiaozao.spec.objectives import FORMATS, those_of
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache

@@ -12,14 +12,14 @@ import click
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.options import anchored_model
 from xiaozao.cli.stop import stopping
-from xiaozao.cli.story import failure
-from xiaozao.cli.train import Worker, died
 from xiaozao.cli.verb import Verb, error_text
 from xiaozao.cli.watch import watch
 from xiaozao.data.checks import check
 from xiaozao.demo.files import demo_file
 from xiaozao.hub.sources import ModelFolder, demo_model, resolve
 from xiaozao.runs.launch import launch
+from xiaozao.runs.process import Worker, died
+from xiaozao.runs.sentences import failure
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, cache, create_run
 from xiaozao.store.runs import register

@@ -8,7 +8,7 @@ import click
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from xiaozao.cli.bars import gigabytes, memory_view, of_plan
+from xiaozao.cli.bars import memory_view
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.ladder import effects_view, ladder_view, ways_view
 from xiaozao.cli.options import anchored_model, gather, spec_flags
@@ -21,9 +21,11 @@ from xiaozao.plan.command import plan_command
 from xiaozao.plan.hf.plan import document as hf_document
 from xiaozao.plan.hf.plan import plan_hf
 from xiaozao.plan.ladder import Choice
+from xiaozao.runs.memory import of_plan
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache
+from xiaozao.texts.numbers import gigabytes
 
 EXIT_DOES_NOT_FIT = 4
 UNITLESS = 10**6  # bytes: nobody has so few, so a unit was forgotten

@@ -10,13 +10,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xiaozao.cli.bars import gigabytes
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.story import duration, millions, number, sparkline
+from xiaozao.cli.story import sparkline
 from xiaozao.cli.verb import Verb, VerbGroup
-from xiaozao.errors import NotFound
 from xiaozao.store.files import RunFolder
 from xiaozao.store.runs import Summary, find_run, list_runs, rebuild, register, summarise
+from xiaozao.texts.numbers import duration, gigabytes, millions, number
 
 SIGNS = {"running": "▶", "succeeded": "✔", "stopped": "■", "failed": "✖", "interrupted": "!", "missing": "?"}
 ASCII_SIGNS = {"running": ">", "succeeded": "+", "stopped": "=", "failed": "X", "interrupted": "!", "missing": "?"}
@@ -27,14 +26,6 @@ def state_text(state: str, output: Output) -> Text:
     """The state as sign and word."""
     sign = (SIGNS if output.unicode else ASCII_SIGNS).get(state, "?")
     return Text(f"{sign} {output.say(f'state.{state}')}", style=STYLES.get(state, "dim"))
-
-
-def short_name(folder: RunFolder) -> str:
-    """What to type for this run: its name where that finds it, else its path."""
-    try:
-        return folder.name if find_run(folder.name) == folder else str(folder.path)
-    except NotFound:
-        return str(folder.path)
 
 
 def document(summary: Summary) -> dict[str, Any]:

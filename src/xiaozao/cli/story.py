@@ -4,12 +4,11 @@ Pure: events in, renderables and text out; cli/watch.py decides where they go an
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import RenderableType
 
-from xiaozao.cli.bars import gigabytes, memory_view, of_event
+from xiaozao.cli.bars import memory_view
 from xiaozao.cli.ladder import ladder_view
 from xiaozao.events import (
     Answered,
@@ -27,7 +26,10 @@ from xiaozao.events import (
     Started,
     Step,
 )
-from xiaozao.texts.catalogue import Language, has, say
+from xiaozao.runs.memory import of_event
+from xiaozao.runs.sentences import dropped_text, notice_text, stage_name
+from xiaozao.texts.catalogue import Language, say
+from xiaozao.texts.numbers import duration, gigabytes, millions, number
 
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 ENOUGH_STEPS = 3  # before that, the time left is a guess about warm-up
@@ -169,54 +171,6 @@ class Story:
         return say(key, self.language, **params)
 
 
-def notice_text(event: Noticed, language: Language) -> str:
-    """The sentence of a notice; a journal of another version may hold one that we do not know."""
-    try:
-        return say(f"notice.{event.key}", language, **event.params)
-    except KeyError:
-        return f"{event.key} {event.params}"
-
-
-def failure(ended: Ended, language: Language) -> tuple[str, list[str], str]:
-    """What happened, the problems and what to do of a failed run, in the reader's language where we know the text."""
-    params = dict(ended.params)
-    what = _text(f"error.{ended.key}", language, params) or ended.message
-    problems = [_text(f"problem.{one.get('key')}", language, one.get("params") or {}) or str(one)
-                for one in ended.problems]  # fmt: skip
-    return what, problems, _text(f"error.{ended.key}.fix", language, params)
-
-
-def stage_name(stage: str, language: Language) -> str:
-    """What a stage is called; a file that is fetched is its own name."""
-    return say(f"stage.{stage}", language) if has(f"stage.{stage}") else stage
-
-
-def dropped_text(dropped: Mapping[str, int], language: Language) -> str:
-    """`3 too long, 1 empty answer`."""
-    names = {reason: say(f"dropped.{reason}", language) if has(f"dropped.{reason}") else reason for reason in dropped}
-    return ", ".join(f"{count} {names[reason]}" for reason, count in dropped.items() if count)
-
-
-def number(value: float | None) -> str:
-    """A loss with four digits; `-` for none, `nan` as it is."""
-    return "-" if value is None else f"{value:.4f}"
-
-
-def millions(count: int) -> str:
-    """`134.5 M` parameters."""
-    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
-
-
-def duration(seconds: float, language: Language) -> str:
-    """`45 s`, `12 min 5 s`, `1 h 50 min`."""
-    whole = max(0, round(seconds)) if math.isfinite(seconds) else 0
-    if whole < 60:
-        return say("time.seconds", language, seconds=whole)
-    if whole < 3600:
-        return say("time.minutes", language, minutes=whole // 60, seconds=whole % 60)
-    return say("time.hours", language, hours=whole // 3600, minutes=whole % 3600 // 60)
-
-
 def sparkline(values: Sequence[float], width: int = 40, unicode: bool = True) -> str:
     """Means of equal stretches, from lowest to highest block; values that are not finite are left out."""
     finite = [value for value in values if math.isfinite(value)]
@@ -229,10 +183,3 @@ def sparkline(values: Sequence[float], width: int = 40, unicode: bool = True) ->
     blocks = BLOCKS if unicode else ASCII_BLOCKS
     scale = (len(blocks) - 1) / (high - low) if high > low else 0.0
     return "".join(blocks[round((mean - low) * scale)] for mean in means)
-
-
-def _text(key: str, language: Language, params: dict[str, Any]) -> str:
-    try:
-        return say(key, language, **params)
-    except (KeyError, IndexError):
-        return ""

@@ -8,7 +8,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xiaozao.cli.bars import gigabytes
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
@@ -19,6 +18,7 @@ from xiaozao.plan.duration import least_hours
 from xiaozao.plan.suggest import JOBS, Hours, Need, Suggestion, size_class, suggest
 from xiaozao.spec.pace import Asked
 from xiaozao.spec.parts import parse_bytes
+from xiaozao.texts.numbers import gigabytes
 
 EXIT_DOES_NOT_FIT = 4
 SHOWN = 10

@@ -7,88 +7,35 @@ the worker finishes its step, saves, and ends; a second one kills it. `--resume`
 and continues one that is not.
 """
 
-import contextlib
 import os
-import re
-import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import click
-import psutil
 
 from xiaozao.cli.console import Output, current_output, show
 from xiaozao.cli.options import anchored, gather, spec_flags
 from xiaozao.cli.plan import choice_of, show_choice
-from xiaozao.cli.runs import details, short_name
+from xiaozao.cli.runs import details
 from xiaozao.cli.stop import Signals, stopping
-from xiaozao.cli.story import failure
 from xiaozao.cli.verb import Verb, error_text
-from xiaozao.cli.watch import last_sequence, session_start, watch
-from xiaozao.errors import Busy, OutOfMemory, Problem, TrainingError, UsageError, XiaozaoError
+from xiaozao.cli.watch import watch
+from xiaozao.errors import UsageError
 from xiaozao.events import Ended, to_line
 from xiaozao.hub.sources import check_name
-from xiaozao.runs.launch import MODULE, launch
+from xiaozao.runs.follow import last_sequence, session_start
+from xiaozao.runs.launch import launch
+from xiaozao.runs.process import Worker, died
+from xiaozao.runs.sentences import failure
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, create_run
 from xiaozao.store.journal import read_records
 from xiaozao.store.lock import holder
-from xiaozao.store.runs import find_run, register, summarise
+from xiaozao.store.runs import find_run, register, short_name, summarise
 from xiaozao.track.trackers import require
 
 START_SECONDS = 60.0
-LEAVE_SECONDS = 5.0
-KILLED = (-9, 137)
-BUSY = 10
-LOG_LINES = 8
-PROGRESS_BAR = re.compile(r"\d+%\|.*\|")
-
-
-@dataclass(frozen=True)
-class Worker:
-    """A worker as seen from here: our child, or one that another command started.
-
-    Of a run on several devices the child is the process that started the workers.
-    """
-
-    folder: RunFolder
-    child: subprocess.Popen[bytes] | None = None
-
-    def alive(self) -> bool:
-        return self.child.poll() is None if self.child else holder(self.folder) is not None
-
-    def kill(self) -> None:
-        """End it at once; what it saved before stays. Only ever the processes of this run."""
-        pid = self.child.pid if self.child else holder(self.folder)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if pid is not None:
-                kill_ranks(psutil.Process(pid))
-
-    def code(self) -> int | None:
-        """Its exit code, waiting a little for one that has said its last word; None if it is not known."""
-        if self.child is None:
-            return None
-        try:
-            return self.child.wait(LEAVE_SECONDS)
-        except subprocess.TimeoutExpired:
-            return None
-
-
-def kill_ranks(process: psutil.Process) -> None:
-    """End a worker, or the process that started several and then those. Trackers end by themselves."""
-    workers = [one for one in process.children() if MODULE in _words(one)]
-    for one in (process, *workers):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def devices_of(changed: Mapping[str, object]) -> int | None:
@@ -202,32 +149,6 @@ def _already(folder: RunFolder, output: Output) -> int:
     else:
         output.result(details(summarise(folder), output), {}, str(folder.path))
     return 0
-
-
-def died(worker: Worker) -> XiaozaoError:
-    """Why a worker ended without a word: by its exit code, with the end of its log."""
-    folder = worker.folder
-    code = worker.code()
-    name = short_name(folder)
-    if code == BUSY and holder(folder) is not None:
-        return Busy("run_busy", name=name, pid=holder(folder))
-    problems = [Problem("log_line", {"line": line}) for line in log_tail(folder.log)]
-    if code in KILLED:
-        return OutOfMemory("worker_killed", problems, name=name, log=folder.log)
-    if code is None:
-        return TrainingError("worker_gone", problems, name=name, log=folder.log)
-    return TrainingError("worker_died", problems, name=name, code=code, log=folder.log)
-
-
-def log_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
-    """The last lines of a log but for progress bars, without reading all of it."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 8192))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return []
-    return [line for line in text.splitlines() if line.strip() and not PROGRESS_BAR.search(line)][-lines:]
 
 
 def _flag(name: str, key: str) -> click.Option:

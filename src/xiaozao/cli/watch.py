@@ -1,6 +1,5 @@
 """Watching a run: its journal, followed until it ends, as a live line, as plain lines, or as NDJSON."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ from rich.text import Text
 from xiaozao.cli.console import STAGE_SECONDS, Output, Pace
 from xiaozao.cli.story import Story
 from xiaozao.events import Ended, from_record, to_line
-from xiaozao.store.journal import read_records
-
-POLL_SECONDS = 0.2
+from xiaozao.runs.follow import follow
 
 
 def watch(path: Path, alive: Callable[[], bool], output: Output, after: int = 0) -> Ended | None:
@@ -30,34 +27,6 @@ def watch(path: Path, alive: Callable[[], bool], output: Output, after: int = 0)
     if output.stderr.is_terminal and not output.stderr.is_dumb_terminal:
         return _live(records, story, output)
     return _plain(records, story, output)
-
-
-def follow(path: Path, alive: Callable[[], bool], after: int = 0) -> Iterator[dict[str, Any] | None]:
-    """The records as they come, None whenever there is nothing new; ends with Ended or with the worker's death."""
-    offset = 0
-    while True:
-        living = alive()  # asked before reading: what a worker wrote before it died is still read
-        records, offset = read_records(path, offset)
-        for record in records:
-            if int(record.get("seq", 0)) > after:
-                yield record
-                if record.get("type") == "ended":
-                    return
-        if not living:
-            return
-        yield None
-        time.sleep(POLL_SECONDS)
-
-
-def last_sequence(path: Path) -> int:
-    """The number of the last record in a journal, 0 if there is none."""
-    return max((int(record.get("seq", 0)) for record in read_records(path)[0]), default=0)
-
-
-def session_start(path: Path) -> int:
-    """The number before the last Started record: where somebody who looks in begins to read."""
-    started = [int(record.get("seq", 1)) for record in read_records(path)[0] if record.get("type") == "started"]
-    return started[-1] - 1 if started else 0
 
 
 def _machine(records: Iterator[dict[str, Any] | None], output: Output) -> Ended | None:

@@ -33,11 +33,11 @@ from xiaozao.models.layers.attention import layout
 from xiaozao.models.layers.bases import parameter_count
 from xiaozao.models.layers.quantize import ready as ready_base
 from xiaozao.models.load import DTYPES
+from xiaozao.models.precision import computing
 from xiaozao.models.trainable import is_tied
 from xiaozao.spec.objectives import KINDS
 from xiaozao.spec.profile import VERSION, Amount, Line, Profile, Question, Stretch, Work
 from xiaozao.train.head import head_loss, token_losses
-from xiaozao.train.loop import computing
 from xiaozao.train.optim.engine import Optimizer, Options
 from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.optim.names import ready as ready_optimizer

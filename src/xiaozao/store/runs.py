@@ -160,3 +160,11 @@ def _asked(folder: RunFolder) -> tuple[str, str]:
     except (OSError, UnicodeDecodeError, UsageError):
         return "", ""
     return str(options.get("model", "")), str(options.get("data", ""))
+
+
+def short_name(folder: RunFolder) -> str:
+    """What to type for this run: its name where that finds it, else its path."""
+    try:
+        return folder.name if find_run(folder.name) == folder else str(folder.path)
+    except NotFound:
+        return str(folder.path)

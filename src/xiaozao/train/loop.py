@@ -26,7 +26,7 @@ from xiaozao.errors import TrainingError
 from xiaozao.events import Evaluated, Event, Noticed, Saved, Split, Step
 from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder
-from xiaozao.models.loading.paged import store_of
+from xiaozao.models.precision import computing
 from xiaozao.train.batches import Order, PackedRow, largest
 from xiaozao.train.losses import Loss, Mean, in_order, mean_over
 from xiaozao.train.optim.engine import Optimizer
@@ -281,13 +281,6 @@ class _Row:
     targets: int
     rate: float
     norm: float
-
-
-def computing(decoder: Decoder, compute: torch.dtype) -> torch.autocast:
-    """Weights that are already in the compute dtype need no autocast; fp32 masters of a bf16 run do."""
-    differs = all(one.dtype != compute for one in decoder.model.parameters())
-    cached = store_of(decoder.model) is None  # the shorter copies of all weights at once; not of those in a file
-    return torch.autocast(decoder.device.type, dtype=compute, enabled=differs, cache_enabled=cached)
 
 
 def _mix(seed: int, step: int, number: int) -> int:

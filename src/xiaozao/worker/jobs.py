@@ -1,6 +1,6 @@
 """A run from its folder to its result: the one place that composes the stages.
 
-spec.yaml -> models.sources -> data.prepare -> resolve -> plan -> models.load -> [answers] -> train.loop
+spec.yaml -> hub.sources -> data.prepare -> resolve -> plan -> models.load -> [answers] -> train.loop
           -> adapter/ -> [answers, report]                                              -> Ended
 """
 
@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from xiaozao.data.prepare import Samples
 from xiaozao.events import Ended, Event, Loaded, Noticed, Progress, Rehearsed, Split, Started
 from xiaozao.hub.hashes import weights_hash
 from xiaozao.machine.hardware import look
@@ -31,6 +32,7 @@ from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import language_from
 from xiaozao.train.distributed import Sharded, shard, whole_adapters, whole_model
 from xiaozao.train.loop import Loop, Settings
+from xiaozao.train.losses import mean_loss, sft
 from xiaozao.train.optim.engine import Optimizer, Options
 from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.ranks import ALONE, Ranks
@@ -61,7 +63,7 @@ def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
     decoder = sharded.decoder
     exam, proof = ready.exam, Proof(folder, language_from(), ranks.is_first)
     if exam and not ranks.first(proof.has("base")):
-        proof.keep("base", sharded.together(lambda: exam.sit("base", decoder, ready.plan, emit)))
+        proof.keep("base", sharded.together(lambda: exam.sit("base", decoder, ready.plan, answer_loss, emit)))
     loop, optimizer = get_loop(ready, sharded, emit, ranks)
     progress, stopped = train(ready, loop, optimizer, start)
     if not stopped:
@@ -71,12 +73,17 @@ def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
     if ranks.is_first:
         draw(folder)
     if exam and not stopped:
-        proof.keep("tuned", sharded.together(lambda: exam.sit("tuned", decoder, ready.plan, emit)))
+        proof.keep("tuned", sharded.together(lambda: exam.sit("tuned", decoder, ready.plan, answer_loss, emit)))
         if ranks.is_first:
             facts = ready.spec, ready.model.name, ready.plan, ready.data, ended("succeeded", ready, progress, loop)
             emit(proof.write(*facts))
     ranks.first(0.0)  # nobody leaves before all is written
     return ended("stopped" if stopped else "succeeded", ready, progress, loop)
+
+
+def answer_loss(decoder: Decoder, samples: Samples, micro_batch: int) -> float:
+    """The mean loss of right answers, as an exam wants it."""
+    return mean_loss(decoder, sft, samples, micro_batch).loss
 
 
 def get_start(folder: RunFolder, emit: Emit) -> int:

@@ -10,6 +10,7 @@ import torch
 
 from xiaozao.data.prepare import PreparedData, prepare
 from xiaozao.errors import DoesNotFit, EnvironmentProblem, Problem
+from xiaozao.evaluate.exam import Exam
 from xiaozao.events import Event, Noticed, Planned, Prepared, Progress
 from xiaozao.hub.folder import read_config
 from xiaozao.hub.sources import ModelFolder
@@ -28,7 +29,6 @@ from xiaozao.store.files import RunFolder, cache
 from xiaozao.train.optim.names import ready as import_optimizer
 from xiaozao.train.ranks import ALONE, Place
 from xiaozao.worker.limits import check_disk, counts_mapped
-from xiaozao.worker.proof import Exam
 from xiaozao.worker.resolve import Plans, on_devices, order_of, resolve, sizes_of
 
 Emit = Callable[[Event], object]

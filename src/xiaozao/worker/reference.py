@@ -16,10 +16,10 @@ from xiaozao.events import Event, Progress
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.load import DTYPES
+from xiaozao.models.precision import computing
 from xiaozao.spec.objectives import BETAS
 from xiaozao.spec.parts import MethodSpec
 from xiaozao.spec.run import RunSpec
-from xiaozao.train.loop import computing
 from xiaozao.train.losses import LOSSES, Loss
 from xiaozao.train.preferences import Preference, Strength
 from xiaozao.train.ranks import ALONE, Ranks

@@ -11,12 +11,12 @@ Nothing is read but safetensors and JSON, and nothing in a folder knows where it
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,7 +24,6 @@ from safetensors import SafetensorError, safe_open
 from xiaozao.errors import ArtefactError, EnvironmentProblem, TrainingError
 from xiaozao.models.artefacts.disk import DISK, Disk, disk_errors
 from xiaozao.models.artefacts.manifest import MANIFEST, check_files, read_manifest, read_mapping, write_manifest
-from xiaozao.models.loading.trainstore import PagedStore
 
 PARTIAL, ASIDE, TRASH = ".partial", ".aside", ".trash"
 STEP = re.compile(r"step-(\d{8,})")
@@ -33,6 +32,13 @@ MARGIN = 1.2  # free space asked for, over the estimate: file systems keep some 
 CHUNK = 1 << 22  # elements looked at together, so that the check of a large tensor needs little memory
 
 Tensors = Mapping[str, torch.Tensor]
+
+
+class Store(Protocol):
+    """Where tensors lie that are not in memory (loading/trainstore.py)."""
+
+    def leave(self, tensors: Iterable[torch.Tensor], /) -> None:
+        """These were looked at for now; others than its own are not touched."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ def write_folder(
     tensors: Mapping[str, Tensors],
     documents: Mapping[str, Mapping[str, object]],
     disk: Disk = DISK,
-    store: PagedStore | None = None,
+    store: Store | None = None,
 ) -> int:
     """Write `<name>.safetensors` and `<name>.json` files as one whole folder; return its size in bytes.
 
@@ -87,7 +93,7 @@ def write_folder(
     return sum(path.stat().st_size for path in target.iterdir())
 
 
-def _leave(store: PagedStore, group: Tensors, name: str) -> None:
+def _leave(store: Store, group: Tensors, name: str) -> None:
     store.leave([group[name]])
 
 
@@ -298,7 +304,7 @@ def _whole(folder: Path) -> bool:
     return True
 
 
-def _check_finite(target: Path, file: str, tensors: Tensors, store: PagedStore | None = None) -> None:
+def _check_finite(target: Path, file: str, tensors: Tensors, store: Store | None = None) -> None:
     for name, tensor in tensors.items():
         finite = not tensor.is_floating_point() or _finite(tensor)
         if store is not None:

@@ -19,6 +19,7 @@ from xiaozao.models.layers.linear import FrozenLinear, put
 from xiaozao.models.layers.quantize import BASES
 from xiaozao.models.load import DTYPES, load
 from xiaozao.models.loading import stream
+from xiaozao.models.precision import computing
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable
@@ -27,7 +28,6 @@ from xiaozao.spec.parts import MethodSpec
 from xiaozao.spec.plan import MemoryPlan, Row
 from xiaozao.spec.profile import Profile, Question
 from xiaozao.train.batches import PackedRow
-from xiaozao.train.loop import computing
 from xiaozao.train.losses import sft
 from xiaozao.train.optim.blocks import ByBlocks
 from xiaozao.train.optim.engine import Optimizer, Options

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.train.test_trace import CASES, FULL, question
+from tests.measure.test_trace import CASES, FULL, question
 from xiaozao.errors import UnsupportedModel
 from xiaozao.measure.tape import LOADING, record
 from xiaozao.measure.trace import trace

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.hubserver import Hub, hub
+from tests.hub.hubserver import Hub, hub
 from tests.models.make import safetensors_bytes
 from xiaozao.hub.reach import DEMO_MODEL, Place, hf_place, modelscope_place, pypi_place, reach, reach_all
 

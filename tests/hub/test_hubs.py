@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.models.hubserver import COMMIT, hub
+from tests.hub.hubserver import COMMIT, hub
 from tests.models.make import model_folder, safetensors_bytes
 from xiaozao.errors import EnvironmentProblem, UsageError
 from xiaozao.hub.hubs import check_endpoint, check_space

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop
 
-from tests.train.test_trace import CASES, LENGTHS, LLAMA, question, real, traced
+from tests.measure.test_trace import CASES, LENGTHS, LLAMA, question, real, traced
 from xiaozao.measure.trace import trace
 from xiaozao.measure.work import Tally
 from xiaozao.plan.duration import work_of

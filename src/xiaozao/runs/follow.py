@@ -1,0 +1,38 @@
+"""Following a run's journal while its worker lives."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from xiaozao.store.journal import read_records
+
+POLL_SECONDS = 0.2
+
+
+def follow(path: Path, alive: Callable[[], bool], after: int = 0) -> Iterator[dict[str, Any] | None]:
+    """The records as they come, None whenever there is nothing new; ends with Ended or with the worker's death."""
+    offset = 0
+    while True:
+        living = alive()  # asked before reading: what a worker wrote before it died is still read
+        records, offset = read_records(path, offset)
+        for record in records:
+            if int(record.get("seq", 0)) > after:
+                yield record
+                if record.get("type") == "ended":
+                    return
+        if not living:
+            return
+        yield None
+        time.sleep(POLL_SECONDS)
+
+
+def last_sequence(path: Path) -> int:
+    """The number of the last record in a journal, 0 if there is none."""
+    return max((int(record.get("seq", 0)) for record in read_records(path)[0]), default=0)
+
+
+def session_start(path: Path) -> int:
+    """The number before the last Started record: where somebody who looks in begins to read."""
+    started = [int(record.get("seq", 1)) for record in read_records(path)[0] if record.get("type") == "started"]
+    return started[-1] - 1 if started else 0

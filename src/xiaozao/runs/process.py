@@ -1,0 +1,100 @@
+"""The worker of a run as another process sees it: whether it lives, how it is ended, and why it ended."""
+
+import contextlib
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from xiaozao.errors import Busy, OutOfMemory, Problem, TrainingError, XiaozaoError
+from xiaozao.runs.launch import MODULE
+from xiaozao.store.files import RunFolder
+from xiaozao.store.lock import holder
+from xiaozao.store.runs import short_name
+
+LEAVE_SECONDS = 5.0
+
+
+KILLED = (-9, 137)
+
+
+BUSY = 10
+
+
+LOG_LINES = 8
+
+
+PROGRESS_BAR = re.compile(r"\d+%\|.*\|")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker as seen from here: our child, or one that another command started.
+
+    Of a run on several devices the child is the process that started the workers.
+    """
+
+    folder: RunFolder
+    child: subprocess.Popen[bytes] | None = None
+
+    def alive(self) -> bool:
+        return self.child.poll() is None if self.child else holder(self.folder) is not None
+
+    def kill(self) -> None:
+        """End it at once; what it saved before stays. Only ever the processes of this run."""
+        pid = self.child.pid if self.child else holder(self.folder)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if pid is not None:
+                kill_ranks(psutil.Process(pid))
+
+    def code(self) -> int | None:
+        """Its exit code, waiting a little for one that has said its last word; None if it is not known."""
+        if self.child is None:
+            return None
+        try:
+            return self.child.wait(LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def kill_ranks(process: psutil.Process) -> None:
+    """End a worker, or the process that started several and then those. Trackers end by themselves."""
+    workers = [one for one in process.children() if MODULE in _words(one)]
+    for one in (process, *workers):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def died(worker: Worker) -> XiaozaoError:
+    """Why a worker ended without a word: by its exit code, with the end of its log."""
+    folder = worker.folder
+    code = worker.code()
+    name = short_name(folder)
+    if code == BUSY and holder(folder) is not None:
+        return Busy("run_busy", name=name, pid=holder(folder))
+    problems = [Problem("log_line", {"line": line}) for line in log_tail(folder.log)]
+    if code in KILLED:
+        return OutOfMemory("worker_killed", problems, name=name, log=folder.log)
+    if code is None:
+        return TrainingError("worker_gone", problems, name=name, log=folder.log)
+    return TrainingError("worker_died", problems, name=name, code=code, log=folder.log)
+
+
+def log_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
+    """The last lines of a log but for progress bars, without reading all of it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 8192))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.strip() and not PROGRESS_BAR.search(line)][-lines:]

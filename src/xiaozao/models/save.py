@@ -1,6 +1,7 @@
 """A model in memory -> a folder that transformers, vLLM and converters read: safetensors, config, tokenizer."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from transformers import PreTrainedModel
 
 from xiaozao.hub.folder import WEIGHTS
 from xiaozao.models.artefacts.disk import DISK
-from xiaozao.models.layers.rounding import rounded
+from xiaozao.models.layers.rounding import rounded, rounded_pieces
 from xiaozao.models.loading.paged import store_of
 from xiaozao.models.loading.trainstore import PagedStore
 
@@ -19,11 +20,12 @@ COPIED = (
 )  # fmt: skip
 
 
-def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch.dtype) -> None:
+def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch.dtype, keeps: bool = True) -> None:
     """Write weights in `dtype` and config; tokenizer and chat template are copied from the model's own folder.
 
     The model itself becomes what is written: fp32 weights are rounded at random (layers/rounding.py), so that what was
     learned in steps smaller than the distance of two bf16 numbers is not lost.
+    keeps: False leaves a model whose weights lie on disk as it is, for a rehearsal. It must not be so for another one.
     `target` must exist, best as a staging folder (artefacts/checkpoint.py), because this is not atomic by itself.
     """
     model.config.dtype = dtype
@@ -39,14 +41,14 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
                 buffer.data = buffer.data.to(dtype)
         model.save_pretrained(target)
     else:
-        _write_paged(model, target, dtype, store)
+        _write_paged(model, target, dtype, store, keeps)
     for name in COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
 
 
-def _write_paged(model: PreTrainedModel, target: Path, dtype: torch.dtype, store: PagedStore) -> None:
-    """The same, with one matrix at a time in memory."""
+def _write_paged(model: PreTrainedModel, target: Path, dtype: torch.dtype, store: PagedStore, keeps: bool) -> None:
+    """The same, with a piece of one matrix at a time in memory."""
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(target)
     if model.can_generate() and model.generation_config is not None:
@@ -56,13 +58,22 @@ def _write_paged(model: PreTrainedModel, target: Path, dtype: torch.dtype, store
     kinds = {name: dtype if own[name].is_floating_point() else own[name].dtype for name in names}
     described = {name: torch.empty(own[name].shape, dtype=kinds[name], device="meta") for name in names}
 
-    def take(name: str) -> Tensor:
-        """A tensor as it is written, which is what the model has from then on."""
-        tensor = own[name]
-        if tensor.dtype == kinds[name]:
-            return tensor
-        away, short = store.of(tensor) is not None, rounded(tensor.detach(), dtype, name)
-        tensor.data = store.put(f"written.{name}", short) if away else short
-        return tensor
+    def pieces(name: str) -> Iterator[Tensor]:
+        """A tensor as it is written, which is what the model has from then on if it keeps it."""
+        tensor = own[name].detach().reshape(-1)
+        kept = None
+        if keeps and tensor.dtype != kinds[name]:
+            away = store.of(tensor) is not None
+            kept = store.empty(f"written.{name}", described[name]) if away else torch.empty(tensor.shape, dtype=dtype)
+            kept = kept.view(-1)
+        for start, piece in rounded_pieces(tensor, kinds[name], name):
+            place = slice(start, start + piece.numel())
+            if kept is not None:
+                kept[place] = piece
+                store.leave([kept[place]])
+            yield piece
+            store.leave([tensor[place]])
+        if kept is not None:
+            own[name].data = kept.view(own[name].shape)
 
-    DISK.write_one_by_one(target / WEIGHTS, described, take, lambda name: store.leave([own[name]]))
+    DISK.write_pieces(target / WEIGHTS, described, pieces)

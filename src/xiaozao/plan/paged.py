@@ -7,12 +7,14 @@ largest matrices that there are: M weights of w bytes each, of which the head's 
     backward         M w  and, of one matrix for both ends, its gradient       M w        with a block's own beside it
     optimizer step        gradients of both ends                               M 2 w      and what a rule copies;
                           weights and states a piece at a time
+    save                  a piece of one weight, rounded: SAVED
 """
 
 from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.states import ADAM
 from xiaozao.spec.plan import Moment
 
+SAVED = 12_000_000  # bytes; a million weights as they are, copied in fp32, and rounded
 STORED = 2  # bytes a weight in the model's files, while one matrix is read
 
 
@@ -41,6 +43,7 @@ def paged_moments(
         moment("loss", weights + matrix * wide, matrix * (4 + shortened), states, kept + chunk + matrix * cast),
         moment("backward", weights + still + largest * wide, still + 2 * largest * wide, states, kept + back),
         moment("optimizer step", weights + looked, matrix * wide + (still or matrix * wide), states, matrix * whole),
+        moment("save", weights, 0, 0, SAVED),
     )  # fmt: skip
 
 

@@ -6,10 +6,12 @@
     update                   at a rate of 0: the optimizer does all its work, and adds nothing
     validation               of its largest micro-batch
     checkpoint               written, synced and removed
+    result                   of weights that learn on disk: written and removed
     states and gradients are let go; generators stand where they stood
 
 No copy of the weights is needed: x - 0 * update is x, bit for bit, unless x is -0.0, and those are put back by place.
-Not rehearsed: the load before it, reference log-probabilities, the answers and the result after it.
+Not rehearsed: the load before it, reference log-probabilities, the answers after it, and the result of weights that lie
+in memory, which takes a rounded copy of one matrix when gradients and states are gone.
 
 What is measured corrects the plan. Where it is more than the limit, micro-batches are halved before the run begins.
 """
@@ -37,21 +39,26 @@ from xiaozao.train.state import Progress
 from xiaozao.train.update import Update
 
 
-def rehearse(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) -> None:
+def rehearse(
+    loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress, finish: Callable[[], object] | None = None
+) -> None:
     """Rehearse until the largest micro-batch fits; `progress` then holds how large it may be, and nothing else changed.
 
+    finish: writes the result and removes it, where that is rehearsed.
     Raises DoesNotFit, with what was measured, where it cannot be made small enough.
     """
     with watched(loop.decoder, gauge), torch.random.fork_rng(devices=_devices(loop)):
         loop.set_mode()
         if gauge.limit is not None and gauge.peak() > gauge.limit:  # that was the load; it would hide what comes
             gauge.reset()
-        while (most := _once(loop, gauge, optimizer, progress)) is not None:
+        while (most := _once(loop, gauge, optimizer, progress, finish)) is not None:
             progress.most = most
             gauge.reset()
 
 
-def _once(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) -> int | None:
+def _once(
+    loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress, finish: Callable[[], object] | None
+) -> int | None:
     """One rehearsal; the bound to try next, or None where all went well."""
     begun = time.perf_counter()
     worst = loop.order.worst(progress.most)
@@ -62,6 +69,7 @@ def _once(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) ->
             failed = _passes(loop, gauge, optimizer, update, worst, several=_several(loop, progress))
             if failed is None:
                 _rest(loop, gauge, optimizer, progress)
+                _finish(loop, gauge, finish)
     finally:
         update.close()
         put_back(optimizer)
@@ -128,6 +136,12 @@ def _rest(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) ->
     loop.keeper.forget(0)
     if short or _passed(loop, gauge):
         raise _does_not_fit("rehearsal_checkpoint", gauge, int(loop.ranks.maximum(gauge.peak())))
+
+
+def _finish(loop: Loop, gauge: Gauge, finish: Callable[[], object] | None) -> None:
+    """The result, written and removed. Raises DoesNotFit where that is too much."""
+    if finish is not None and (_short(loop, finish) or _passed(loop, gauge)):
+        raise _does_not_fit("rehearsal_result", gauge, int(loop.ranks.maximum(gauge.peak())))
 
 
 def _short(loop: Loop, work: Callable[[], object]) -> bool:

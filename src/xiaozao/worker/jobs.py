@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -107,7 +108,8 @@ def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[T
         loop = replace(loop, gauge=gauge, known=known)
         progress = loop.keeper.load(loop.keeper.path(start), loop.decoder, optimizer) if start else TrainProgress()
         if not start and not rehearsed:
-            rehearse(loop, gauge, optimizer, progress)
+            finish = partial(rehearse_result, ready, loop.decoder) if ready.spec.paged else None
+            rehearse(loop, gauge, optimizer, progress, finish)
         return loop.run(optimizer, progress)
 
 
@@ -203,6 +205,14 @@ def save_result(ready: Ready, decoder: Decoder, ranks: Ranks = ALONE) -> None:
     if model is not None:
         with checkpoint.staged_folder(ready.folder.model) as staging:
             write_model(model, staging, ready.model.path, DTYPES[ready.spec.method.precision])
+
+
+def rehearse_result(ready: Ready, decoder: Decoder) -> None:
+    """Write the result of weights that learn on disk, and remove it; the model stays as it is."""
+    target = ready.folder.path / "rehearsal"
+    with checkpoint.staged_folder(target) as staging:
+        write_model(decoder.model, staging, ready.model.path, DTYPES[ready.spec.method.precision], keeps=False)
+    checkpoint.discard(target)
 
 
 def draw(folder: RunFolder) -> None:

@@ -127,6 +127,18 @@ def test_the_time_left_is_told_after_some_steps_only() -> None:
     assert "1 min 5 s left" in story.line()
 
 
+def test_the_time_left_runs_down_between_steps_and_grows_where_a_step_hangs() -> None:
+    now = [0.0]
+    story = Story("en", clock=lambda: now[0])
+    story.hear(replace(STEP, step=89, seconds=5.0, eta_seconds=60.0))
+    now[0] = 5.0
+    story.hear(replace(STEP, step=90, seconds=5.0, eta_seconds=50.0))
+    now[0] = 10.0
+    assert "45 s left" in story.line()
+    now[0] = 105.0  # twenty times as long as a step took
+    assert "16 min 40 s left" in story.line()
+
+
 def test_a_stage_is_the_current_line_until_it_is_done() -> None:
     story = Story("en")
     assert story.line() == "starting the worker"

@@ -179,6 +179,7 @@ def test_the_result_is_written_a_piece_at_a_time_and_is_the_one_of_a_model_in_me
     for name in ("rehearsed", "ours", "theirs"):
         (tmp_path / name).mkdir()
     before = {name: one.clone() for name, one in decoder.trainable().items()}
+    kind = decoder.model.config.dtype
     for keeps, name in ((False, "rehearsed"), (True, "ours")):
         give_back()
         reset_peak()
@@ -187,6 +188,8 @@ def test_the_result_is_written_a_piece_at_a_time_and_is_the_one_of_a_model_in_me
         assert peak_rss() - held < matrix / 2
         if not keeps:
             assert all(torch.equal(one, before[key]) for key, one in decoder.trainable().items())
+            assert decoder.model.config._attn_implementation == decoder.attention.name
+            assert decoder.model.config.dtype == kind
     write_model(plain.model, tmp_path / "theirs", folder, torch.bfloat16)
     rehearsed, ours, theirs = (load_file(tmp_path / name / WEIGHTS) for name in ("rehearsed", "ours", "theirs"))
     assert rehearsed.keys() == ours.keys() == theirs.keys()

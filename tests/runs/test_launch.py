@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xiaozao.runs.launch import SETTINGS, command, environment, start
+from xiaozao.runs.launch import DEFAULTS, SETTINGS, command, environment, start
 from xiaozao.store.files import RunFolder
 
 HOSTILE = {"LD_PRELOAD": "x", "PYTHONPATH": "x", "PYTHONSTARTUP": "x", "AWS_SECRET_ACCESS_KEY": "x", "PYTHONHOME": "x"}
@@ -23,7 +23,10 @@ WANTED = {
 
 def test_the_worker_gets_what_it_needs_and_nothing_else() -> None:
     found = environment({**HOSTILE, **WANTED, "EDITOR": "vi"})
-    assert {name: value for name, value in found.items() if name not in dict(SETTINGS)} == WANTED
+    ours = dict(SETTINGS) | dict(DEFAULTS)
+    assert {name: value for name, value in found.items() if name not in ours} == WANTED
+    assert found["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert environment({"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_our_settings_win_over_the_users() -> None:

@@ -15,6 +15,7 @@ from xiaozao.cli.options import anchored_model, gather, spec_flags
 from xiaozao.cli.verb import Verb
 from xiaozao.hub.sources import resolve
 from xiaozao.machine.hardware import look
+from xiaozao.measure.precision import measured, products
 from xiaozao.measure.profiles import profiles
 from xiaozao.measure.rates import rates
 from xiaozao.plan.command import plan_command
@@ -35,9 +36,12 @@ def choice_of(spec: RunSpec, output: Output) -> Choice:
     """A run with what is open decided, and its plan. Fetches the model if it is not here yet, showing how far it is."""
     with output.stages() as report:
         model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
+        hardware = look()
+        if hardware.device(spec.model.device) == "cpu" and spec.method.precision == "auto":
+            hardware = measured(hardware, products(report))
         with profiles(report) as traces:
-            choice = plan_command(spec, model.path, traces, partial(rates, report=report))
-    hardware, budget = look(), spec.train.budget or 0
+            choice = plan_command(spec, model.path, traces, partial(rates, report=report), hardware)
+    budget = spec.train.budget or 0
     if 0 < budget < UNITLESS:
         output.note("plan.budget_bytes", budget=budget)
     if hardware.device(spec.model.device) == "cpu" and budget > hardware.memory_total:

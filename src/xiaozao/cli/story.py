@@ -4,7 +4,8 @@ Pure: events in, renderables and text out; cli/watch.py decides where they go an
 """
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from rich.console import RenderableType
 
@@ -32,13 +33,14 @@ from xiaozao.texts.catalogue import Language, say
 from xiaozao.texts.numbers import duration, gigabytes, millions, number
 
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
+PATIENCE = 3  # times the longest step so far; a step that takes longer says that the pace has changed
 ENOUGH_STEPS = 3  # before that, the time left is a guess about warm-up
 
 
 class Story:
     """What is known of a run while it is watched."""
 
-    def __init__(self, language: Language, unicode: bool = True) -> None:
+    def __init__(self, language: Language, unicode: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         self.language: Language = language
         self.unicode = unicode
         self.step: Step | None = None
@@ -48,6 +50,9 @@ class Story:
         self.ended: Ended | None = None
         self.losses: list[float] = []
         self.report = ""
+        self.clock = clock
+        self.heard_at = 0.0  # when the last step was heard of
+        self.longest = 0.0  # seconds between two steps, with what comes between them
 
     def hear(self, event: Event) -> list[RenderableType]:
         """What to print, once, because of this event."""
@@ -56,7 +61,10 @@ class Story:
                 self.stage = None if event.total and event.done >= event.total else event
                 return []
             case Step():
-                self.step, self.stage = event, None
+                now = self.clock()
+                if self.step is not None:
+                    self.longest = max(self.longest, now - self.heard_at)
+                self.step, self.stage, self.heard_at = event, None, now
                 self.losses.append(event.loss)
                 return []
             case Evaluated():
@@ -107,8 +115,15 @@ class Story:
         parts.append(self._say("watch.speed", speed=f"{step.tokens_per_second:,.0f}"))
         parts.append(self._say("watch.peak", peak=gigabytes(step.peak_bytes)))
         if step.step >= ENOUGH_STEPS or step.step == step.steps:
-            parts.append(self._say("watch.eta", time=duration(step.eta_seconds, self.language)))
+            parts.append(self._say("watch.eta", time=duration(self._left(step), self.language)))
         return " · ".join(parts)
+
+    def _left(self, step: Step) -> float:
+        """Seconds: what the run said, less what has passed; more where a step takes far longer than any before."""
+        waited = self.clock() - self.heard_at
+        if waited > PATIENCE * max(step.seconds, self.longest):
+            return (step.steps - step.step) * waited
+        return max(0.0, step.eta_seconds - waited)
 
     def curve(self, width: int = 40) -> str:
         """The training loss so far, as a line of blocks."""

@@ -12,6 +12,8 @@ from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.machine.hardware import look
+from xiaozao.measure.precision import known as known_products
+from xiaozao.measure.precision import measured
 from xiaozao.measure.rates import known
 from xiaozao.plan.catalogue import Entry, catalogue
 from xiaozao.plan.duration import least_hours
@@ -45,7 +47,7 @@ def _run(job: str, language: str | None, budget: str | None, device: str, length
 
 def needed(job: str, language: str, budget: str | None, device: str, length: int) -> Need:
     """The question in full: what was not said is read off this machine. Raises UsageError."""
-    hardware = look()
+    hardware = measured(look(), known_products())
     on = hardware.device(device)
     if on == "cuda" and not hardware.gpus and budget is None:
         raise UsageError("suggest_no_gpu")

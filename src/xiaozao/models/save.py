@@ -1,15 +1,17 @@
 """A model in memory -> a folder that transformers, vLLM and converters read: safetensors, config, tokenizer."""
 
+import copy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from xiaozao.hub.folder import WEIGHTS
 from xiaozao.models.artefacts.disk import DISK
+from xiaozao.models.layers.attention import implementation
 from xiaozao.models.layers.rounding import rounded, rounded_pieces
 from xiaozao.models.loading.paged import store_of
 from xiaozao.models.loading.trainstore import PagedStore
@@ -28,18 +30,17 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
     keeps: False leaves a model whose weights lie on disk as it is, for a rehearsal. It must not be so for another one.
     `target` must exist, best as a staging folder (artefacts/checkpoint.py), because this is not atomic by itself.
     """
-    model.config.dtype = dtype
-    model.config._name_or_path = ""  # a path of the user's machine has no place in a file he may publish
-    model.set_attn_implementation("eager")  # our packed attention is registered in this process alone
     store = store_of(model)
     if store is None:
+        _describe(model.config, dtype)
         for name, parameter in model.named_parameters():
             parameter.data = rounded(parameter.data, dtype, name)
         written = model.state_dict().keys()
         for name, buffer in model.named_buffers():
             if name in written and buffer.is_floating_point():  # what is not written (rotary frequencies) stays exact
                 buffer.data = buffer.data.to(dtype)
-        model.save_pretrained(target)
+        with implementation(model, "eager"):  # our packed attention is registered in this process alone
+            model.save_pretrained(target)
     else:
         _write_paged(model, target, dtype, store, keeps)
     for name in COPIED:
@@ -47,10 +48,18 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
             shutil.copyfile(source / name, target / name)
 
 
+def _describe(config: PreTrainedConfig, dtype: torch.dtype) -> None:
+    config.dtype = dtype
+    config._name_or_path = ""  # a path of the user's machine has no place in a file he may publish
+
+
 def _write_paged(model: PreTrainedModel, target: Path, dtype: torch.dtype, store: PagedStore, keeps: bool) -> None:
     """The same, with a piece of one matrix at a time in memory."""
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(target)
+    config = copy.deepcopy(model.config)  # the model goes on with its own, after a rehearsal
+    _describe(config, dtype)
+    config._attn_implementation = "eager"
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(target)
     if model.can_generate() and model.generation_config is not None:
         model.generation_config.save_pretrained(target)
     own = {**dict(model.named_buffers()), **dict(model.named_parameters())}

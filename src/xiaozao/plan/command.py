@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xiaozao.hub.folder import read_config
-from xiaozao.machine.hardware import look
+from xiaozao.machine.hardware import Hardware, look
 from xiaozao.plan.duration import step_time
 from xiaozao.plan.fit import Setup, Sizes, Traced, every_sample, fit
 from xiaozao.plan.ladder import Choice, choose, effects
@@ -23,13 +23,14 @@ from xiaozao.spec.run import RunSpec
 
 def plan_command(
     spec: RunSpec, model_folder: Path, profiles: Profiles | None = None,
-    pace: Callable[[Asked], Rates | None] | None = None,
+    pace: Callable[[Asked], Rates | None] | None = None, hardware: Hardware | None = None,
 ) -> Choice:  # fmt: skip
     """What is open decided by the budget, which is what is free now where none is named.
 
+    hardware: the machine, with what was measured of it; None looks at what it says of itself.
     pace: how fast this machine is; asked once, on a CPU alone, where the model is traced and in memory.
     """
-    hardware = look()
+    hardware = hardware or look()
     device = hardware.device(spec.model.device)
     sharing = spec.train.devices if device == "cpu" else 1  # a GPU is one process's own
     config = read_config(model_folder).values

@@ -17,6 +17,7 @@ ALLOWED = (
     "USERPROFILE", "USERNAME", "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "LOCALAPPDATA", "APPDATA",
     "PROGRAMDATA", "PROGRAMFILES", "NUMBER_OF_PROCESSORS", "PROCESSOR_ARCHITECTURE", "USE_MODELSCOPE_HUB",
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+    "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY",
 )  # fmt: skip
 ALLOWED_PREFIXES = (
     "LC_", "HF_", "ZAO_", "MODELSCOPE_", "MS_", "SSL_CERT", "PIP_", "XDG_", "CUDA_", "NVIDIA_", "PYTORCH_", "TORCH_",
@@ -36,6 +37,14 @@ SETTINGS = (
 )
 
 
+# What a worker runs with unless the user's environment says otherwise. Threads that wait for each other sleep instead
+# of spinning: beside a busy program, those that spin keep the one that they wait for off its core (docs/duration.md).
+DEFAULTS = (
+    ("OMP_WAIT_POLICY", "PASSIVE"),  # GNU's and LLVM's runtime
+    ("KMP_BLOCKTIME", "0"),  # Intel's
+)
+
+
 def command(folder: RunFolder, devices: int = 1) -> list[str]:
     """The command line. -P keeps the current directory off sys.path; the run's options go by file, not by argument."""
     if devices > 1:
@@ -46,7 +55,7 @@ def command(folder: RunFolder, devices: int = 1) -> list[str]:
 def environment(own: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The worker's environment: the allowed part of ours, and our settings."""
     kept = {name: value for name, value in own.items() if _allowed(name.upper())}
-    return kept | dict(SETTINGS)
+    return dict(DEFAULTS) | kept | dict(SETTINGS)
 
 
 def launch(folder: RunFolder, devices: int | None = None) -> subprocess.Popen[bytes]:

@@ -13,7 +13,6 @@ that were too large in parts (recover.py). The bound that decides which those ar
 """
 
 import math
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from xiaozao.train.recover import Gauge, Lack, Short, attempt, halved, lowest, w
 from xiaozao.train.scaler import Scaler
 from xiaozao.train.schedules import learning_rate
 from xiaozao.train.state import Keeper, Progress
+from xiaozao.train.timeleft import REMEMBERED, time_left
 from xiaozao.train.update import Fused, Update, Whole
 
 
@@ -94,15 +94,20 @@ class Loop:
         return (Fused if self.settings.fused else Whole)(optimizer, self.settings.clip, self.ranks)
 
     def _run(self, optimizer: Optimizer, update: Update, progress: Progress) -> tuple[Progress, bool]:
-        started = self.clock() - progress.seconds
+        opened = self.clock()
+        before, first = progress.seconds, progress.step
         recent: list[float] = []
+        training = 0.0  # seconds of the steps alone
         while progress.step < self.order.steps and not self._exhausted(progress):
             begun = self.clock()
             row = self._step(update, progress)
-            recent = [*recent[-19:], self.clock() - begun]
-            self.on_event(self._tell(progress, row, recent))
+            recent = [*recent[1 - REMEMBERED :], self.clock() - begun]
+            training += recent[-1]
+            beside = (self.clock() - opened - training) / (progress.step - first)
+            left = time_left(recent, beside, self.order.steps - progress.step)
+            self.on_event(self._tell(progress, row, recent[-1], left))
             improved = self._due(self.settings.eval_every, progress) and self._validate(progress)
-            progress.seconds = self.clock() - started
+            progress.seconds = before + self.clock() - opened
             stopping = self.should_stop()
             if improved or stopping or self._due(self.settings.save_every, progress):
                 self._save(optimizer, progress)
@@ -252,14 +257,13 @@ class Loop:
         lines = ", ".join(str(self.order.samples.lines[one]) for one in samples[:16])
         return TrainingError("not_finite", what=what, value=value, step=step + 1, lines=lines)
 
-    def _tell(self, progress: Progress, row: "_Row", recent: list[float]) -> Step:
+    def _tell(self, progress: Progress, row: "_Row", seconds: float, left: float) -> Step:
         assert progress.last_loss is not None
-        remaining = self.order.steps - progress.step
         return Step(
             step=progress.step, steps=self.order.steps, epoch=progress.step / self.order.steps_per_epoch,
             loss=progress.last_loss, learning_rate=row.rate, grad_norm=row.norm, tokens=row.tokens,
-            target_tokens=row.targets, seconds=recent[-1], tokens_per_second=row.tokens / recent[-1],
-            peak_bytes=self.peak_bytes(), eta_seconds=remaining * statistics.median(recent),
+            target_tokens=row.targets, seconds=seconds, tokens_per_second=row.tokens / seconds,
+            peak_bytes=self.peak_bytes(), eta_seconds=left,
         )  # fmt: skip
 
 

@@ -15,9 +15,11 @@ from xiaozao.events import Event, Noticed, Planned, Prepared, Progress
 from xiaozao.hub.folder import read_config
 from xiaozao.hub.sources import ModelFolder
 from xiaozao.hub.sources import resolve as find_model
-from xiaozao.machine.hardware import look, slow_fp16
+from xiaozao.machine.hardware import Hardware, idle_cores, look
 from xiaozao.machine.heap import give_back, keep_nothing
 from xiaozao.machine.resident import reset_peak, rss
+from xiaozao.measure.multiply import product_rates
+from xiaozao.measure.precision import is_slow, keep, known, measured
 from xiaozao.measure.profiles import profiles
 from xiaozao.models.layers.quantize import ready as import_base
 from xiaozao.models.load import device_of
@@ -68,8 +70,7 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     config = read_config(model.path)
     if config.stripped:
         emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
-    if device.type == "cpu" and spec.method.precision == "fp16" and slow_fp16():
-        emit(Noticed("slow_fp16", {}))
+    hardware = _hardware(spec, device, emit, resumed)
     exam, choice = Exam.of(spec, model), None
     questions, sizes = exam.sizes if exam else None, sizes_of(spec, data)
     with profiles(report) as traces:
@@ -81,7 +82,7 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
 
         def decide() -> Choice:
             plans = ask()
-            return resolve(spec, data, config.values, device.type, look(), plans, place.local_world, plans.holds)
+            return resolve(spec, data, config.values, device.type, hardware, plans, place.local_world, plans.holds)
 
         if resumed:
             plan = ask()(spec, spec.train.budget or 0)
@@ -103,6 +104,23 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
             folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
         check_disk(folder, plan, spec, steps, look(), emit)
     return Ready(folder, spec, model, data, exam, plan, own_budget)
+
+
+def _hardware(spec: RunSpec, device: torch.device, emit: Emit, resumed: bool) -> Hardware:
+    """The machine as a run decides by it: how fast its CPU is in each dtype, and the cores that others leave free.
+
+    Tells of a dtype that was asked for and is slow here, and of cores that are busy.
+    """
+    hardware = look()
+    if device.type != "cpu":
+        return hardware
+    rates = known() or keep(product_rates())
+    if is_slow(rates, asked := spec.method.precision if spec.method.precision != "auto" else "fp32"):
+        emit(Noticed("slow_half", {"precision": asked, "times": f"{rates['fp32'] / rates[asked]:.0f}"}))
+    if spec.train.threads is None and not resumed and (idle := idle_cores()) < hardware.cores:
+        emit(Noticed("busy_cores", {"threads": idle, "cores": hardware.cores}))
+        hardware = replace(hardware, cores=idle)
+    return measured(hardware, rates)
 
 
 def _decided(decide: Callable[[], Choice], ask: Callable[[], Planner]) -> tuple[Choice, MemoryPlan]:

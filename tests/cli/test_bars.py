@@ -44,6 +44,30 @@ def test_the_verdict_is_a_sign_and_words_and_an_amount(budget: float, verdict: s
         assert words in first
 
 
+def test_a_budget_inside_the_interval_is_tight_wherever_it_is_told() -> None:
+    """Peak 8.4 GB, at most 10.2, budget 10: it should fit, and may not."""
+    parts = {"weights": 84 * 10**8, "gradients": 0, "optimizer": 0, "activations": 0, "runtime": 0}
+    for budget, high, expected in (
+        (10.0, 10.2, "tight"),
+        (10.3, 10.2, "fits"),
+        (8.5, 8.45, "fits"),
+        (8.3, 8.45, "too_big"),
+    ):
+        plan = MemoryPlan(
+            (Moment("loss", parts),),
+            round(budget * 1e9),
+            1,
+            8,
+            10,
+            2,
+            low_bytes=8 * 10**9,
+            high_bytes=round(high * 1e9),
+        )
+        assert of_plan(plan).verdict == plan.range.verdict == expected
+        assert plan.surely_fits is (expected == "fits") and plan.fits is (expected != "too_big")
+        assert _shown(of_plan(plan))[0] == {"fits": "✔", "tight": "!", "too_big": "✖"}[expected]
+
+
 def test_the_parts_stand_in_their_order_with_size_and_share() -> None:
     lines = _shown(_memory(12.0, dict(reversed(BYTES.items())))).splitlines()
     rows = [line.split() for line in lines if line[:1] in GLYPHS.values() and "GB" in line and "/" not in line]

@@ -184,7 +184,7 @@ def test_any_split_of_a_step_gives_the_same_gradient(objective: str, size: int) 
 @pytest.mark.parametrize("objective", LOSSES)
 def test_the_last_window_of_an_epoch_is_the_mean_over_what_it_holds(objective: str) -> None:
     decoder, samples, loss = moved(toy_decoder()), samples_for(objective), LOSSES[objective](HOW)
-    order = Order(samples, batch=5, micro_batch=2, epochs=1, seed=1)
+    order = Order(samples, batch=5, size=2, epochs=1, seed=1)
     last = order.window(2)
     assert [len(micro) for micro in last] == [2]
     divided = window(decoder, loss, samples, [[one] for one in last[0]])

@@ -189,7 +189,7 @@ def test_the_loss_of_long_questions_is_taken_of_as_many_as_are_answered_together
     monkeypatch.setattr(exam, "generate", lambda decoder, prompts, *rest: [[1]] * len(prompts))
     assert ready.exam
     nobody: Any = None
-    for together, micro_batch in ((2, 4), (4, 2)):
-        plan = replace(ready.plan, together=together, micro_batch=micro_batch)
+    for together, size in ((2, 4), (4, 2)):
+        plan = replace(ready.plan, together=together, samples=size)
         ready.exam.sit("base", nobody, plan, loss, lambda event: None)
     assert seen == [2, 2]

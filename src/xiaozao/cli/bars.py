@@ -46,7 +46,7 @@ def memory_view(memory: Memory, language: Language, unicode: bool = True) -> Ren
     total = Text(f"  {say('plan.total', language)}", style="bold")
     table.add_row(total, gigabytes(memory.peak_bytes, memory.places), "")
     where = say("plan.where", language, moment=moment_name(memory.moment, language),
-                micro_batch=memory.micro_batch, tokens=memory.tokens)  # fmt: skip
+                micro_batch=memory.samples, tokens=memory.tokens)  # fmt: skip
     if memory.high_bytes > memory.low_bytes:
         between = {"low": f"{memory.low_bytes / GB:.2f}", "high": f"{memory.high_bytes / GB:.2f} GB"}
         where = f"{where}\n{say('plan.interval', language, **between)}"

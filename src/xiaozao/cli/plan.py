@@ -96,7 +96,7 @@ def time_view(choice: Choice, output: Output) -> list[RenderableType]:
     plan, batch = choice.plan, choice.spec.train.batch
     if plan.step is None:
         return [Text(), Text(output.say("plan.busy"))] if choice.unpaced else []
-    told = {"seconds": _rounded(plan.step.total), "tokens": plan.tokens // plan.micro_batch * batch, "batch": batch}
+    told = {"seconds": _rounded(plan.step.total), "tokens": plan.tokens // plan.samples * batch, "batch": batch}
     return [Text(), Text(output.say("plan.step_time", **told))]
 
 
@@ -110,7 +110,7 @@ def document(plan: MemoryPlan, spec: RunSpec) -> dict[str, Any]:
     memory, reserved = of_plan(plan), plan.reserved.reserved if plan.reserved else None
     on_gpu = {"peak_bytes": plan.allocated, "reserved_bytes": reserved, "process_bytes": plan.peak_bytes}
     return {
-        **asdict(memory),
+        **{"micro_batch" if name == "samples" else name: value for name, value in asdict(memory).items()},
         **({} if plan.cpu else on_gpu),
         "verdict": memory.verdict,
         "budget_bytes": plan.budget_bytes or None,

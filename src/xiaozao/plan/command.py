@@ -75,8 +75,8 @@ def plan_command(
 def _timed(choice: Choice, profile: Profile, attention: str, rates: Rates) -> Choice:
     """With how long a step takes at these rates."""
     plan, rows = choice.plan, _sizes(choice.spec).rows
-    whole, rest = divmod(choice.spec.train.batch, plan.micro_batch)
-    micros = [*rows(plan.micro_batch)] * whole + ([*rows(rest)] if rest else [])
+    whole, rest = divmod(choice.spec.train.batch, plan.samples)
+    micros = [*rows(plan.samples)] * whole + ([*rows(rest)] if rest else [])
     return replace(choice, plan=replace(plan, step=step_time(profile, micros, attention, plan.returns, rates)))
 
 

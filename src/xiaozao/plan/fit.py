@@ -35,8 +35,8 @@ class Sizes:
 def every_sample(lengths: tuple[int, ...]) -> Sizes:
     """Of data that is not known: all samples alike, each token a target."""
 
-    def rows(micro_batch: int) -> list[Row]:
-        return [Row(lengths * micro_batch, sum(lengths) * micro_batch)]
+    def rows(size: int) -> list[Row]:
+        return [Row(lengths * size, sum(lengths) * size)]
 
     return Sizes(rows, rows)
 
@@ -44,8 +44,8 @@ def every_sample(lengths: tuple[int, ...]) -> Sizes:
 def shortened(rows: Rows, length: int) -> Rows:
     """The rows, where no sample has more tokens than this."""
 
-    def short(micro_batch: int) -> list[Row]:
-        kept = [(tuple(min(one, length) for one in row.lengths), row.targets) for row in rows(micro_batch)]
+    def short(size: int) -> list[Row]:
+        kept = [(tuple(min(one, length) for one in row.lengths), row.targets) for row in rows(size)]
         return [Row(lengths, min(targets, sum(lengths))) for lengths, targets in kept]
 
     return short
@@ -104,7 +104,7 @@ def _load(setup: Setup, size: int, rows: Sequence[Row]) -> Load:
     return Load(
         method=method.method, rank=method.rank, targets=method.targets,
         compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing,
-        micro_batch=size, tokens=max(row.tokens for row in rows),
+        samples=size, tokens=max(row.tokens for row in rows),
         accumulates=size * train.devices < train.batch, runtime=setup.runtime, cpu=setup.device == "cpu",
         adapter=method.adapter, also=method.also,
         last_blocks=method.last_blocks, base=setup.base, devices=train.devices, optimizer=train.optimizer,
@@ -161,10 +161,10 @@ def _traced(
         ways = [returns]
     assert setup.train.budget is not None
     found = []
-    micros = -(-setup.train.batch // (load.micro_batch * setup.train.devices))
+    micros = -(-setup.train.batch // (load.samples * setup.train.devices))
     for way in ways:
         setting = Setting(
-            attention=traced.attention, micro_batch=load.micro_batch, accumulates=load.accumulates,
+            attention=traced.attention, samples=load.samples, accumulates=load.accumulates,
             runtime=load.runtime, cpu=load.cpu, returns=way, churn=churned(shape, load),
             answers=choices(shape, load, setup.questions), budget=setup.train.budget, tile=head_tile(shape, load),
         )  # fmt: skip
@@ -177,10 +177,10 @@ def _traced(
     return found
 
 
-def _slowness(setup: Setup, micro_batch: int, returns: bool) -> float:
+def _slowness(setup: Setup, size: int, returns: bool) -> float:
     """An order where no step was traced, and no time: what is computed again, over all that is computed."""
     again = {"none": 1.0, "selective": 1.15, "block": 1.33, "offload": 1.4}[setup.train.checkpointing]
-    return again * (1.3 if returns else 1.0) * (1 + 0.05 / micro_batch)
+    return again * (1.3 if returns else 1.0) * (1 + 0.05 / size)
 
 
 def _halvings(batch: int) -> list[int]:

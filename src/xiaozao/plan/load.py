@@ -119,7 +119,7 @@ class Load:
     targets: tuple[str, ...]
     compute_bytes: int
     checkpointing: str
-    micro_batch: int
+    samples: int
     tokens: int  # in the largest micro-batch
     accumulates: bool
     runtime: int

@@ -69,7 +69,7 @@ def plan(shape: ModelShape, load: Load, budget: int, questions: Questions | None
         together, taken = as_many_as_fit(asked, max(one.total for one in moments) - sum(beside.values()))
         moments += (Moment("answers", {**beside, "activations": taken}),)
     return MemoryPlan(
-        moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable,
+        moments, budget, load.samples, load.tokens, shape.parameters + added, trainable,
         returns=load.cpu and load.stream and not load.slack(shape), together=together, cpu=load.cpu,
     )  # fmt: skip
 

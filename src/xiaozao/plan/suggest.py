@@ -18,7 +18,7 @@ from xiaozao.plan.catalogue import Entry, Thinking
 from xiaozao.plan.fit import Setup, every_sample, fit
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.spec.parts import MethodSpec, TrainSpec
-from xiaozao.spec.plan import SAFE, MemoryPlan
+from xiaozao.spec.plan import MemoryPlan
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["bf16", "fp16", "fp32"]
@@ -65,7 +65,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Fitting:
     """Whether a model fits, and with which options."""
 
     state: State
@@ -79,7 +79,7 @@ class Suggestion:
     """A model, whether it fits, and the hours a run takes here, where that is known."""
 
     entry: Entry
-    verdict: Verdict
+    verdict: Fitting
     hours: float | None = None
 
     @property
@@ -88,7 +88,7 @@ class Suggestion:
         return self.verdict.state != "too_big" and self.entry.business != "research_only"
 
 
-Hours = Callable[[Entry, Verdict], float | None]
+Hours = Callable[[Entry, Fitting], float | None]
 
 
 def suggest(need: Need, entries: Sequence[Entry], hours: Hours | None = None) -> list[Suggestion]:
@@ -102,17 +102,17 @@ def suggest(need: Need, entries: Sequence[Entry], hours: Hours | None = None) ->
     return sorted(found, key=lambda one: _rank(one, need))
 
 
-def verdict(config: dict[str, Any], need: Need) -> Verdict:
+def verdict(config: dict[str, Any], need: Need) -> Fitting:
     """The first way that leaves room to spare; else the first that fits; else the smallest."""
     runtime = RUNTIMES[need.device]
-    tried: list[Verdict] = []
+    tried: list[Fitting] = []
     for base, checkpointing in WAYS:
         train = TrainSpec(budget=need.budget, checkpointing=checkpointing, optimizer="adamw")
         method = MethodSpec(precision=need.precision)
         plan = fit(config, Setup(method, train, need.device, runtime, base), every_sample((need.length,)))
-        if plan.peak_bytes <= SAFE * need.budget:
-            return Verdict("nf4" if base == "nf4" else "fits", base, checkpointing, plan)
-        tried.append(Verdict("tight" if plan.fits else "too_big", base, checkpointing, plan))
+        if plan.surely_fits:
+            return Fitting("nf4" if base == "nf4" else "fits", base, checkpointing, plan)
+        tried.append(Fitting("tight" if plan.fits else "too_big", base, checkpointing, plan))
     tight = [one for one in tried if one.state == "tight"]
     return tight[0] if tight else min(tried, key=lambda one: one.plan.peak_bytes)
 

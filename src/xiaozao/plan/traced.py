@@ -22,7 +22,7 @@ class Setting:
     """What a plan needs beside the profile."""
 
     attention: str
-    micro_batch: int
+    samples: int
     accumulates: bool
     runtime: int
     cpu: bool
@@ -60,7 +60,7 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
     steps = [one.plus(held) for one in steps]
     spare = RETURNED_MOST[1] if setting.cpu else 0  # what was needed for reading is given back before a step begins
     return MemoryPlan(
-        moments=(load, *steps), budget_bytes=setting.budget, micro_batch=setting.micro_batch,
+        moments=(load, *steps), budget_bytes=setting.budget, samples=setting.samples,
         tokens=max(row.tokens for row in rows), parameters=profile.parameters.of(profile.blocks),
         trainable=profile.trainable.of(profile.blocks), live_bytes=highest.total - runtime,
         low_bytes=max(load.total, highest.total) - (COMPILED if setting.cpu else 0),

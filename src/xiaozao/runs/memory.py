@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xiaozao.events import Planned
-from xiaozao.spec.plan import SAFE, MemoryPlan
+from xiaozao.spec.plan import MemoryPlan, Range, Verdict
 from xiaozao.texts.catalogue import Language, has, say
 
 FINE = 2e9  # bytes; of smaller plans the parts have two places
@@ -18,19 +18,15 @@ class Memory:
     peak_bytes: int
     budget_bytes: int
     moment: str
-    micro_batch: int
+    samples: int
     tokens: int
-    low_bytes: int = 0  # the interval that the plan stands behind; 0 where there is none
+    low_bytes: int = 0  # the guaranteed interval; 0 where there is none
     high_bytes: int = 0
 
     @property
-    def verdict(self) -> str:
-        """`fits`, `tight` (over 85 % of the budget), `too_big`, or `no_budget` where there is none to compare with."""
-        if not self.budget_bytes:
-            return "no_budget"
-        if self.peak_bytes > self.budget_bytes:
-            return "too_big"
-        return "fits" if self.peak_bytes <= SAFE * self.budget_bytes else "tight"
+    def verdict(self) -> Verdict:
+        """Whether it fits; see spec.plan.Range."""
+        return Range(self.peak_bytes, self.low_bytes, self.high_bytes, self.budget_bytes).verdict
 
     @property
     def places(self) -> int:
@@ -42,7 +38,7 @@ def of_plan(plan: MemoryPlan) -> Memory:
     """From a plan."""
     peak = plan.peak
     return Memory(
-        peak.parts, plan.peak_bytes, plan.budget_bytes, peak.name, plan.micro_batch, plan.tokens, plan.low_bytes,
+        peak.parts, plan.peak_bytes, plan.budget_bytes, peak.name, plan.samples, plan.tokens, plan.low_bytes,
         plan.high_bytes,
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """`micro_batch` -> `--micro-batch`."""
+        """`save_every` -> `--save-every`."""
         return "--" + self.name.replace("_", "-")
 
     def help(self, language: Language = "en") -> str:

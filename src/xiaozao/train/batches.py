@@ -79,7 +79,7 @@ class Order:
 
     samples: Samples
     batch: int
-    micro_batch: int
+    size: int
     epochs: int
     seed: int
 
@@ -98,7 +98,7 @@ class Order:
         """
         epoch, index = divmod(step, self.steps_per_epoch)
         order = epoch_order(len(self.samples), self.seed, epoch)
-        window = window_of(order, self.samples.lengths, self.batch, self.micro_batch, index)
+        window = window_of(order, self.samples.lengths, self.batch, self.size, index)
         return window if most is None else self._divided(window, self.samples.lengths, most)
 
     def worst(self, most: int | None = None) -> list[list[int]]:
@@ -116,11 +116,11 @@ class Order:
         return [longest] if sorted(longest) == sorted(widest) else [longest, widest]
 
     def _divided(self, window: list[list[int]], lengths: NDArray[np.int64], most: int) -> list[list[int]]:
-        return [part for micro in window for part in divided(micro, lengths, most, self.micro_batch)]
+        return [part for micro in window for part in divided(micro, lengths, most, self.size)]
 
     def _windows(self, epoch: int) -> list[list[list[int]]]:
         order = epoch_order(len(self.samples), self.seed, epoch)
-        return pack(order, self.samples.lengths, self.batch, self.micro_batch)
+        return pack(order, self.samples.lengths, self.batch, self.size)
 
 
 def worst_rows(samples: Samples, micros: Sequence[Sequence[int]]) -> list[Row]:

@@ -228,7 +228,7 @@ class Loop:
         """The mean over the validation set. Where memory runs out its own micro-batches are split, not training's."""
         progress.most_validating = lowest(progress.most_validating, self.known, progress.step, ("validation",))
         while True:
-            micros = in_order(samples, self.order.micro_batch, progress.most_validating)
+            micros = in_order(samples, self.order.size, progress.most_validating)
             mean = attempt(partial(self.validated, samples, micros))
             if not isinstance(mean, Short):
                 return mean

@@ -56,19 +56,19 @@ class Mean:
 
 
 def mean_loss(
-    decoder: Decoder, loss: Loss, samples: Samples, micro_batch: int, ranks: Ranks = ALONE, most: int | None = None
+    decoder: Decoder, loss: Loss, samples: Samples, size: int, ranks: Ranks = ALONE, most: int | None = None
 ) -> Mean:
     """The loss over all of `samples`, in micro-batches of at most `most` tokens. Training is not touched by it."""
-    return mean_over(decoder, loss, samples, in_order(samples, micro_batch, most), ranks)
+    return mean_over(decoder, loss, samples, in_order(samples, size, most), ranks)
 
 
-def in_order(samples: Samples, micro_batch: int, most: int | None = None) -> list[list[int]]:
+def in_order(samples: Samples, size: int, most: int | None = None) -> list[list[int]]:
     """All samples as they come, in micro-batches; those of more than `most` tokens are divided."""
     count, lengths = len(samples), samples.lengths
-    micros = [list(range(at, min(at + micro_batch, count))) for at in range(0, count, micro_batch)]
+    micros = [list(range(at, min(at + size, count))) for at in range(0, count, size)]
     if most is None:
         return micros
-    return [part for micro in micros for part in divided(micro, lengths, most, micro_batch)]
+    return [part for micro in micros for part in divided(micro, lengths, most, size)]
 
 
 def mean_over(

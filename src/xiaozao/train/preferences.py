@@ -194,13 +194,13 @@ class Preference:
         self,
         decoder: Decoder,
         samples: Samples,
-        micro_batch: int,
+        size: int,
         ranks: Ranks = ALONE,
         on_progress: Callable[[int, int], object] = lambda done, total: None,
     ) -> NDArray[np.float32]:
         """What Samples.reference holds, under the model as it is now: [1, sequences], [2, sequences] with a point."""
         found = np.zeros((1 + self.pointed, len(samples.offsets) - 1))
-        micros = [range(at, min(at + micro_batch, len(samples))) for at in range(0, len(samples), micro_batch)]
+        micros = [range(at, min(at + size, len(samples))) for at in range(0, len(samples), size)]
         with evaluating(decoder), torch.no_grad():
             for piece in ranks.share(micros):
                 numbers = [number for index in piece.item for number in samples.sequences(index)]

@@ -120,7 +120,7 @@ def _forth_and_back(loop: Loop, optimizer: Optimizer, update: Update, row: list[
 def _rest(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) -> None:
     """What comes between the steps. Raises DoesNotFit where a checkpoint is too much."""
     while loop.validation is not None:
-        micros = in_order(loop.validation, loop.order.micro_batch, progress.most_validating)
+        micros = in_order(loop.validation, loop.order.size, progress.most_validating)
         row = largest(micros, loop.validation)
         if not _short(loop, partial(loop.validated, loop.validation, [row])) and not _passed(loop, gauge):
             break
@@ -161,7 +161,7 @@ def _passed(loop: Loop, gauge: Gauge) -> bool:
 
 def _several(loop: Loop, progress: Progress) -> bool:
     """Whether a step has more than one micro-batch, so that gradients wait for others."""
-    together = loop.order.micro_batch * loop.ranks.world
+    together = loop.order.size * loop.ranks.world
     return not loop.settings.fused and (together < loop.order.batch or progress.most is not None)
 
 

@@ -82,9 +82,9 @@ def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
     return ended("stopped" if stopped else "succeeded", ready, progress, loop)
 
 
-def answer_loss(decoder: Decoder, samples: Samples, micro_batch: int) -> float:
+def answer_loss(decoder: Decoder, samples: Samples, size: int) -> float:
     """The mean loss of right answers, as an exam wants it."""
-    return mean_loss(decoder, sft, samples, micro_batch).loss
+    return mean_loss(decoder, sft, samples, size).loss
 
 
 def get_start(folder: RunFolder, emit: Emit) -> int:

@@ -153,7 +153,7 @@ def import_what_is_named(spec: RunSpec) -> None:
 
 def _planned(plan: MemoryPlan, steps: int, choice: Choice | None) -> Planned:
     return Planned(
-        plan.micro_batch, plan.tokens, plan.peak.parts, plan.peak.name, plan.peak_bytes, plan.budget_bytes, steps,
+        plan.samples, plan.tokens, plan.peak.parts, plan.peak.name, plan.peak_bytes, plan.budget_bytes, steps,
         plan.live_bytes, plan.low_bytes, plan.high_bytes, [asdict(one) for one in choice.steps] if choice else [],
         plan.returns,
     )  # fmt: skip
@@ -163,7 +163,7 @@ def _does_not_fit(plan: MemoryPlan, choice: Choice | None) -> DoesNotFit:
     ways = [*(choice.ways[:-1] if choice else ()), larger_budget(plan)]
     return DoesNotFit(
         "does_not_fit", [Problem("way_out", one.words()) for one in ways], peak=f"{plan.peak_bytes / 1e9:.2f}",
-        budget=f"{plan.budget_bytes / 1e9:.2f}", moment=plan.peak.name, micro_batch=plan.micro_batch,
+        budget=f"{plan.budget_bytes / 1e9:.2f}", moment=plan.peak.name, micro_batch=plan.samples,
         tokens=plan.tokens,
     )  # fmt: skip
 

@@ -84,9 +84,9 @@ def on_devices(spec: RunSpec, place: Place, resumed: bool, own_budget: bool = Tr
     return spec.with_options(**changes)
 
 
-def order_of(spec: RunSpec, data: PreparedData, micro_batch: int | None = None) -> Order:
+def order_of(spec: RunSpec, data: PreparedData, size: int | None = None) -> Order:
     """The order of samples that a spec describes."""
-    size = micro_batch or spec.train.micro_batch
+    size = size or spec.train.micro_batch
     assert size is not None
     return Order(data.train, spec.train.batch, size, spec.train.epochs, spec.train.seed)
 
@@ -95,12 +95,12 @@ def sizes_of(spec: RunSpec, data: PreparedData) -> Sizes:
     """The largest micro-batches that will come in a run; each size of a micro-batch is looked at once."""
 
     @cache
-    def rows(micro_batch: int) -> list[Row]:
-        return worst_rows(data.train, order_of(spec, data, micro_batch).worst())
+    def rows(size: int) -> list[Row]:
+        return worst_rows(data.train, order_of(spec, data, size).worst())
 
     @cache
-    def validation(micro_batch: int) -> list[Row]:
-        return worst_rows(data.validation, in_order(data.validation, micro_batch)) if data.validation else []
+    def validation(size: int) -> list[Row]:
+        return worst_rows(data.validation, in_order(data.validation, size)) if data.validation else []
 
     return Sizes(rows, validation)
 

@@ -38,8 +38,8 @@ from xiaozao.plan.duration import step_time
 from xiaozao.runs.launch import environment
 from xiaozao.spec.pace import ASKED, RATES, Asked, Rates, StepTime
 from xiaozao.spec.parts import FIRST
-from xiaozao.spec.plan import Row
-from xiaozao.spec.profile import Question
+from xiaozao.spec.plan import RowSizes
+from xiaozao.spec.profile import TraceRequest
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.worker.resolve import order_of
 
@@ -113,7 +113,7 @@ def predicted(run: Run, model: Path, cache: Path, returns: bool, rates: Rates) -
     spec = RunSpec.from_options(read_file(run.folder.resolved))
     data = prepare(spec.data, model, spec.train.seed, cache, lambda *_: None, spec.method.objective)
     method, train = spec.method, spec.train
-    question = Question(
+    question = TraceRequest(
         config=dict(read_config(model).values), method=method, precision=method.precision, base=spec.model.base,
         attention=spec.model.attention, checkpointing=train.checkpointing, optimizer=train.optimizer,
         projection_rank=train.projection_rank, fused_update=train.fused_update,
@@ -126,7 +126,8 @@ def predicted(run: Run, model: Path, cache: Path, returns: bool, rates: Rates) -
     for step in range(order.steps):
         micros = [[samples.sample(number) for number in micro] for micro in order.window(step)]
         rows = [
-            Row(tuple(len(ids) for ids, _ in one), sum(int(sum(wanted[1:])) for _, wanted in one)) for one in micros
+            RowSizes(tuple(len(ids) for ids, _ in one), sum(int(sum(wanted[1:])) for _, wanted in one))
+            for one in micros
         ]
         found.append(step_time(profile, rows, spec.model.attention, returns, rates))
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xiaozao.plan.hf.step import HfRun, Replay, replay
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 
 TURING = ("T4",)  # GPUs without flash attention
 PHASES = ("forward", "backward", "optimizer")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from xiaozao.cli import checks
-from xiaozao.cli.checks import Check, TorchBuild, Version
+from xiaozao.cli import doctor_checks as checks
 from xiaozao.cli.doctor import fix, what
+from xiaozao.cli.doctor_checks import Check, TorchBuild, Version
 from xiaozao.cli.main import run
 from xiaozao.hub.reach import Reach
 from xiaozao.machine.hardware import Gpu, Hardware

@@ -9,10 +9,10 @@ import pytest
 
 from tests.toy import toy_folder
 from xiaozao.cli.console import Output
-from xiaozao.cli.ladder import ladder_view
+from xiaozao.cli.ladder_view import ladder_view
 from xiaozao.cli.main import run
 from xiaozao.cli.plan import show_choice
-from xiaozao.cli.verb import Settings
+from xiaozao.cli.verb import OutputSettings
 from xiaozao.machine.hardware import look
 from xiaozao.measure import rates
 from xiaozao.plan import fit
@@ -200,20 +200,21 @@ def test_the_time_of_a_step_is_told_where_it_is_known(
 ) -> None:
     spec = RunSpec.from_options({"data": "none", "model": model, "batch": 8})
     whole = MemoryPlan((Moment("load", dict.fromkeys(PARTS, 10)),), 10**9, 2, 200, 1, 1, step=STEP)
-    assert show_choice(Choice(spec, whole), Output(Settings(language=language, format="human"))) == 0
+    assert show_choice(Choice(spec, whole), Output(OutputSettings(language=language, format="human"))) == 0
     said = capsys.readouterr().out
     assert re.search(r"\b13\b", said) and re.search(r"\b800\b", said)  # seconds; tokens of four micro-batches
     assert (
-        show_choice(Choice(spec, replace(whole, step=None)), Output(Settings(language=language, format="human"))) == 0
+        show_choice(Choice(spec, replace(whole, step=None)), Output(OutputSettings(language=language, format="human")))
+        == 0
     )
     assert len(capsys.readouterr().out) < len(said)
     untold = Choice(spec.with_options(batch=7), whole, unpaced=True)
-    assert show_choice(untold, Output(Settings(language=language, format="human"))) == 0
+    assert show_choice(untold, Output(OutputSettings(language=language, format="human"))) == 0
     assert re.search(r"\b700\b", capsys.readouterr().out)  # the last micro-batch has one sample
     untold = replace(untold, plan=replace(whole, step=None))
-    assert show_choice(untold, Output(Settings(language=language, format="human"))) == 0
+    assert show_choice(untold, Output(OutputSettings(language=language, format="human"))) == 0
     assert say("plan.busy", language) in capsys.readouterr().out.replace("\n", " ")
-    assert show_choice(Choice(spec, whole), Output(Settings(format="json"))) == 0
+    assert show_choice(Choice(spec, whole), Output(OutputSettings(format="json"))) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["step_seconds"] == 12.75
     assert document["step_parts"] == {"products": 8.0, "memory": 3.0, "fresh": 1.0, "calls": 0.25, "update": 0.5}

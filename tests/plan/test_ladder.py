@@ -9,7 +9,7 @@ from xiaozao.errors import UsageError
 from xiaozao.plan import ladder
 from xiaozao.plan.fit import Setup, every_sample, fit
 from xiaozao.plan.ladder import Choice, choose, effects, larger_budget
-from xiaozao.plan.streamed import stays_cached
+from xiaozao.plan.streaming import stays_cached
 from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec

@@ -13,9 +13,9 @@ from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable
 from xiaozao.plan.fit import Setup, every_sample, fit
-from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import block_activations, mlp_activations, plan
 from xiaozao.plan.states import gradient_bytes, held_states, state_bytes, whole_update
+from xiaozao.plan.workload import Load, ModelShape
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.run import FULL_ONLY
 from xiaozao.train.batches import packed_row

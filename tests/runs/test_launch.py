@@ -40,7 +40,7 @@ def test_only_the_folder_stands_on_the_command_line(tmp_path: Path) -> None:
 
 def test_a_run_on_several_devices_is_started_by_the_agent(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    assert command(folder, 4) == [sys.executable, "-P", "-m", "xiaozao.worker.agent", str(tmp_path), "4"]
+    assert command(folder, 4) == [sys.executable, "-P", "-m", "xiaozao.worker.per_device", str(tmp_path), "4"]
     assert command(folder, 1) == command(folder)
 
 

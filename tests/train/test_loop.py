@@ -20,7 +20,7 @@ from xiaozao.train.losses import Loss, mean_loss, sft
 from xiaozao.train.optim.engine import Options
 from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.schedules import learning_rate
-from xiaozao.train.state import Keeper, Progress, load_weights
+from xiaozao.train.state import Keeper, Position, load_weights
 
 LENGTHS = [9, 30, 14, 22, 7, 18, 25, 11, 16, 28, 12, 20, 8, 19, 23, 10, 27, 13, 21, 17, 26, 15]
 SETTINGS = Settings(5e-3, "cosine", 2, 0.01, 1.0, eval_every=5, save_every=4, patience=None, compute=torch.float32)
@@ -45,7 +45,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.decoder = toy_decoder(lora=self.lora, attention_dropout=0.1)
 
-    def run(self, loss: Loss = sft) -> tuple[Progress, bool]:
+    def run(self, loss: Loss = sft) -> tuple[Position, bool]:
         order = Order(toy_samples(self.lengths), 6, self.micro_batch, self.epochs, seed=3)
         keeper = Keeper(self.folder / "checkpoints", self.identity, keep=2)
         loop = Loop(
@@ -54,7 +54,7 @@ class Bench:
         )  # fmt: skip
         optimizer = OPTIMIZERS["adamw"](self.decoder.trainable(), Options(self.settings.weight_decay))
         found = checkpoint.newest(keeper.folder)
-        progress = keeper.load(found.folder, self.decoder, optimizer) if found.folder else Progress()
+        progress = keeper.load(found.folder, self.decoder, optimizer) if found.folder else Position()
         return loop.run(optimizer, progress)
 
     def _should_stop(self) -> bool:
@@ -263,7 +263,7 @@ def test_what_was_learned_by_heart_is_answered_and_ends_with_the_end_token(tmp_p
     order = Order(samples, 6, 6, 150, seed=0)
     keeper = Keeper(tmp_path / "checkpoints", {}, 2)
     loop = Loop(bench.decoder, sft, order, None, settings, keeper, bench.events.append, lambda: False, lambda: 0)
-    loop.run(OPTIMIZERS["adamw"](bench.decoder.trainable(), Options()), Progress())
+    loop.run(OPTIMIZERS["adamw"](bench.decoder.trainable(), Options()), Position())
     wanted = [samples.sample(number)[0].tolist() for number in range(6)]
     answers = generate(bench.decoder, [ids[:3] for ids in wanted], frozenset({2}), Sampling(20))
     assert answers == [ids[3:8] for ids in wanted]

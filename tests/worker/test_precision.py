@@ -6,7 +6,7 @@ import pytest
 
 from tests.worker.test_reference import heard, make
 from xiaozao.events import Noticed, Step
-from xiaozao.measure import precision
+from xiaozao.measure import fastest as precision
 from xiaozao.spec.run import read_file
 
 pytestmark = pytest.mark.usefixtures("own_cache")

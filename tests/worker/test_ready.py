@@ -17,9 +17,9 @@ from xiaozao.machine.resident import rss
 from xiaozao.plan import fit
 from xiaozao.plan.fit import every_sample
 from xiaozao.plan.ladder import Choice
-from xiaozao.plan.profiles import Profiles
+from xiaozao.plan.profile_cache import Profiles
 from xiaozao.spec.parts import FIRST
-from xiaozao.spec.plan import MemoryPlan, Moment, Reserved, Row
+from xiaozao.spec.plan import MemoryPlan, Moment, Reserved, RowSizes
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.spec.tape import Steps
 from xiaozao.store.files import RunFolder
@@ -111,7 +111,7 @@ def test_of_a_run_on_a_gpu_it_is_asked_what_the_allocator_holds(tmp_path: Path, 
     for batch in (4, 2):
         found = plans.holds(spec.with_options(batch=batch))
         assert found is not None and found.reserved == 200
-    row = Row((64, 64), 128)
+    row = RowSizes((64, 64), 128)
     assert [(one.rows, one.accumulates, one.validation) for one in asked] == [((row,), True, row), ((row,), False, row)]
     for other in ({"device": "cpu"}, {"devices": 2}, {"checkpointing": "offload"}):
         assert plans.holds(spec.with_options(**other)) is None

@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from xiaozao.cli.verb import Settings
+from xiaozao.cli.verb import OutputSettings
 from xiaozao.events import OnProgress
 from xiaozao.texts.catalogue import Language, has, say
 
@@ -34,7 +34,7 @@ GLYPHS = "■▨▦░┆✔✖█▁▂▃▄▅▆▇"
 class Output:
     """Language, format and colours of one invocation, and the two streams."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: OutputSettings) -> None:
         self.language: Language = settings.language
         self.format: Literal["human", "json", "quiet"] = "human" if settings.format == "auto" else settings.format
         self.yes = settings.yes
@@ -106,7 +106,7 @@ class Output:
 
 def current_output() -> Output:
     """The output of the verb that is running."""
-    return Output(click.get_current_context().ensure_object(Settings))
+    return Output(click.get_current_context().ensure_object(OutputSettings))
 
 
 def show(console: Console, human: RenderableType) -> None:

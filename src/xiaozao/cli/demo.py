@@ -15,7 +15,7 @@ from xiaozao.cli.stop import stopping
 from xiaozao.cli.verb import Verb, error_text
 from xiaozao.cli.watch import watch
 from xiaozao.data.checks import check
-from xiaozao.demo.files import demo_file
+from xiaozao.demo.shipped import demo_file
 from xiaozao.hub.sources import ModelFolder, demo_model, resolve
 from xiaozao.runs.launch import launch
 from xiaozao.runs.process import Worker, died

@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xiaozao.cli.checks import Check, check_machine
 from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.doctor_checks import Check, check_machine
 from xiaozao.cli.verb import Verb
 from xiaozao.runs.launch import environment
 from xiaozao.texts.catalogue import Language, has, say

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from xiaozao.cli.verb import Settings, VerbGroup, error_text
+from xiaozao.cli.verb import OutputSettings, VerbGroup, error_text
 from xiaozao.errors import EnvironmentProblem, UsageError, XiaozaoError
 from xiaozao.store.files import home
 
@@ -149,7 +149,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """One invocation; returns the exit code and never raises but for SystemExit."""
-    settings = Settings(format="json" if _asks_json(arguments) else "auto")
+    settings = OutputSettings(format="json" if _asks_json(arguments) else "auto")
     try:
         with ZAO.make_context("zao", list(arguments), obj=settings) as context:
             code = ZAO.invoke(context)
@@ -173,7 +173,7 @@ def run(arguments: Sequence[str]) -> int:
         return report(environment(error) or unexpected(error), settings)
 
 
-def report(error: XiaozaoError, settings: Settings) -> int:
+def report(error: XiaozaoError, settings: OutputSettings) -> int:
     """Say the error on stderr, and with --json as a document on stdout; returns the exit code."""
     language = settings.language
     if settings.debug:
@@ -185,7 +185,7 @@ def report(error: XiaozaoError, settings: Settings) -> int:
     return error.exit_code
 
 
-def error_document(error: XiaozaoError, settings: Settings) -> dict[str, Any]:
+def error_document(error: XiaozaoError, settings: OutputSettings) -> dict[str, Any]:
     """What a program reads instead of the message."""
     language = settings.language
     problems = [{"key": one.key, "params": one.params, "message": one.text(language)} for one in error.problems]

@@ -8,21 +8,21 @@ import click
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from xiaozao.cli.bars import memory_view
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.ladder import effects_view, ladder_view, ways_view
+from xiaozao.cli.ladder_view import effects_view, ladder_view, ways_view
+from xiaozao.cli.memory_bar import memory_view
 from xiaozao.cli.options import anchored_model, gather, spec_flags
 from xiaozao.cli.verb import Verb
 from xiaozao.hub.sources import resolve
 from xiaozao.machine.hardware import look
-from xiaozao.measure.precision import measured, products
+from xiaozao.measure.fastest import measured, products
 from xiaozao.measure.profiles import profiles
 from xiaozao.measure.rates import rates
 from xiaozao.plan.command import plan_command
 from xiaozao.plan.hf.plan import document as hf_document
 from xiaozao.plan.hf.plan import plan_hf
 from xiaozao.plan.ladder import Choice
-from xiaozao.runs.memory import of_plan
+from xiaozao.runs.memory_facts import of_plan
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.story import sparkline
+from xiaozao.cli.run_text import sparkline
 from xiaozao.cli.verb import Verb, VerbGroup
 from xiaozao.store.files import RunFolder
 from xiaozao.store.runs import Summary, find_run, list_runs, rebuild, register, summarise

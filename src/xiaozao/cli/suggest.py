@@ -12,12 +12,12 @@ from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.machine.hardware import look
-from xiaozao.measure.precision import known as known_products
-from xiaozao.measure.precision import measured
+from xiaozao.measure.fastest import known as known_products
+from xiaozao.measure.fastest import measured
 from xiaozao.measure.rates import known
-from xiaozao.plan.catalogue import Entry, catalogue
 from xiaozao.plan.duration import least_hours
-from xiaozao.plan.suggest import JOBS, Hours, Need, Suggestion, size_class, suggest
+from xiaozao.plan.modelcatalogue import Entry, catalogue
+from xiaozao.plan.suggestions import JOBS, Hours, Need, Suggestion, size_class, suggest
 from xiaozao.spec.pace import Asked
 from xiaozao.spec.parts import parse_bytes
 from xiaozao.texts.numbers import gigabytes

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import STAGE_SECONDS, Output, Pace
-from xiaozao.cli.story import Story
+from xiaozao.cli.run_text import Story
 from xiaozao.events import Ended, from_record, to_line
 from xiaozao.runs.follow import follow
 

@@ -163,7 +163,7 @@ def driver_cuda() -> tuple[int, int] | None:
 def fast_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the CPU has instructions for products in bf16. Windows does not say, which counts as no.
 
-    Whether they are fast is measured (measure/precision.py)."""
+    Whether they are fast is measured (measure/fastest.py)."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     for line in _text(cpuinfo).splitlines():

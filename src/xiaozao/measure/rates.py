@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from xiaozao.events import OnProgress
 from xiaozao.machine.hardware import processor
-from xiaozao.measure.precision import DECIDING
-from xiaozao.plan.profiles import write_whole
+from xiaozao.measure.fastest import DECIDING
+from xiaozao.plan.profile_cache import write_whole
 from xiaozao.runs.launch import environment
 from xiaozao.spec.pace import ASKED, RATES, VERSION, Asked, Rates
 from xiaozao.store.files import cache

@@ -36,7 +36,7 @@ from xiaozao.models.load import DTYPES
 from xiaozao.models.precision import computing
 from xiaozao.models.trainable import is_tied
 from xiaozao.spec.objectives import KINDS
-from xiaozao.spec.profile import VERSION, Amount, Line, Profile, Question, Stretch, Work
+from xiaozao.spec.profile import VERSION, Amount, Line, Profile, Stretch, TraceRequest, Work
 from xiaozao.train.head import head_loss, token_losses
 from xiaozao.train.optim.engine import Optimizer, Options
 from xiaozao.train.optim.names import OPTIMIZERS
@@ -74,7 +74,7 @@ class Window(NamedTuple):
     work: dict[str, Tally]
 
 
-def trace(question: Question) -> Profile:
+def trace(question: TraceRequest) -> Profile:
     """The profile of a model and a method. Raises UnsupportedModel for a model that cannot be traced."""
     with translated(question):
         alike = are_alike(question)
@@ -86,7 +86,7 @@ def trace(question: Question) -> Profile:
 
 
 @contextmanager
-def translated(question: Question) -> Iterator[None]:
+def translated(question: TraceRequest) -> Iterator[None]:
     """Where something is traced: nothing is collected meanwhile, and what fails is UnsupportedModel."""
     ready_optimizer(question.optimizer)
     ready_base(question.base)
@@ -103,7 +103,7 @@ def translated(question: Question) -> Iterator[None]:
 class Tracer:
     """A model under fake tensors, its optimizer, and the ledger of what they allocate."""
 
-    def __init__(self, question: Question, config: PreTrainedConfig) -> None:
+    def __init__(self, question: TraceRequest, config: PreTrainedConfig) -> None:
         self.question, self.ledger = question, Ledger()
         self.decoder = build(question, config, self.ledger)
         self.blocks = blocks_of(self.decoder.model)

@@ -9,10 +9,10 @@ from xiaozao.machine.hardware import Hardware, look
 from xiaozao.plan.duration import step_time
 from xiaozao.plan.fit import Setup, Sizes, Traced, every_sample, fit
 from xiaozao.plan.ladder import Choice, choose, effects
-from xiaozao.plan.load import ModelShape
 from xiaozao.plan.memory import RUNTIMES
-from xiaozao.plan.profiles import Profiles
-from xiaozao.plan.streamed import stays_cached
+from xiaozao.plan.profile_cache import Profiles
+from xiaozao.plan.streaming import stays_cached
+from xiaozao.plan.workload import ModelShape
 from xiaozao.spec.objectives import sequences
 from xiaozao.spec.pace import Asked, Rates
 from xiaozao.spec.parts import ATTENTION

@@ -88,7 +88,7 @@ def choose(
 ) -> Choice:
     """Decide what is `auto`, and the micro-batch. The choice's plan says whether it fits; 0 is no budget at all.
 
-    cached: whether the system would keep weights on disk in memory, beside the budget (plan/streamed.py).
+    cached: whether the system would keep weights on disk in memory, beside the budget (plan/streaming.py).
     holds: of a GPU; a choice stands only where all that its allocator holds fits. Raises UsageError for offload
     without a GPU.
     """

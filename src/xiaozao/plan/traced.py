@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from xiaozao.plan.answers import as_many_as_fit
 from xiaozao.plan.attention_memory import buckets, transients
 from xiaozao.plan.memory import CHUNK, COMPILED, heap_keeps
-from xiaozao.spec.plan import MemoryPlan, Moment, Row
+from xiaozao.spec.plan import MemoryPlan, Moment, RowSizes
 from xiaozao.spec.profile import Line, Profile, Stretch
 
 # Where large blocks go back to the system at once, what remains: small blocks, and pages of 4 kB that are not full.
@@ -33,7 +33,9 @@ class Setting:
     tile: int = 0  # bytes of weights on disk that may be there once more than is planned
 
 
-def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row], setting: Setting) -> MemoryPlan:
+def plan_traced(
+    profile: Profile, rows: Sequence[RowSizes], validation: Sequence[RowSizes], setting: Setting
+) -> MemoryPlan:
     """The plan of the largest rows of a run, each of which may be the worst at some moment."""
     runtime = setting.runtime + (COMPILED if setting.cpu else 0)
     steady = {
@@ -92,13 +94,13 @@ def _share(moment: Moment, held: tuple[float, int]) -> int:
     return round(max(held[0] * moment.parts["activations"], held[1]))
 
 
-def levels(profile: Profile, row: Row, attention: str) -> int:
+def levels(profile: Profile, row: RowSizes, attention: str) -> int:
     """The bytes beside weights and states at a row's highest moment of forward and backward, gradients left out."""
     numbers = _numbers(profile, row, attention)
     return max(_level(profile, one, numbers) - one.gradients.of(profile.blocks) for one in profile.fresh)
 
 
-def _numbers(profile: Profile, row: Row, attention: str) -> Line:
+def _numbers(profile: Profile, row: RowSizes, attention: str) -> Line:
     """The values of spec.profile.VARIABLES for a row."""
     groups = buckets(row.lengths)
     forward, backward = transients(attention, profile.attention, groups, profile.bytes)

@@ -48,7 +48,7 @@ DEFAULTS = (
 def command(folder: RunFolder, devices: int = 1) -> list[str]:
     """The command line. -P keeps the current directory off sys.path; the run's options go by file, not by argument."""
     if devices > 1:
-        return [sys.executable, "-P", "-m", "xiaozao.worker.agent", str(folder.path), str(devices)]
+        return [sys.executable, "-P", "-m", "xiaozao.worker.per_device", str(folder.path), str(devices)]
     return [sys.executable, "-P", "-m", MODULE, str(folder.path)]
 
 

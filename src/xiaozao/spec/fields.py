@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from xiaozao.spec.parts import DataSpec, EvalSpec, MethodSpec, ModelSpec, Part, TrainSpec
+from xiaozao.spec.parts import DataSpec, EvalSpec, Mark, MethodSpec, ModelSpec, Part, TrainSpec
 from xiaozao.texts.catalogue import Language, say
 
 PARTS: dict[str, type[Part]] = {
@@ -78,6 +78,13 @@ def _option(part: str, name: str, info: FieldInfo) -> Option:
 OPTIONS: dict[str, Option] = {
     name: _option(part, name, info) for part, cls in PARTS.items() for name, info in cls.model_fields.items()
 }
+
+
+def marked(mark: Mark) -> frozenset[str]:
+    """The options whose fields carry a mark (spec/parts.py)."""
+    return frozenset(
+        name for part in PARTS.values() for name, info in part.model_fields.items() if mark in info.metadata
+    )
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -6,6 +6,7 @@ Field names are unique over all parts, because to a user they are one flat list.
 """
 
 import re
+from enum import Enum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -34,6 +35,17 @@ Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
 
 
+class Mark(Enum):
+    """What an option does not change, or what changes it. It stands in the metadata of its field."""
+
+    NO_NUMBER = "no number of the run depends on it: it may differ when a run is resumed"
+    NO_SHAPE = "no tensor's shape depends on it: runs that differ in it alone take the same memory"
+    BY_DEVICES = "it follows the number of devices, with which a run may be resumed"
+
+
+NO_NUMBER, NO_SHAPE, BY_DEVICES = Mark.NO_NUMBER, Mark.NO_SHAPE, Mark.BY_DEVICES
+
+
 def unit(name: str) -> JsonDict:
     """The unit a number is given in, shown in help, schema and form."""
     return {"unit": name}
@@ -48,8 +60,8 @@ class Part(BaseModel):
 class ModelSpec(Part):
     """Which model, and from where."""
 
-    model: str = Field(min_length=1)
-    source: Literal["auto", "hf", "modelscope", "local"] = "auto"
+    model: Annotated[str, NO_NUMBER] = Field(min_length=1)
+    source: Annotated[Literal["auto", "hf", "modelscope", "local"], NO_NUMBER] = "auto"
     revision: str | None = None
     base: Literal["auto", "none", "int8", "nf4"] = "auto"
     stream: Literal["auto", "none", "disk"] = "auto"
@@ -60,8 +72,8 @@ class ModelSpec(Part):
 class DataSpec(Part):
     """From files to samples."""
 
-    data: str = Field(min_length=1)
-    validation: Annotated[float, Field(gt=0, lt=1)] | str = 0.05
+    data: Annotated[str, NO_NUMBER] = Field(min_length=1)
+    validation: Annotated[Annotated[float, Field(gt=0, lt=1)] | str, NO_NUMBER] = 0.05
     format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt", "text", "chatlog", "preference", "kto"] = "auto"
     encoding: Literal["auto", "utf-8", "utf-16", "gb18030"] = "auto"
     rows: int | None = Field(None, ge=1, json_schema_extra=unit("rows"))
@@ -79,55 +91,59 @@ class MethodSpec(Part):
     """What is trained, towards what, and in which precision."""
 
     objective: Literal["sft", "pretrain", "dpo", "orpo", "simpo", "kto"] = "sft"
-    beta: float | None = Field(None, gt=0)
-    gamma: float | None = Field(None, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    desirable_weight: float = Field(1.0, gt=0)
-    undesirable_weight: float = Field(1.0, gt=0)
+    beta: Annotated[float | None, NO_SHAPE] = Field(None, gt=0)
+    gamma: Annotated[float | None, NO_SHAPE] = Field(None, ge=0)
+    label_smoothing: Annotated[float, NO_SHAPE] = Field(0.0, ge=0, lt=0.5)
+    desirable_weight: Annotated[float, NO_SHAPE] = Field(1.0, gt=0)
+    undesirable_weight: Annotated[float, NO_SHAPE] = Field(1.0, gt=0)
     method: Literal["lora", "full"] = "lora"
     adapter: Literal["lora", "rslora", "dora", "pissa"] = "lora"
     rank: int = Field(16, ge=1, le=1024)
     alpha: float | None = Field(None, gt=0)
     targets: Names = ("all-linear",)
     also: Annotated[tuple[Literal["embeddings", "head", "norms"], ...], BeforeValidator(split_names)] = ()
-    lora_plus: float | None = Field(None, ge=1, le=1000, json_schema_extra=unit("times the learning rate of A"))
+    lora_plus: Annotated[float | None, NO_SHAPE] = Field(
+        None, ge=1, le=1000, json_schema_extra=unit("times the learning rate of A")
+    )
     last_blocks: int | None = Field(None, ge=1, json_schema_extra=unit("blocks"))
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    precision: Annotated[Literal["auto", "bf16", "fp16", "fp32"], NO_SHAPE] = "auto"
     weights: Literal["fp32", "bf16"] = "fp32"
 
 
 class TrainSpec(Part):
     """The loop."""
 
-    output: str | None = None
+    output: Annotated[str | None, NO_NUMBER] = None
     optimizer: Literal["auto", "adamw", "adamw8bit", "adafactor", "apollo-mini", "galore", "badam"] = "auto"
     projection_rank: int = Field(128, ge=1, le=4096)
     switch_every: int | None = Field(None, ge=1, json_schema_extra=unit("steps"))
     fused_update: bool = False
     epochs: int = Field(3, ge=1)
     batch: int = Field(16, ge=1, json_schema_extra=unit("samples"))
-    micro_batch: int | None = Field(None, ge=1, json_schema_extra=unit("samples"))
+    micro_batch: Annotated[int | None, BY_DEVICES] = Field(None, ge=1, json_schema_extra=unit("samples"))
     learning_rate: float | None = Field(None, gt=0, le=1)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: float = Field(0.03, ge=0, json_schema_extra=unit("share of all steps; steps when 1 or more"))
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0)
     checkpointing: Literal["auto", "none", "selective", "block", "offload"] = "auto"
-    budget: Bytes | None = Field(None, ge=1, json_schema_extra=unit("bytes, or 8GB"))
+    budget: Annotated[Bytes | None, NO_NUMBER] = Field(None, ge=1, json_schema_extra=unit("bytes, or 8GB"))
     seed: int = Field(0, ge=0, lt=2**31)
-    threads: int | None = Field(None, ge=1)
-    devices: int = Field(1, ge=1, le=4096, json_schema_extra=unit("processes"))
+    threads: Annotated[int | None, BY_DEVICES] = Field(None, ge=1)
+    devices: Annotated[int, BY_DEVICES] = Field(1, ge=1, le=4096, json_schema_extra=unit("processes"))
     eval_every: int | None = Field(None, ge=1, json_schema_extra=unit("steps"))
     save_every: int | None = Field(None, ge=1, json_schema_extra=unit("steps"))
-    keep: int = Field(2, ge=1, json_schema_extra=unit("checkpoints"))
+    keep: Annotated[int, NO_NUMBER] = Field(2, ge=1, json_schema_extra=unit("checkpoints"))
     patience: int | None = Field(None, ge=1, json_schema_extra=unit("validations"))
     track: Annotated[
-        tuple[Literal["tensorboard", "wandb", "mlflow", "swanlab", "trackio"], ...], BeforeValidator(split_names)
+        tuple[Literal["tensorboard", "wandb", "mlflow", "swanlab", "trackio"], ...],
+        BeforeValidator(split_names),
+        NO_NUMBER,
     ] = ()
 
 
 class EvalSpec(Part):
     """Proof: questions that are answered before and after."""
 
-    questions: str | None = None
-    answer_tokens: int = Field(128, ge=1, json_schema_extra=unit("tokens"))
+    questions: Annotated[str | None, NO_NUMBER] = None
+    answer_tokens: Annotated[int, NO_NUMBER] = Field(128, ge=1, json_schema_extra=unit("tokens"))

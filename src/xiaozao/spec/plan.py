@@ -11,7 +11,7 @@ APART = ("load", "answers")  # moments before and after training
 
 
 @dataclass(frozen=True)
-class Row:
+class RowSizes:
     """A micro-batch as its sizes: the tokens of each sequence, and how many of all of them are targets."""
 
     lengths: tuple[int, ...]

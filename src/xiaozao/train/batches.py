@@ -19,7 +19,7 @@ from torch import Tensor
 
 from xiaozao.data.pack import epoch_order, pack, window_of
 from xiaozao.data.prepare import Samples
-from xiaozao.spec.plan import Row
+from xiaozao.spec.plan import RowSizes
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Order:
         return pack(order, self.samples.lengths, self.batch, self.size)
 
 
-def worst_rows(samples: Samples, micros: Sequence[Sequence[int]]) -> list[Row]:
+def worst_rows(samples: Samples, micros: Sequence[Sequence[int]]) -> list[RowSizes]:
     """The sizes of the micro-batches with the most tokens, with the most targets, and with the most pairs of tokens
     that see each other."""
     lengths = np.diff(samples.offsets)
@@ -135,7 +135,7 @@ def worst_rows(samples: Samples, micros: Sequence[Sequence[int]]) -> list[Row]:
             (numbers, int(lengths[numbers].sum()), int(targets[numbers].sum()), int((lengths[numbers] ** 2).sum()))
         )
     chosen = [max(sizes, key=operator.itemgetter(by)) for by in (1, 2, 3)]
-    rows = [Row(tuple(int(lengths[number]) for number in numbers), labels) for numbers, _, labels, _ in chosen]
+    rows = [RowSizes(tuple(int(lengths[number]) for number in numbers), labels) for numbers, _, labels, _ in chosen]
     return list(dict.fromkeys(rows))
 
 

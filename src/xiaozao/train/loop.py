@@ -29,12 +29,12 @@ from xiaozao.models.precision import computing
 from xiaozao.train.batches import Order, PackedRow, largest
 from xiaozao.train.losses import Loss, Mean, in_order, mean_over
 from xiaozao.train.optim.engine import Optimizer
-from xiaozao.train.preferences import Preference, packed_rows
+from xiaozao.train.preference_losses import Preference, packed_rows
 from xiaozao.train.ranks import ALONE, Ranks
 from xiaozao.train.recover import Gauge, Lack, Short, attempt, halved, lowest, watched
 from xiaozao.train.scaler import Scaler
 from xiaozao.train.schedules import learning_rate
-from xiaozao.train.state import Keeper, Progress
+from xiaozao.train.state import Keeper, Position
 from xiaozao.train.timeleft import REMEMBERED, time_left
 from xiaozao.train.update import Fused, Update, Whole
 
@@ -73,7 +73,7 @@ class Loop:
     gauge: Gauge | None = None  # None: only the allocator says when memory has run out
     known: tuple[Split, ...] = ()  # of an earlier life of this run; they hold again when their step comes
 
-    def run(self, optimizer: Optimizer, progress: Progress) -> tuple[Progress, bool]:
+    def run(self, optimizer: Optimizer, progress: Position) -> tuple[Position, bool]:
         """Train from `progress` to the end. Returns the progress and whether it was stopped on request."""
         with watched(self.decoder, self.gauge):
             self.set_mode()
@@ -93,7 +93,7 @@ class Loop:
         """How gradients become an update; to be closed."""
         return (Fused if self.settings.fused else Whole)(optimizer, self.settings.clip, self.ranks)
 
-    def _run(self, optimizer: Optimizer, update: Update, progress: Progress) -> tuple[Progress, bool]:
+    def _run(self, optimizer: Optimizer, update: Update, progress: Position) -> tuple[Position, bool]:
         opened = self.clock()
         before, first = progress.seconds, progress.step
         recent: list[float] = []
@@ -115,7 +115,7 @@ class Loop:
                 return progress, True
         return progress, False
 
-    def _step(self, update: Update, progress: Progress) -> "_Row":
+    def _step(self, update: Update, progress: Position) -> "_Row":
         """One optimizer step. Nothing is updated when a loss or gradient is not finite, unless the update is fused."""
         rate = learning_rate(
             progress.step, self.order.steps, self.settings.warmup, self.settings.learning_rate, self.settings.schedule
@@ -142,7 +142,7 @@ class Loop:
         progress.last_loss = done.loss
         return _Row(done.tokens, done.targets, rate, norm)
 
-    def _window(self, update: Update, progress: Progress, scale: float) -> "_Window":
+    def _window(self, update: Update, progress: Position, scale: float) -> "_Window":
         """The window's gradients. Where memory runs out they are thrown away and computed again in smaller parts.
 
         Raises OutOfMemory where no part can be smaller.
@@ -210,7 +210,7 @@ class Loop:
     def limit(self) -> int | None:
         return None if self.gauge is None else self.gauge.limit
 
-    def _validate(self, progress: Progress) -> bool:
+    def _validate(self, progress: Position) -> bool:
         """The validation loss; whether it is the best so far. Training is not touched by it."""
         if self.validation is None:
             return False
@@ -224,7 +224,7 @@ class Loop:
         self.on_event(Evaluated(progress.step, mean.loss, mean.targets, best, mean.accuracy, mean.margin))
         return best
 
-    def _mean(self, samples: Samples, progress: Progress) -> Mean:
+    def _mean(self, samples: Samples, progress: Position) -> Mean:
         """The mean over the validation set. Where memory runs out its own micro-batches are split, not training's."""
         progress.most_validating = lowest(progress.most_validating, self.known, progress.step, ("validation",))
         while True:
@@ -240,14 +240,14 @@ class Loop:
         with self._compute():
             return mean_over(self.decoder, self.loss, samples, micros, self.ranks)
 
-    def _save(self, optimizer: Optimizer, progress: Progress) -> None:
+    def _save(self, optimizer: Optimizer, progress: Position) -> None:
         size = self.keeper.save(optimizer, progress)
         self.on_event(Saved(progress.step, self.keeper.path(progress.step).name, size))
 
-    def _due(self, every: int, progress: Progress) -> bool:
+    def _due(self, every: int, progress: Position) -> bool:
         return progress.step % every == 0 or progress.step == self.order.steps
 
-    def _exhausted(self, progress: Progress) -> bool:
+    def _exhausted(self, progress: Position) -> bool:
         return self.settings.patience is not None and progress.without_gain >= self.settings.patience
 
     def _compute(self) -> torch.autocast:
@@ -257,7 +257,7 @@ class Loop:
         lines = ", ".join(str(self.order.samples.lines[one]) for one in samples[:16])
         return TrainingError("not_finite", what=what, value=value, step=step + 1, lines=lines)
 
-    def _tell(self, progress: Progress, row: "_Row", seconds: float, left: float) -> Step:
+    def _tell(self, progress: Position, row: "_Row", seconds: float, left: float) -> Step:
         assert progress.last_loss is not None
         return Step(
             step=progress.step, steps=self.order.steps, epoch=progress.step / self.order.steps_per_epoch,

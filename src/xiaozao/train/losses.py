@@ -1,7 +1,7 @@
 """Losses as (decoder, row) -> sum over the row's units, by the name of what is learned.
 
 sft, pretrain              the cross-entropy of the target tokens; units are tokens
-dpo, orpo, simpo, kto      how likely whole answers are (train/preferences.py); units are pairs or answers
+dpo, orpo, simpo, kto      how likely whole answers are (train/preference_losses.py); units are pairs or answers
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder, evaluating
 from xiaozao.train.batches import PackedRow, divided, packed_row
 from xiaozao.train.head import head_loss
-from xiaozao.train.preferences import Preference, Strength, dpo, kto, orpo, simpo
+from xiaozao.train.preference_losses import Preference, Strength, dpo, kto, orpo, simpo
 from xiaozao.train.ranks import ALONE, Ranks
 
 Loss = Callable[[Decoder, PackedRow], Tensor]

@@ -35,12 +35,12 @@ from xiaozao.train.losses import in_order
 from xiaozao.train.optim.engine import Optimizer, local
 from xiaozao.train.recover import Gauge, Lack, Short, attempt, gigabytes, halved, watched
 from xiaozao.train.scaler import Scaler
-from xiaozao.train.state import Progress
+from xiaozao.train.state import Position
 from xiaozao.train.update import Update
 
 
 def rehearse(
-    loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress, finish: Callable[[], object] | None = None
+    loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Position, finish: Callable[[], object] | None = None
 ) -> None:
     """Rehearse until the largest micro-batch fits; `progress` then holds how large it may be, and nothing else changed.
 
@@ -57,7 +57,7 @@ def rehearse(
 
 
 def _once(
-    loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress, finish: Callable[[], object] | None
+    loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Position, finish: Callable[[], object] | None
 ) -> int | None:
     """One rehearsal; the bound to try next, or None where all went well."""
     begun = time.perf_counter()
@@ -99,7 +99,7 @@ def _passes(
 
 def _forth_and_back(loop: Loop, optimizer: Optimizer, update: Update, row: list[int], step: int, several: bool) -> None:
     """A window of one micro-batch, with the gradients of others there already where a step has several."""
-    scale = Scaler(loop.settings.compute).scale(Progress())
+    scale = Scaler(loop.settings.compute).scale(Position())
     update.begin(step, 0.0)
     optimizer.prepare()
     if several:
@@ -117,7 +117,7 @@ def _forth_and_back(loop: Loop, optimizer: Optimizer, update: Update, row: list[
     drop_gradients(optimizer)
 
 
-def _rest(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) -> None:
+def _rest(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Position) -> None:
     """What comes between the steps. Raises DoesNotFit where a checkpoint is too much."""
     while loop.validation is not None:
         micros = in_order(loop.validation, loop.order.size, progress.most_validating)
@@ -132,7 +132,7 @@ def _rest(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) ->
         loop.on_event(Split(0, tokens, progress.most_validating, "validation", peak, gauge.limit))
         gauge.reset()
     loop.keeper.forget(0)  # a rehearsal that was killed may have left it
-    short = _short(loop, partial(loop.keeper.save, optimizer, Progress()))
+    short = _short(loop, partial(loop.keeper.save, optimizer, Position()))
     loop.keeper.forget(0)
     if short or _passed(loop, gauge):
         raise _does_not_fit("rehearsal_checkpoint", gauge, int(loop.ranks.maximum(gauge.peak())))
@@ -159,7 +159,7 @@ def _passed(loop: Loop, gauge: Gauge) -> bool:
     return gauge.limit is not None and peak > gauge.limit
 
 
-def _several(loop: Loop, progress: Progress) -> bool:
+def _several(loop: Loop, progress: Position) -> bool:
     """Whether a step has more than one micro-batch, so that gradients wait for others."""
     together = loop.order.size * loop.ranks.world
     return not loop.settings.fused and (together < loop.order.batch or progress.most is not None)

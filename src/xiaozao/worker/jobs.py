@@ -27,6 +27,8 @@ from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable, rate_factors, replaces
+from xiaozao.spec.fields import marked
+from xiaozao.spec.parts import NO_NUMBER
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.journal import read_events
@@ -39,13 +41,12 @@ from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.ranks import ALONE, Ranks
 from xiaozao.train.rehearsal import rehearse
 from xiaozao.train.schedules import warmup_steps
-from xiaozao.train.state import Keeper, load_weights
-from xiaozao.train.state import Progress as TrainProgress
+from xiaozao.train.state import Keeper, Position, load_weights
 from xiaozao.worker.limits import limited
-from xiaozao.worker.pages import write_curve
 from xiaozao.worker.proof import Proof
 from xiaozao.worker.ready import Ready, get_ready
 from xiaozao.worker.reference import loss_of, with_reference
+from xiaozao.worker.report_files import write_curve
 from xiaozao.worker.resolve import order_of
 
 Emit = Callable[[Event], object]
@@ -97,7 +98,7 @@ def get_start(folder: RunFolder, emit: Emit) -> int:
     return start
 
 
-def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[TrainProgress, bool]:
+def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[Position, bool]:
     """Rehearse, unless that was done in an earlier life of the run, and train; within the memory there is for it."""
     past = list(read_events(ready.folder.events))
     known = tuple(event for event in past if isinstance(event, Split))
@@ -106,7 +107,7 @@ def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[T
     budget = ready.spec.train.budget if ready.own_budget else None
     with limited(device, budget, look(), ready.plan, place.local_world) as gauge:
         loop = replace(loop, gauge=gauge, known=known)
-        progress = loop.keeper.load(loop.keeper.path(start), loop.decoder, optimizer) if start else TrainProgress()
+        progress = loop.keeper.load(loop.keeper.path(start), loop.decoder, optimizer) if start else Position()
         if not start and not rehearsed:
             finish = partial(rehearse_result, ready, loop.decoder) if ready.spec.paged else None
             rehearse(loop, gauge, optimizer, progress, finish)
@@ -172,18 +173,14 @@ def get_optimizer(spec: RunSpec, decoder: Decoder) -> Optimizer:
     return OPTIMIZERS[train.optimizer](decoder.trainable(), options)
 
 
-# Options that change no number of the run: where it lies, what it may take, what is asked of it afterwards. Model and
-# data are compared by their contents instead of their names.
-FREE = {"output", "budget", "keep", "questions", "answer_tokens", "model", "source", "data", "validation", "track"}
-
-
 def identity(ready: Ready) -> dict[str, str]:
-    """What the numbers of a run depend on: contents rather than names, and every option but those that change none."""
-    options = {name: str(value) for name, value in ready.spec.options().items() if name not in FREE}
+    """What the numbers of a run depend on: model and data by their contents rather than their names, and every option
+    but those that change none."""
+    options = {name: str(value) for name, value in ready.spec.options().items() if name not in marked(NO_NUMBER)}
     return {**options, "data": ready.data.fingerprint, "base weights": weights_hash(ready.model.path)}
 
 
-def take_best(loop: Loop, progress: TrainProgress) -> None:
+def take_best(loop: Loop, progress: Position) -> None:
     """Put the weights with the best validation loss into the model, where they are not those it has."""
     if progress.best_step is None or progress.best_step == progress.step:
         return
@@ -227,7 +224,7 @@ def peak_bytes(device: torch.device) -> Callable[[], int]:
     return torch.cuda.max_memory_allocated if device.type == "cuda" else peak_rss
 
 
-def ended(state: str, ready: Ready, progress: TrainProgress, loop: Loop) -> Ended:
+def ended(state: str, ready: Ready, progress: Position, loop: Loop) -> Ended:
     """What a run says at its end."""
     return Ended(
         state=state, code="STOPPED" if state == "stopped" else "OK", step=progress.step, steps=loop.order.steps,

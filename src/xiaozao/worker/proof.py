@@ -17,7 +17,7 @@ from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import Language
-from xiaozao.worker.pages import write_report
+from xiaozao.worker.report_files import write_report
 
 
 @dataclass(frozen=True)

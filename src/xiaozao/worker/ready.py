@@ -18,8 +18,8 @@ from xiaozao.hub.sources import resolve as find_model
 from xiaozao.machine.hardware import Hardware, idle_cores, look
 from xiaozao.machine.heap import give_back, keep_nothing
 from xiaozao.machine.resident import reset_peak, rss
+from xiaozao.measure.fastest import is_slow, keep, known, measured
 from xiaozao.measure.multiply import product_rates
-from xiaozao.measure.precision import is_slow, keep, known, measured
 from xiaozao.measure.profiles import profiles
 from xiaozao.models.layers.quantize import ready as import_base
 from xiaozao.models.load import device_of

@@ -12,12 +12,12 @@ from xiaozao.machine.hardware import Hardware
 from xiaozao.machine.resident import rss
 from xiaozao.plan.fit import Setup, Sizes, Traced, fit, shortened
 from xiaozao.plan.ladder import Choice, Holds, Planner, choose, unknown
-from xiaozao.plan.load import ModelShape
-from xiaozao.plan.profiles import Profiles
-from xiaozao.plan.streamed import stays_cached
+from xiaozao.plan.profile_cache import Profiles
+from xiaozao.plan.streaming import stays_cached
+from xiaozao.plan.workload import ModelShape
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
 from xiaozao.spec.parts import ATTENTION, MethodSpec
-from xiaozao.spec.plan import MemoryPlan, Questions, Reserved, Row
+from xiaozao.spec.plan import MemoryPlan, Questions, Reserved, RowSizes
 from xiaozao.spec.run import FULL_ONLY, RunSpec
 from xiaozao.train.batches import Order, worst_rows
 from xiaozao.train.losses import in_order
@@ -95,11 +95,11 @@ def sizes_of(spec: RunSpec, data: PreparedData) -> Sizes:
     """The largest micro-batches that will come in a run; each size of a micro-batch is looked at once."""
 
     @cache
-    def rows(size: int) -> list[Row]:
+    def rows(size: int) -> list[RowSizes]:
         return worst_rows(data.train, order_of(spec, data, size).worst())
 
     @cache
-    def validation(size: int) -> list[Row]:
+    def validation(size: int) -> list[RowSizes]:
         return worst_rows(data.validation, in_order(data.validation, size)) if data.validation else []
 
     return Sizes(rows, validation)

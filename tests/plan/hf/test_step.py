@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from xiaozao.plan.hf.step import HfRun, replay
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 
 SHAPE = ModelShape(hidden=512, blocks=4, heads=8, kv_heads=4, head_size=64, width=1024, vocabulary=8192, tied=True)
 RUN = HfRun(SHAPE, batch=2, length=256)

@@ -15,7 +15,7 @@ from xiaozao.plan.hf.attention import Heads
 from xiaozao.plan.hf.load import Loading, load
 from xiaozao.plan.hf.model import Forward, Model, Setting
 from xiaozao.plan.hf.tape import OPTIMIZER, Tape, Tensor
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 
 STEPS = 2
 STATE_BLOCK = 256  # values that share a scale in bitsandbytes' 8-bit optimizers

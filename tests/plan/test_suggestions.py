@@ -5,10 +5,10 @@ from typing import Any, get_args
 
 import pytest
 
-from xiaozao.plan import catalogue as module
-from xiaozao.plan.catalogue import Business, Entry, Thinking, catalogue
-from xiaozao.plan.load import ModelShape
-from xiaozao.plan.suggest import JOBS, Need, Suggestion, size_class, suggest, verdict
+from xiaozao.plan import modelcatalogue as module
+from xiaozao.plan.modelcatalogue import Business, Entry, Thinking, catalogue
+from xiaozao.plan.suggestions import JOBS, Need, Suggestion, size_class, suggest, verdict
+from xiaozao.plan.workload import ModelShape
 
 GB = 10**9
 NEED = Need("support", "zh", 8 * GB, "cuda", "bf16", 2048)

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from xiaozao.events import OnProgress
 from xiaozao.machine.hardware import Hardware, processor
-from xiaozao.plan.profiles import write_whole
+from xiaozao.plan.profile_cache import write_whole
 from xiaozao.runs.launch import environment
 from xiaozao.store.files import cache
 

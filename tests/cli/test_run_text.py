@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from xiaozao.cli.story import Story, sparkline
+from xiaozao.cli.run_text import Story, sparkline
 from xiaozao.events import (
     Answered,
     Ended,

@@ -4,7 +4,7 @@ import random
 import string
 from collections.abc import Callable
 
-from xiaozao.demo.files import Language
+from xiaozao.demo.shipped import Language
 
 
 def _digits(rng: random.Random, count: int) -> str:

@@ -1,4 +1,4 @@
-"""One tracker of one run, in a process of its own: `python -P -m xiaozao.worker.follow RUN_FOLDER TRACKER [SECONDS]`.
+"""One tracker of one run, in a process of its own: `python -P -m xiaozao.worker.tracker RUN_FOLDER TRACKER [SECONDS]`.
 
 It follows the journal by offset. What comes on its standard input is the state that the run ended with; the end of
 that input without a word means that the worker died. Where the tracker's library fails, the reason is left in

@@ -4,14 +4,14 @@ import pytest
 
 from tests.measure.test_trace import CASES, FULL, question
 from xiaozao.errors import UnsupportedModel
-from xiaozao.measure.tape import LOADING, record
+from xiaozao.measure.recording import LOADING, record
 from xiaozao.measure.trace import trace
 from xiaozao.plan.attention_memory import buckets, transients
 from xiaozao.plan.traced import Setting, plan_traced
-from xiaozao.spec.plan import Row
+from xiaozao.spec.plan import RowSizes
 from xiaozao.spec.tape import Attends, Event, Given, Steps, Taken
 
-ROW = Row((70, 130, 90, 130), 416)
+ROW = RowSizes((70, 130, 90, 130), 416)
 
 
 def peak(tape: list[Event], attention: str) -> tuple[int, int]:
@@ -49,10 +49,10 @@ def test_the_most_that_is_taken_is_what_the_profile_says(name: str) -> None:
 @pytest.mark.parametrize("accumulates", [False, True])
 def test_every_row_makes_a_step_behind_one_that_makes_the_states(accumulates: bool) -> None:
     """And no gradients but its own are there, unless it adds to them."""
-    asked, other = question(method=FULL), Row((40,), 39)
+    asked, other = question(method=FULL), RowSizes((40,), 39)
     tape = record(Steps(asked, (ROW, other), accumulates, other))
     times = 2 if accumulates else 1
-    assert [event for event in tape if isinstance(event, Row)] == [ROW, *[ROW] * times, *[other] * times, other]
+    assert [event for event in tape if isinstance(event, RowSizes)] == [ROW, *[ROW] * times, *[other] * times, other]
     one = peak(record(Steps(asked, (ROW,), accumulates, None)), asked.attention)
     assert peak(tape, asked.attention)[0] == one[0]
 

@@ -1,4 +1,4 @@
-"""Starts one worker per device on this machine, and ends them together: `python -P -m xiaozao.worker.agent RUN COUNT`.
+"""Starts one worker per device of this machine and ends them together: `python -m xiaozao.worker.per_device RUN COUNT`.
 
 That is torchrun, through its own interface instead of its command line, because of two things that has not: -P for the
 workers, and the exit code of the one that failed first. None is started a second time: the run is resumed instead.

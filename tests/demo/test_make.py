@@ -3,10 +3,10 @@
 import random
 from pathlib import Path
 
-from xiaozao.demo.files import LANGUAGES, PARTS, demo_file
-from xiaozao.demo.generate import write_files
+from xiaozao.demo.figures import Numbers
+from xiaozao.demo.make import write_files
 from xiaozao.demo.noise import add_noise
-from xiaozao.demo.numbers import Numbers
+from xiaozao.demo.shipped import LANGUAGES, PARTS, demo_file
 from xiaozao.demo.ticket import Ticket
 from xiaozao.demo.wording import Decks, read_lists
 

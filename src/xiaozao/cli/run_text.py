@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from rich.console import RenderableType
 
-from xiaozao.cli.bars import memory_view
-from xiaozao.cli.ladder import ladder_view
+from xiaozao.cli.ladder_view import ladder_view
+from xiaozao.cli.memory_bar import memory_view
 from xiaozao.events import (
     Answered,
     Ended,
@@ -27,7 +27,7 @@ from xiaozao.events import (
     Started,
     Step,
 )
-from xiaozao.runs.memory import of_event
+from xiaozao.runs.memory_facts import of_event
 from xiaozao.runs.sentences import dropped_text, notice_text, stage_name
 from xiaozao.texts.catalogue import Language, say
 from xiaozao.texts.numbers import duration, gigabytes, millions, number

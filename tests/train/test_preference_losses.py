@@ -25,8 +25,8 @@ from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES, Loss, mean_loss
 from xiaozao.train.optim.engine import Options
 from xiaozao.train.optim.names import OPTIMIZERS
-from xiaozao.train.preferences import Preference, Strength, dpo, packed_rows
-from xiaozao.train.state import Keeper, Progress
+from xiaozao.train.preference_losses import Preference, Strength, dpo, packed_rows
+from xiaozao.train.state import Keeper, Position
 
 CPU = torch.device("cpu")
 PAIRS = [(3, 9, 4), (20, 31, 12), (5, 2, 17), (8, 8, 8), (2, 1, 26), (11, 14, 3), (6, 5, 40), (9, 21, 7), (4, 6, 6),
@@ -303,7 +303,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.decoder = toy_decoder(lora=self.lora, attention_dropout=0.1)
 
-    def run(self) -> Progress:
+    def run(self) -> Position:
         samples = self.samples or samples_for(self.objective, self.count)
         loss = LOSSES[self.objective](self.how)
         if self.lora is None and isinstance(loss, Preference):
@@ -316,7 +316,7 @@ class Bench:
         )
         optimizer = OPTIMIZERS["adamw"](self.decoder.trainable(), Options(0.01))
         found = checkpoint.newest(keeper.folder)
-        progress = keeper.load(found.folder, self.decoder, optimizer) if found.folder else Progress()
+        progress = keeper.load(found.folder, self.decoder, optimizer) if found.folder else Position()
         return loop.run(optimizer, progress)[0]
 
     def _should_stop(self) -> bool:

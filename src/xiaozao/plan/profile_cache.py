@@ -13,14 +13,13 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
-from xiaozao.spec.parts import MethodSpec
+from xiaozao.spec.fields import marked
+from xiaozao.spec.parts import NO_SHAPE, MethodSpec
 from xiaozao.spec.plan import Reserved
-from xiaozao.spec.profile import PROFILE, VERSION, Profile, Question
+from xiaozao.spec.profile import PROFILE, VERSION, Profile, TraceRequest
 from xiaozao.spec.tape import ASKED, RESERVED, Steps
 from xiaozao.spec.tape import VERSION as TAPE_VERSION
 
-# Fields of a method that change numbers and no shapes.
-SHAPELESS = ("beta", "gamma", "label_smoothing", "desirable_weight", "undesirable_weight", "lora_plus", "precision")
 Answer = TypeVar("Answer")
 UNTRACED = "untraced"  # what is kept of a model that could not be traced
 
@@ -33,11 +32,11 @@ class Profiles:
     """
 
     folder: Path
-    measure: Callable[[Question], Profile]
+    measure: Callable[[TraceRequest], Profile]
     reserve: Callable[[Steps], Reserved] | None = None
     failed: set[str] = field(default_factory=set)  # what was tried here, and would fail again
 
-    def get(self, question: Question) -> Profile | None:
+    def get(self, question: TraceRequest) -> Profile | None:
         """The profile, or None for a model that cannot be traced, or not now."""
         question = replace(question, method=_shapes(question.method))
         return self._kept(key(question), PROFILE, lambda: self.measure(question))
@@ -72,15 +71,15 @@ class Profiles:
         return found
 
 
-def key(asked: Question | Steps) -> str:
+def key(asked: TraceRequest | Steps) -> str:
     """The name of an answer: what it depends on, and the versions that made it."""
-    made_by = [VERSION] if isinstance(asked, Question) else [VERSION, TAPE_VERSION]
+    made_by = [VERSION] if isinstance(asked, TraceRequest) else [VERSION, TAPE_VERSION]
     parts = [ASKED.dump_python(asked, mode="json"), *made_by, version("torch"), version("transformers")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _shapes(method: MethodSpec) -> MethodSpec:
-    defaults = {name: MethodSpec.model_fields[name].default for name in SHAPELESS}
+    defaults = {name: MethodSpec.model_fields[name].default for name in marked(NO_SHAPE)}
     return method.model_copy(update={**defaults, "alpha": 1.0 if method.method == "lora" else None})
 
 

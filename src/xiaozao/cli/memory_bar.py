@@ -17,7 +17,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xiaozao.runs.memory import Memory, moment_name, part_name
+from xiaozao.runs.memory_facts import Memory, moment_name, part_name
 from xiaozao.spec.plan import PARTS
 from xiaozao.texts.catalogue import Language, say
 from xiaozao.texts.numbers import GB, gigabytes

@@ -1,4 +1,4 @@
-"""Writes the demo's data: `python -m xiaozao.demo.generate` gives the shipped files again, byte for byte."""
+"""Writes the demo's data: `python -m xiaozao.demo.make` gives the shipped files again, byte for byte."""
 
 import json
 import random
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from xiaozao.demo.compose import Composer
-from xiaozao.demo.files import LANGUAGES, PARTS, SIZES, Language, Part, demo_file
-from xiaozao.demo.numbers import Numbers
+from xiaozao.demo.figures import Numbers
+from xiaozao.demo.shipped import LANGUAGES, PARTS, SIZES, Language, Part, demo_file
 from xiaozao.demo.similarity import SHINGLE_LENGTH, Shingles, shingles, similarity
 from xiaozao.demo.ticket import INTENTS, URGENCIES, Ticket
 from xiaozao.demo.wording import Decks

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from xiaozao.measure.skeleton import config_of, held_by_loading
 from xiaozao.measure.trace import Size, Tracer, translated
-from xiaozao.spec.plan import Row
+from xiaozao.spec.plan import RowSizes
 from xiaozao.spec.tape import Event, Given, Steps, Taken
 
 LOADING = -1  # the number of what loading holds beside the weights
@@ -29,7 +29,7 @@ def record(steps: Steps) -> list[Event]:
         tape: list[Event] = [Taken(LOADING, held_by_loading(model, question))]
         tracer.ledger.tape = tape
 
-        def size(row: Row) -> Size:
+        def size(row: RowSizes) -> Size:
             tape.append(row)
             return Size(row.lengths, row.targets, chunk)
 

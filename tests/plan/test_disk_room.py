@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from xiaozao.plan.disk import disk_need
+from xiaozao.plan.disk_room import disk_need
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan, Moment
 

@@ -10,8 +10,8 @@ largest matrices that there are: M weights of w bytes each, of which the head's 
     save                  a piece of one weight, rounded: SAVED
 """
 
-from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.states import ADAM
+from xiaozao.plan.workload import Load, ModelShape
 from xiaozao.spec.plan import Moment
 
 SAVED = 12_000_000  # bytes; a million weights as they are, copied in fp32, and rounded

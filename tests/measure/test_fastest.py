@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from xiaozao.machine.hardware import look
+from xiaozao.measure.fastest import is_slow, keep, known, measured, products
 from xiaozao.measure.multiply import product_rates
-from xiaozao.measure.precision import is_slow, keep, known, measured, products
 
 
 def test_every_dtype_has_a_rate() -> None:

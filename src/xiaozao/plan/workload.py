@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from xiaozao.plan.streamed import heap_returns, streamed_weights
+from xiaozao.plan.streaming import heap_returns, streamed_weights
 from xiaozao.spec.patterns import matches
 
 # Bytes of a frozen linear layer's weight in models/layers/quantize.py: per weight, and per row of the matrix.

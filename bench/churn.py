@@ -1,6 +1,6 @@
 """What comes and goes between two looks at the memory (train/recover.py), beside the bound of plan/memory.py.
 
-    ZAO_DATA=FOLDER python -m bench.looks [checkpointing=block] [stream=disk] [budget=1.32GB] ...
+    ZAO_DATA=FOLDER python -m bench.churn [checkpointing=block] [stream=disk] [budget=1.32GB] ...
 
 One run of the 135M model in this process, in which each look also reads how high the resident set was since the last
 one. Every option of `zao train` is taken; printed are the bound and the five largest growths, in bytes.
@@ -17,8 +17,8 @@ from bench.rig.run_zao import pull
 from xiaozao.events import Event, Planned
 from xiaozao.hub.folder import read_config
 from xiaozao.machine.resident import peak_rss, reset_peak, rss
-from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import churned
+from xiaozao.plan.workload import Load, ModelShape
 from xiaozao.spec.parts import FIRST
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import create_run

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from xiaozao.cli.bars import ASCII, GLYPHS, WIDTH, bar, memory_view
+from xiaozao.cli.memory_bar import ASCII, GLYPHS, WIDTH, bar, memory_view
 from xiaozao.events import Planned
-from xiaozao.runs.memory import Memory, of_event, of_plan
+from xiaozao.runs.memory_facts import Memory, of_event, of_plan
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
 
 SIZES = {"weights": 26, "gradients": 1, "optimizer": 3, "activations": 49, "runtime": 12}

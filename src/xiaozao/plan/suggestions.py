@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from xiaozao.plan.catalogue import Entry, Thinking
 from xiaozao.plan.fit import Setup, every_sample, fit
 from xiaozao.plan.memory import RUNTIMES
+from xiaozao.plan.modelcatalogue import Entry, Thinking
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.plan import MemoryPlan
 

@@ -111,8 +111,8 @@ def test_sql_stands_only_in_the_store() -> None:
     assert found == {"store"}
 
 
-# Modules that share a name: entry points, the same of another stack, a verb beside what it shows, and the sources of two
-# kinds. Every other name says where to look.
+# Modules that share a name: entry points, the same of another stack, a verb beside what it shows, and the sources of
+# two kinds. Every other name says where to look.
 SHARED_NAMES = {
     "main": {"cli/main.py", "worker/main.py"},
     "sources": {"data/sources.py", "hub/sources.py"},

@@ -22,6 +22,8 @@ from statistics import fmean, median
 import psutil
 
 from bench.plan import tight_budget
+from bench.rig.contention_page import FILE as CONTENTION
+from bench.rig.contention_page import Contended, contention_section
 from bench.rig.data import find_data, without_paths
 from bench.rig.duration_page import Timed, duration_page
 from bench.rig.environments import cache_folder
@@ -159,8 +161,14 @@ def main() -> int:
             )
             sys.stdout.write(f"{name_of(row)}: {told}  {json.dumps(result.parts)}\n")
             sys.stdout.flush()
-    (DOCS / "duration.md").write_text(duration_page(in_order(read_rows(FILE, Timed))), encoding="utf-8")
+    write_page(DOCS)
     return 0
+
+
+def write_page(docs: Path) -> None:
+    """docs/duration.md, from all results that there are."""
+    section = contention_section(read_rows(CONTENTION, Contended))
+    (docs / "duration.md").write_text(duration_page(in_order(read_rows(FILE, Timed))) + section, encoding="utf-8")
 
 
 def in_order(found: list[Timed]) -> list[Timed]:

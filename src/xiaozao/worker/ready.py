@@ -1,17 +1,21 @@
 """From what is asked of a run to a run that can begin: the model is found, the data prepared, all decided and planned.
 
-spec.yaml -> models.sources -> data.prepare -> resolve -> plan -> resolved.yaml; nothing large is in memory yet
+read_asked   spec.yaml, or resolved.yaml of a run that began before
+find         the model's folder, the prepared data, the questions
+decide       what is open, with the plan that it leads to
+settle       resolved.yaml is written; nothing large is in memory yet
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
 from xiaozao.data.prepare import PreparedData, prepare
 from xiaozao.errors import DoesNotFit, EnvironmentProblem, Problem
 from xiaozao.evaluate.exam import Exam
-from xiaozao.events import Event, Noticed, Planned, Prepared, Progress
+from xiaozao.events import Event, Noticed, OnProgress, Planned, Prepared, Progress
 from xiaozao.hub.folder import read_config
 from xiaozao.hub.sources import ModelFolder
 from xiaozao.hub.sources import resolve as find_model
@@ -49,61 +53,130 @@ class Ready:
     own_budget: bool  # the user named it; else it is what was free
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a run, on the processes that there are now."""
+
+    spec: RunSpec
+    place: Place
+    resumed: bool  # all was decided at its first start
+    own_budget: bool  # the user named it
+    ran: bool  # it ran before just so, within its own budget
+
+
+@dataclass(frozen=True)
+class Found:
+    """The model and the data of a run, and the machine that it decides by."""
+
+    model: ModelFolder
+    config: Mapping[str, Any]
+    data: PreparedData
+    exam: Exam | None
+    device: torch.device
+    hardware: Hardware
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A run in which nothing is open, and its plan; `choice` tells how it came to that, at its first start."""
+
+    spec: RunSpec
+    plan: MemoryPlan
+    choice: Choice | None
+
+
 def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Ready:
-    """Find the model, prepare the data, decide what is open, plan. Raises DoesNotFit; nothing large is loaded yet."""
+    """Read what is asked, find model and data, decide what is open, settle it. Nothing large is loaded yet.
+
+    Raises DoesNotFit, and what finding a model and preparing data raise.
+    """
+    asked = read_asked(folder, place)
+    found = find(asked, emit)
+    decided = decide(asked, found, emit)
+    settle(folder, asked, found, decided, emit)
+    return Ready(folder, decided.spec, found.model, found.data, found.exam, decided.plan, asked.own_budget)
+
+
+def read_asked(folder: RunFolder, place: Place) -> Asked:
+    """The run as it was decided at its first start, or as it is asked for. Raises EnvironmentProblem, UsageError."""
     resumed = folder.resolved.is_file()
     spec = RunSpec.from_options(read_file(folder.resolved if resumed else folder.spec))
-    asked = read_file(folder.spec) if folder.spec.is_file() else {}
-    own_budget = asked.get("budget") is not None
-    ran = resumed and own_budget and spec.train.devices == place.world  # just so, within this budget
+    named = read_file(folder.spec) if folder.spec.is_file() else {}
+    own_budget = named.get("budget") is not None
+    ran = resumed and own_budget and spec.train.devices == place.world
     spec = on_devices(spec, place, resumed, own_budget)
     import_what_is_named(spec)  # before the data, so that a missing package is told now, and counts as runtime
+    return Asked(spec, place, resumed, own_budget, ran)
 
-    def report(stage: str, done: int, total: int) -> None:
-        emit(Progress(stage, done, total))
 
+def find(asked: Asked, emit: Emit) -> Found:
+    """Fetch the model and prepare the data, from the cache where they are there."""
+    spec, report = asked.spec, _reporting(emit)
     model = find_model(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
     data = prepare(spec.data, model.path, spec.train.seed, cache(), report, spec.method.objective)
     emit(_prepared(data))
     device = device_of(spec.model.device)
-    check_devices(device, place)
+    check_devices(device, asked.place)
     config = read_config(model.path)
     if config.stripped:
         emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
-    hardware = _hardware(spec, device, emit, resumed)
-    exam, choice = Exam.of(spec, model), None
-    questions, sizes = exam.sizes if exam else None, sizes_of(spec, data)
-    with profiles(report) as traces:
+    hardware = _hardware(spec, device, emit, asked.resumed)
+    return Found(model, config.values, data, Exam.of(spec, model), device, hardware)
+
+
+def decide(asked: Asked, found: Found, emit: Emit) -> Decided:
+    """Decide all that is open, at a run's first start, and plan it."""
+    spec, device, place = asked.spec, found.device, asked.place
+    questions, sizes = found.exam.sizes if found.exam else None, sizes_of(spec, found.data)
+    with profiles(_reporting(emit)) as traces:
 
         def ask() -> Plans:
             give_back()  # what preparing the data took is no part of the run
             runtime = RUNTIMES["cuda"] if device.type == "cuda" else rss()
-            return Plans(sizes, config.values, runtime, traces, questions)
+            return Plans(sizes, found.config, runtime, traces, questions)
 
-        def decide() -> Choice:
+        def choose() -> Choice:
             plans = ask()
-            return resolve(spec, data, config.values, device.type, hardware, plans, place.local_world, plans.holds)
+            now = look()  # what is free now, with what was measured of the machine
+            hardware = replace(now, cores=found.hardware.cores, fast_bf16=found.hardware.fast_bf16)
+            return resolve(
+                spec, found.data, found.config, device.type, hardware, plans, here=place.local_world, holds=plans.holds
+            )
 
-        if resumed:
+        choice = None
+        if asked.resumed:
             plan = ask()(spec, spec.train.budget or 0)
         else:
-            choice, plan = _decided(decide, ask)
+            choice, plan = _decided(choose, ask)
             spec = choice.spec
         if plan.traced and (reserved := ask().holds(spec)):
             plan = plan.holding(reserved)
+    return Decided(spec, plan, choice)
+
+
+def settle(folder: RunFolder, asked: Asked, found: Found, decided: Decided, emit: Emit) -> None:
+    """Tell the plan, write down what was decided, and set this process up for it. Raises DoesNotFit where it is too
+    much, EnvironmentProblem where the disk is too small."""
+    spec, plan = decided.spec, decided.plan
     torch.set_num_threads(spec.train.threads or 1)
     reset_peak()
     if plan.returns or counts_mapped():
         keep_nothing()
-    steps = order_of(spec, data).steps
-    emit(_planned(plan, steps, choice))
-    if not plan.fits and not ran:
-        raise _does_not_fit(plan, choice)
-    if place.rank == 0:
-        if not resumed:  # decided once: from it a run goes on with any number of devices
+    steps = order_of(spec, found.data).steps
+    emit(_planned(plan, steps, decided.choice))
+    if not plan.fits and not asked.ran:
+        raise _does_not_fit(plan, decided.choice)
+    if asked.place.rank == 0:
+        if not asked.resumed:  # decided once: from it a run goes on with any number of devices
             folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
         check_disk(folder, plan, spec, steps, look(), emit)
-    return Ready(folder, spec, model, data, exam, plan, own_budget)
+
+
+def _reporting(emit: Emit) -> OnProgress:
+    def report(stage: str, done: int, total: int) -> None:
+        emit(Progress(stage, done, total))
+
+    return report
 
 
 def _hardware(spec: RunSpec, device: torch.device, emit: Emit, resumed: bool) -> Hardware:

@@ -22,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from xiaozao.data.encoder import Encoder
 from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.modelfiles import ChatFiles, read_chat_files
 from xiaozao.data.sealing import Sealer
 from xiaozao.data.templates import ChatTemplate
-from xiaozao.errors import ArtefactError, DataError, UnsupportedModel
+from xiaozao.errors import DataError, UnsupportedModel
 
 PLAIN_TEMPLATE = """{% for message in messages %}
 {{ message.role | capitalize }}: {{ message.content }}
@@ -57,18 +58,14 @@ class ChatTokenizer:
     """
 
     def __init__(self, files: ChatFiles) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_str(files.tokenizer_json)
-        except Exception as error:  # the package raises nothing more specific
-            raise ArtefactError("model_file", path=files.folder / "tokenizer.json", detail=error) from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._encoder = Encoder(files.folder / "tokenizer.json", files.tokenizer_json)
+        self._tokenizer = self._encoder.tokenizer
         self._files = files
         self.has_own_template = files.template is not None
         source = files.template or PLAIN_TEMPLATE
         self._template = ChatTemplate(source, files.tokens)
         self._control = _control_tokens(self._tokenizer)
-        self._sealer = Sealer(files.tokenizer_json, *_sealed_tokens(self._tokenizer, source))
+        self._sealer = Sealer(self._encoder.path, files.tokenizer_json, *_sealed_tokens(self._tokenizer, source))
         self.vocab_size: int = files.rows or self._tokenizer.get_vocab_size(with_added_tokens=True)
         self._bos = self._find_bos()
         self._eos = self._find_eos()
@@ -122,12 +119,11 @@ class ChatTokenizer:
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of ids, without control tokens unless they are asked for."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
+        return self._encoder.decode(ids, skip_special)
 
     def id_of(self, token: str) -> int | None:
         """The id of a token of the vocabulary."""
-        found = self._tokenizer.token_to_id(token)
-        return int(found) if found is not None else None
+        return self._encoder.id_of(token)
 
     def _encode_text(self, text: str) -> Encoded:
         """Plain text: all of it is learned, and that it ends; the first token has nothing before it to be told from."""
@@ -143,8 +139,7 @@ class ChatTokenizer:
         return [self._bos, *ids] if self._bos is not None and ids[:1] != [self._bos] else ids
 
     def _plain(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._encoder.encode(text)
 
     def _split_at_answers(self, chat: "_Chat", full: str) -> tuple[list[int], dict[int, int]]:
         """The sample's ids, and per assistant turn where its answer begins (-1 where the template changes the prompt).
@@ -183,7 +178,7 @@ class ChatTokenizer:
         """The BOS that the tokenizer itself would put before a text; None where it puts none."""
         bos = self.id_of(self._files.tokens.get("bos_token", ""))
         bos = self._files.bos_id if bos is None else bos
-        with_special = self._tokenizer.encode("a", add_special_tokens=True).ids
+        with_special = self._encoder.encode("a", special=True)
         adds = with_special[:1] == [bos] and self._plain("a")[:1] != [bos]
         wanted = adds if self._files.add_bos is None else self._files.add_bos
         return bos if wanted else None

@@ -46,6 +46,10 @@ class Sealer:
 
         return pattern.sub(hole, content) if pattern else content
 
+    def control_places(self, rendered: str) -> list[tuple[int, int]]:
+        """Where the special tokens of a rendering stand, in order: (begin, end)."""
+        return [found.span() for found in self._control.finditer(rendered)] if self._control else []
+
     def seal(self, rendered: str, holes: list[str]) -> str:
         """A rendering of escaped contents as the text for `tokenizer`."""
         scaffold = self._all.sub(lambda found: self._names[found[0]], rendered) if self._all else rendered

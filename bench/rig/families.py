@@ -22,9 +22,10 @@ from bench.rig.families_page import BOUND, Finding
 from tests.small import small_model
 from xiaozao.errors import XiaozaoError
 from xiaozao.models.blocks import Decoder, blocks_of, distance, run, view
-from xiaozao.models.families import FAILURES, attention_of, check
+from xiaozao.models.families import attention_of, check
 from xiaozao.models.generate import Sampling, can_be_cached, generate
 from xiaozao.models.layers.linear import adapt, adapters, matching
+from xiaozao.models.loading.architecture import FAILURES
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.train.batches import PackedRow

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from xiaozao.texts.visible import json_visible
+
 VERSION = 1
 
 OnProgress = Callable[[str, int, int], object]  # stage, done, total (0: not known)
@@ -251,7 +253,7 @@ def from_record(record: dict[str, Any]) -> Event | None:
 
 def to_line(record: dict[str, Any]) -> str:
     """A record as one line of strict JSON."""
-    return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
+    return json_visible(json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str))
 
 
 def _strict(value: Any) -> Any:

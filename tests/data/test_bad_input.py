@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from tests.data.folders import byte_level, chat, model_folder
+from xiaozao.data.checks import check
+from xiaozao.data.formats import Conversation, format_of, parse_row
 from xiaozao.data.prepare import PreparedData, prepare
-from xiaozao.errors import DataError, EnvironmentProblem, NotFound, XiaozaoError
+from xiaozao.data.rows import Row
+from xiaozao.errors import DataError, EnvironmentProblem, NotFound, Problem, XiaozaoError
 from xiaozao.spec.parts import DataSpec
 
 GOOD = json.dumps(chat("hello", "how can I help?"))
@@ -20,6 +23,16 @@ GOOD = json.dumps(chat("hello", "how can I help?"))
 
 def turns(*pairs: tuple[Any, Any]) -> str:
     return json.dumps({"messages": [{"role": role, "content": content} for role, content in pairs]})
+
+
+ARGUMENTS = "messages[1].tool_calls[0].function.arguments"
+
+
+def called(arguments: str) -> str:
+    """A row in which the assistant calls with these arguments, as they stand in the JSON text."""
+    call = f'{{"type": "function", "function": {{"name": "f", "arguments": "{arguments}"}}}}'
+    asked = '{"role": "user", "content": "hi"}'
+    return f'{{"messages": [{asked}, {{"role": "assistant", "content": null, "tool_calls": [{call}]}}]}}'
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,18 @@ ROWS = {
     "1e999": Case('{"messages": [], "score": 1e999}', "row_not_a_number"),
     "duplicate keys": Case('{"messages": [{"role": "user", "role": "assistant", "content": "x"}]}',
                            "row_duplicate_key", "role"),
-    "lone surrogate": Case('{"messages": [{"role": "user", "content": "\\ud83d"}]}', "row_surrogate"),
+    "lone surrogate": Case('{"messages": [{"role": "user", "content": "\\ud83d"}]}', "row_surrogate",
+                           "messages[0].content"),
+    "lone surrogate in a key": Case('{"messages": [], "a": {"\\udc00": 1}}', "row_surrogate", "a"),
+    "surrogate in arguments": Case(called('{\\"a\\": \\"\\\\ud83d\\"}'), "call_surrogate", ARGUMENTS),
+    "deep arguments": Case(called("[" * 101 + "]" * 101), "call_deep", ARGUMENTS),
+    "absurdly deep arguments": Case(called("[" * 100_000), "call_deep", ARGUMENTS),
+    "a key twice in arguments": Case(called('{\\"a\\": 1, \\"a\\": 2}'), "call_duplicate_key", ARGUMENTS),
+    "NaN in arguments": Case(called("NaN"), "call_not_a_number", ARGUMENTS),
+    "a huge number in arguments": Case(called("9" * 5000), "call_huge_number", ARGUMENTS),
+    "a million keys, the last of them twice": Case(
+        "{" + ",".join(f'"k{n}":1' for n in range(300_000)) + ',"k299999":2}', "row_duplicate_key", "k299999"),
+    "very many turns": Case(turns(*([("user", "a"), ("assistant", "b")] * 1001)), "row_turns", "messages"),
     "deep nesting": Case('{"messages": ' + "[" * 200 + "]" * 200 + "}", "row_deep"),
     "absurd nesting": Case('{"messages": ' + "[" * 100_000 + "]" * 100_000 + "}", "row_deep"),
     "huge integer": Case('{"messages": [], "n": ' + "9" * 5000 + "}", "row_huge_number"),
@@ -224,3 +248,35 @@ def test_file_without_permission_is_named(tmp_path: Path, model: Path) -> None:
     with pytest.raises(EnvironmentProblem) as caught:
         run(path, model)
     assert caught.value.key == "data_permission"
+
+
+MANY = [{"role": ("user", "assistant")[number % 2], "content": "a"} for number in range(2001)]
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({"instruction": "a", "output": "b", "history": [["a", "b"]] * 2001}, "history"),
+        ({"prompt": "a", "rejected": "b", "chosen": MANY}, "chosen"),
+        ({"prompt": MANY, "rejected": "b", "chosen": "c"}, "prompt"),
+        ({"prompt": MANY, "completion": "b", "label": True}, "prompt"),
+        ({"conversations": [{"from": "human", "value": "a"}] * 2001}, "conversations"),
+    ],
+)
+def test_very_many_turns_are_refused_by_their_count_wherever_they_stand(row: dict[str, Any], field: str) -> None:
+    refused = parse_row(Row(row, 7, 0), format_of(row))
+    assert isinstance(refused, Problem) and refused.key == "row_turns"
+    assert refused.params == {"line": 7, "field": field, "count": 2001, "limit": 2000}
+
+
+def test_a_session_of_very_many_turns_is_refused_by_its_count(tmp_path: Path) -> None:
+    rows = ["time,sender,text"] + [f"2024-03-05 14:02,{('Ann', 'support')[n % 2]},hi {n}" for n in range(2002)]
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (refused,) = check(DataSpec(data=str(tmp_path / "a.csv")), None).problems
+    assert (refused.key, refused.params["count"]) == ("session_turns", 2002)
+
+
+def test_turns_that_follow_the_last_answer_take_no_square_of_time() -> None:
+    row = {"messages": [*MANY[:2], *[MANY[0]] * 1990]}
+    kept = parse_row(Row(row, 1, 0), "messages")
+    assert isinstance(kept, Conversation) and len(kept.turns) == 2

@@ -4,7 +4,8 @@ import gzip
 import json
 import pickle
 import tracemalloc
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import openpyxl
@@ -12,6 +13,7 @@ import polars
 import pytest
 
 from tests.data.folders import write_jsonl
+from xiaozao.data.parquet import FIRST
 from xiaozao.data.rows import Row
 from xiaozao.data.sources import open_source, read_rows
 from xiaozao.errors import DataError, Problem
@@ -123,12 +125,14 @@ def test_csv_row_with_a_broken_byte_does_not_stop_the_rest(tmp_path: Path) -> No
     assert isinstance(found[1], Problem) and found[1].params == {"line": 3, "offset": 22, "encoding": "UTF-8"}
 
 
-def test_parquet_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xiaozao.data.tables.SLICE", 3)
+def test_parquet_in_slices(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": None}, {"role": "assistant", "content": "b"}]
-    polars.DataFrame({"messages": [turns] * 7, "n": list(range(7))}).write_parquet(tmp_path / "a.jsonl")
+    odd = {"when": datetime(2024, 3, 5, 14, 2), "day": date(2024, 3, 5), "price": Decimal("1.50"), "raw": b"\xff"}
+    many = 3 * FIRST + 1
+    frame = polars.DataFrame({"messages": [turns] * many, "n": list(range(many)), "odd": [odd] * many})
+    frame.write_parquet(tmp_path / "a.jsonl")
     found = values(tmp_path / "a.jsonl")
-    assert found == [{"messages": turns, "n": number} for number in range(7)]
+    assert found == [{"messages": turns, "n": number, "odd": odd} for number in range(many)]
 
 
 def test_workbook_values_are_text_or_dates(tmp_path: Path) -> None:

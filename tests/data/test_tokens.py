@@ -3,7 +3,9 @@
 import json
 import string
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -23,8 +25,9 @@ from tests.data.folders import (
     with_bos,
     word_level,
 )
+from xiaozao.data.encoder import Encoder
 from xiaozao.data.formats import Conversation, Turn
-from xiaozao.data.tokens import ChatTokenizer, Encoded
+from xiaozao.data.tokens import ChatTokenizer, Encoded, _Chat, _Whole
 from xiaozao.errors import ArtefactError, DataError, NotFound, UnsupportedModel
 
 SAFE = st.text(alphabet=string.ascii_letters + " .,!?您好请问\n\u2028😀é", min_size=1, max_size=12).filter(str.strip)
@@ -332,3 +335,64 @@ def test_template_is_found_in_every_place(tmp_path: Path, where: str) -> None:
     tokenizer = ChatTokenizer.from_folder(folder)
     assert tokenizer.has_own_template
     assert known(tokenizer, "<|im_end|>") in tokenizer.eos_ids
+
+
+class Unanchored(ChatTokenizer):
+    """The same, but every prompt is encoded from its beginning: what the quick way must equal."""
+
+    def _whole(self, chat: _Chat, full: str) -> _Whole:
+        return replace(super()._whole(chat, full), marks=[], places=[])
+
+
+TALK = [
+    "hello world",
+    " how can I help?",
+    "the\n\n",
+    "您好 <|im_end|> 😀",
+    "  this that ",
+    "a",
+    "</s>x",
+    "hello the the",
+]
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA, STRICT, THINKING, None])
+@pytest.mark.parametrize("make", [byte_level, metaspace, word_level, lambda: with_bos(byte_level())])
+def test_a_prompt_of_which_only_the_end_is_encoded_gives_the_same_ids_and_targets(
+    tmp_path: Path, make: Callable[[], Tokenizer], template: str | None
+) -> None:
+    folder = model_folder(tmp_path, make(), template)
+    quick, slow = ChatTokenizer.from_folder(folder), Unanchored.from_folder(folder)
+    random = Random(0)
+    for _ in range(12):
+        said = [random.choice(TALK) for _ in range(2 * random.randint(1, 6))]
+        turns = tuple(Turn(("user", "assistant")[index % 2], text) for index, text in enumerate(said))
+        for conversation in (Conversation(turns, 1), Conversation(turns, 1, shared=len(turns) - 1)):
+            one, other = quick.encode(conversation), slow.encode(conversation)
+            assert one.ids.tolist() == other.ids.tolist() and one.targets.tolist() == other.targets.tolist()
+            assert one.untrained == other.untrained
+
+
+class Counting(Encoder):
+    """Counts the characters that are encoded."""
+
+    count = 0
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        self.count += len(text)
+        return super().encode(text, special)
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA])
+def test_twice_as_many_answers_are_encoded_with_about_twice_as_many_characters(tmp_path: Path, template: str) -> None:
+    folder = model_folder(tmp_path, byte_level(), template)
+    tokenizer = ChatTokenizer.from_folder(folder)
+    counting = Counting(folder / "tokenizer.json", (folder / "tokenizer.json").read_text(encoding="utf-8"))
+    vars(tokenizer)["_encoder"] = counting
+    counts = []
+    for answers in (50, 100):
+        turns = tuple(Turn(("user", "assistant")[n % 2], f"hello number {n}") for n in range(2 * answers))
+        counting.count = 0
+        tokenizer.encode(Conversation(turns, 1))
+        counts.append(counting.count)
+    assert counts[1] < 2.2 * counts[0]

@@ -82,7 +82,7 @@ def test_an_adapter_of_another_shape_or_a_missing_or_broken_one_is_refused(tmp_p
     with pytest.raises(ArtefactError, match=rf"1 tensor\(s\) differ, the first is {name}"):
         attach(load(tmp_path / "model", torch.float32, CPU), tmp_path / "adapter")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ArtefactError, match="cannot be read"):
+    with pytest.raises(ArtefactError, match="adapter_model.safetensors is damaged"):
         attach(load(tmp_path / "model", torch.float32, CPU), tmp_path / "adapter")
     path.unlink()
     with pytest.raises(NotFound):
@@ -135,3 +135,50 @@ def test_an_adapter_for_layers_that_the_model_has_not_is_refused(tmp_path: Path)
     toy_folder(tmp_path / "smaller", num_hidden_layers=1)
     with pytest.raises(ArtefactError, match=r"14 tensor\(s\) differ, the first is .*layers.1.mlp.down_proj.lora_A"):
         attach(load(tmp_path / "smaller", torch.float32, CPU), tmp_path / "adapter")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]", '"LORA"', "null", "", "{", '{"r": 4, "r": 4}', '{"peft_type": "LORA", "lora_alpha": NaN}',
+        "[" * 100_000, '{"a":' * 100_000, '{"a": ' + "9" * 5000 + "}",
+    ],
+)  # fmt: skip
+def test_an_adapter_config_that_is_no_plain_object_is_refused(tmp_path: Path, text: str) -> None:
+    tuned(tmp_path)
+    decoder = load(tmp_path / "model", torch.float32, CPU)
+    (tmp_path / "adapter" / "adapter_config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ArtefactError, match="adapter_config.json") as caught:
+        attach(decoder, tmp_path / "adapter")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("value", [..., None, 0, -1, 10**18, 7, 4.0, "4", [4], {}, True, float("1e300")])
+def test_a_rank_that_is_none_is_refused_before_anything_is_made(tmp_path: Path, value: object) -> None:
+    assert "r is" in _refused(tmp_path, "r", value)
+
+
+@pytest.mark.parametrize("value", [..., None, "8", [8], {}, False, 0, 0.0, 1e300, -(10**30)])
+def test_an_alpha_that_is_none_is_refused(tmp_path: Path, value: object) -> None:
+    assert "lora_alpha is" in _refused(tmp_path, "lora_alpha", value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("use_dora", "yes"), ("use_rslora", 1), ("bias", []), ("peft_type", 3), ("init_lora_weights", [])],
+)
+def test_a_field_of_an_adapter_of_another_type_is_refused(tmp_path: Path, field: str, value: object) -> None:
+    assert f"{field} is" in _refused(tmp_path, field, value)
+
+
+def _refused(place: Path, field: str, value: object) -> str:
+    """The refusal of an adapter with another value in its config; `...` for none."""
+    tuned(place)
+    decoder = load(place / "model", torch.float32, CPU)
+    path = place / "adapter" / "adapter_config.json"
+    values = {**json.loads(path.read_text(encoding="utf-8")), field: value}
+    path.write_text(json.dumps({name: one for name, one in values.items() if one is not ...}), encoding="utf-8")
+    with pytest.raises(ArtefactError, match="adapter_config.json") as caught:
+        attach(decoder, place / "adapter")
+    assert not adapters(decoder.model)
+    return str(caught.value)

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tests.toy import SHAPE, toy_folder, toy_model
-from xiaozao.errors import UnsupportedModel
+from xiaozao.errors import UnsupportedModel, XiaozaoError
 from xiaozao.models.blocks import Decoder, run
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.layers.linear import FrozenLinear
@@ -238,3 +238,34 @@ def test_weights_that_others_will_replace_are_no_pages_of_the_file(tmp_path: Pat
 )  # fmt: skip
 def test_which_methods_replace_weights(options: dict[str, Any], replaced: bool) -> None:
     assert replaces(MethodSpec(**options)) is replaced
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"num_hidden_layers": 3}, r"9 weight\(s\) are not in the model's files, the first is model.layers.2"),
+        ({"intermediate_size": 64}, r"mlp.down_proj.weight would have the shape \[32, 64\].* \[32, 48\]"),
+        ({"vocab_size": 400}, r"embed_tokens.weight would have the shape \[400, 32\]"),
+        ({"mlp_bias": "yes"}, "mlp_bias"), ({"hidden_act": "none of them"}, "none of them"),
+        ({"num_attention_heads": 5}, "32.*5"), ({"pad_token_id": 10**6}, "[Pp]adding_idx"),
+        ({"rope_parameters": {"rope_type": "nothing", "rope_theta": 1e4}}, "nothing"),
+        ({"model_type": "nothing"}, "nothing"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_config_that_is_not_that_of_the_weights_is_refused(
+    tmp_path: Path, changes: dict[str, Any], told: str, weights: torch.dtype
+) -> None:
+    folder = toy_folder(tmp_path)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
+    with pytest.raises(XiaozaoError, match=told):
+        load(folder, weights, CPU)
+
+
+def test_no_quantisation_is_none(tmp_path: Path) -> None:
+    folder = toy_folder(tmp_path)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": None}), encoding="utf-8")
+    assert load(folder, torch.float32, CPU).packing == "packed"

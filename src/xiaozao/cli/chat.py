@@ -17,6 +17,7 @@ from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.load import DTYPES, device_of, load
 from xiaozao.store.files import cache
+from xiaozao.texts.visible import visible
 
 
 @click.command("chat", cls=Verb)
@@ -67,7 +68,7 @@ class Talk:
             said.append(token)
             text = self.tokenizer.decode(said)
             if live and not text.endswith("\ufffd"):  # a character may take several tokens
-                sys.stdout.write(text[len(shown) :])
+                sys.stdout.write(visible(text[len(shown) :]))
                 sys.stdout.flush()
                 shown = text
 

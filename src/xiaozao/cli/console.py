@@ -10,18 +10,20 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Literal
 
 import click
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.text import Text
 
 from xiaozao.cli.verb import OutputSettings
 from xiaozao.events import OnProgress
 from xiaozao.texts.catalogue import Language, has, say
+from xiaozao.texts.visible import json_visible, visible
 
 SCHEMA_VERSION = 1
 PIPE_WIDTH = 400
@@ -54,15 +56,16 @@ class Output:
         """The result on stdout. `quiet` is all that -q prints: a name or a path that a script can use."""
         if self.format == "json":
             document = {"schema_version": SCHEMA_VERSION, **document}
-            self._write(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2, default=str))
+            text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2, default=str)
+            self._write(json_visible(text))
         elif self.format == "human":
             show(self.stdout, human)
         elif quiet:
-            self._write(quiet)
+            self._write(visible(quiet))
 
     def line(self, line: str) -> None:
         """One line of NDJSON, at once."""
-        self._write(line)
+        self._write(json_visible(line))
 
     def note(self, key: str, /, **params: object) -> None:
         """A hint on stderr, the text `key`; silent with -q."""
@@ -112,7 +115,7 @@ def current_output() -> Output:
 def show(console: Console, human: RenderableType) -> None:
     """Print text as it is (no markup, no wrapping inside a pipe) or a rich table."""
     if isinstance(human, str):
-        human = Text(human)
+        human = Text(visible(human))  # before Text, which drops some of what is to be seen
     console.print(human, soft_wrap=isinstance(human, Text), highlight=False)
 
 
@@ -152,7 +155,17 @@ class Pace:
 
 
 class _Console(Console):
-    """Rich leaves the program when a pipe breaks; here that is for cli/main.py to decide."""
+    """Shows what would steer a terminal as escapes, wherever it stands: in a cell, a title, a bar's name.
+
+    Rich leaves the program when a pipe breaks; here that is for cli/main.py to decide.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else visible(text), style, control)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

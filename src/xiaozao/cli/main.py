@@ -20,6 +20,7 @@ import click
 from xiaozao.cli.verb import OutputSettings, VerbGroup, error_text
 from xiaozao.errors import EnvironmentProblem, UsageError, XiaozaoError
 from xiaozao.store.files import home
+from xiaozao.texts.visible import json_visible
 
 
 def _demo() -> click.Command:
@@ -181,7 +182,7 @@ def report(error: XiaozaoError, settings: OutputSettings) -> int:
     problems = [problem.text(language) for problem in error.problems]
     click.echo(error_text(error.code, error.what(language), problems, error.fix(language), language), err=True)
     if settings.format == "json":
-        click.echo(json.dumps(error_document(error, settings), ensure_ascii=False, default=str))
+        click.echo(json_visible(json.dumps(error_document(error, settings), ensure_ascii=False, default=str)))
     return error.exit_code
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from xiaozao.data.formats import Conversation, Dropped, Turn, Verdict
 from xiaozao.data.rows import Row
 from xiaozao.data.times import parse_time
+from xiaozao.data.turns import TURNS
 from xiaozao.errors import Problem, UsageError
 from xiaozao.spec.parts import DataSpec
 
@@ -182,13 +183,15 @@ def _conversation(session: Sequence[Message], ours: frozenset[str]) -> Iterator[
         yield Dropped("unanswered", session[max(start, end)].line, len(session) - max(start, end))
     if start >= end:
         return
-    turns: list[Turn] = []
+    said: list[tuple[str, list[str]]] = []
     for message, role in zip(session[start:end], roles[start:end], strict=True):
-        text = message.text.strip()
-        if turns and turns[-1].role == role:
-            turns[-1] = Turn(role, f"{turns[-1].content}\n{text}")
-        else:
-            turns.append(Turn(role, text))
+        if not said or said[-1][0] != role:
+            said.append((role, []))
+        said[-1][1].append(message.text.strip())
+    if len(said) > TURNS:
+        yield Problem("session_turns", {"line": session[start].line, "count": len(said), "limit": TURNS})
+        return
+    turns = [Turn(role, "\n".join(texts)) for role, texts in said]
     customer = {"customer": session[0].customer} if session[0].customer else {}
     yield Conversation(tuple(turns), session[start].line, labels=customer, rows=end - start)
 

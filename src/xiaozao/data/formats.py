@@ -24,7 +24,7 @@ from typing import Any
 from xiaozao.data.preferences import SIDES, has_verdict, is_pair, sides, verdict
 from xiaozao.data.rows import Row
 from xiaozao.data.strictjson import kind_of
-from xiaozao.data.turns import BadField, Turn, parse_turn
+from xiaozao.data.turns import BadField, Turn, check_count, parse_turn
 from xiaozao.errors import Problem
 
 __all__ = ["Conversation", "Dropped", "Turn", "Verdict", "format_of", "parse_row"]
@@ -174,6 +174,7 @@ def _dialogue(fields: Mapping[str, Any], role: str, content: str) -> Parsed:
         raise BadField("row_no_field", DIALOGUES[0], fields=", ".join(fields))
     if not turns:
         raise BadField("row_no_turns", name)
+    check_count(turns, name)
     parsed = [parse_turn(turn, f"{name}[{index}]", role, content) for index, turn in enumerate(turns)]
     return {name, "system", "tools"}, (*_system(fields), *parsed), ""
 
@@ -249,7 +250,7 @@ def _system(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
     if system is not None and not isinstance(system, str):
         raise BadField("row_not_text", "system", found=kind_of(system))
     if isinstance(tools, list | dict) and tools:
-        tools = json.dumps(tools, ensure_ascii=False)
+        tools = json.dumps(tools, ensure_ascii=False, default=str)
     named = f"Tools:\n{tools}" if isinstance(tools, str) and tools.strip() not in ("", "[]") else ""
     text = "\n\n".join(part for part in (system, named) if part and part.strip())
     return (Turn("system", text),) if text else ()
@@ -258,6 +259,7 @@ def _system(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
 def _history(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
     """Alpaca's earlier rounds: [[question, answer], ...]."""
     turns: list[Turn] = []
+    check_count(fields.get("history") or [], "history")
     for index, one in enumerate(fields.get("history") or []):
         if not (isinstance(one, list) and len(one) == 2 and all(isinstance(text, str) for text in one)):
             raise BadField("row_history", f"history[{index}]")
@@ -277,8 +279,8 @@ def _checked(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
         raise BadField("row_assistant_first", "role")
     if "assistant" not in spoken:
         raise _NothingToLearn("no_answer")
-    while turns[-1].role != "assistant":
-        turns = turns[:-1]
+    end = max(index for index, turn in enumerate(turns) if turn.role == "assistant") + 1
+    turns = turns[:end]
     if any(turn.role == "assistant" and not turn.content.strip() for turn in turns):
         raise _NothingToLearn("empty_answer")
     return turns

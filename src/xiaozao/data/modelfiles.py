@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xiaozao.errors import ArtefactError, NotFound, UnsupportedModel
+from xiaozao.errors import ArtefactError, NotFound, Problem, UnsupportedModel
 
 SIZE_LIMIT = 200_000_000  # bytes; the largest known tokenizer.json has 35 million
 TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
@@ -45,14 +45,16 @@ def read_chat_files(folder: Path) -> ChatFiles:
     starts = [start for one in places for start in _ids(one.get("bos_token_id"))]
     rows = [count for one in places for count in _ids(one.get("vocab_size"))]
     add_bos = settings.get("add_bos_token")
+    if add_bos is not None and not isinstance(add_bos, bool):
+        raise _mistyped(folder, "add_bos_token", add_bos, "boolean")
     return ChatFiles(
         folder=folder,
         tokenizer_json=_text(folder / "tokenizer.json"),
         template=_template(folder, settings),
-        tokens=_tokens(_read(folder / "special_tokens_map.json")) | _tokens(settings),
+        tokens=_tokens(folder, _read(folder / "special_tokens_map.json")) | _tokens(folder, settings),
         eos_ids=frozenset(ends),
         bos_id=next(iter(starts), None),
-        add_bos=add_bos if isinstance(add_bos, bool) else None,
+        add_bos=add_bos,
         rows=next(iter(rows), None),
     )
 
@@ -63,19 +65,25 @@ def _template(folder: Path, settings: dict[str, Any]) -> str | None:
         return _text(folder / "chat_template.jinja")
     found = _read(folder / "chat_template.json").get("chat_template", settings.get("chat_template"))
     if isinstance(found, list):
-        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
-        found = named.get("default", next(iter(named.values()), None))
-    return found if isinstance(found, str) and found.strip() else None
+        named = [(one.get("name"), one.get("template")) for one in found if isinstance(one, dict)]
+        if not all(isinstance(text, str) for pair in named for text in pair) or len(named) != len(found):
+            raise _mistyped(folder, "chat_template", found, "[{name, template}]")
+        found = dict(named).get("default", named[0][1] if named else None)
+    if found is not None and not isinstance(found, str):
+        raise _mistyped(folder, "chat_template", found, "string")
+    return found if found and found.strip() else None
 
 
-def _tokens(settings: dict[str, Any]) -> dict[str, str]:
-    """A token is written as text or as an object with its `content`."""
+def _tokens(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
+    """A token is written as text or as an object with its `content`; null is none."""
     found = {}
     for name in TOKENS:
         value = settings.get(name)
         text = value.get("content") if isinstance(value, dict) else value
         if isinstance(text, str):
             found[name] = text
+        elif value is not None:
+            raise _mistyped(folder, name, value, "string")
     return found
 
 
@@ -91,11 +99,18 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(_text(path))
+        json.dumps(value, ensure_ascii=False).encode()  # half a character is no text, and no tokenizer takes it
     except (ValueError, RecursionError) as error:
         raise ArtefactError("model_file", path=path, detail=error) from None
     if not isinstance(value, dict):
         raise ArtefactError("model_file", path=path, detail=type(value).__name__)
     return value
+
+
+def _mistyped(folder: Path, field: str, value: object, wanted: str) -> ArtefactError:
+    shown = json.dumps(value, ensure_ascii=False)[:60]
+    problem = Problem("field_type", {"field": field, "value": shown, "wanted": wanted})
+    return ArtefactError("artefact_damaged", [problem], path=folder / "tokenizer_config.json")
 
 
 def _text(path: Path) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xiaozao.data.strictjson import kind_of
-from xiaozao.data.turns import BadField, Turn, parse_turn
+from xiaozao.data.turns import BadField, Turn, check_count, parse_turn
 
 Fields = Mapping[str, Any]
 SIDES = ("chosen", "rejected")
@@ -48,6 +48,7 @@ def verdict(fields: Fields) -> tuple[bool, dict[str, Any]]:
         raise BadField("row_not_verdict", name, found=str(fields[name])[:60])
     rest = {key: one for key, one in fields.items() if key not in LABELS}
     if isinstance(rest.get("prompt"), list):
+        check_count(rest["prompt"], "prompt")
         before = [_turn(turn, f"prompt[{index}]") for index, turn in enumerate(rest["prompt"])]
         rest["messages"] = _plain([*before, *_answer(rest.get("completion"), "completion")])
     return value, rest
@@ -67,6 +68,7 @@ def _side(fields: Fields, rest: dict[str, Any], side: str, listed: str, asked: s
     if any(turn.role == "user" for turn in answer) and answer[0].role != "assistant":
         return {**kept, "messages": _plain(answer)}
     if listed:
+        check_count(rest[listed], listed)
         before = [_turn(turn, f"{listed}[{index}]") for index, turn in enumerate(rest[listed])]
         return {**kept, "messages": _plain([*before, *answer])}
     if not asked:
@@ -87,6 +89,7 @@ def _answer(value: Any, side: str) -> list[Turn]:
         raise BadField("row_not_text", side, found=kind_of(value))
     if not turns:
         raise BadField("row_no_turns", side)
+    check_count(turns, side)
     places = [side] if isinstance(value, dict) else [f"{side}[{index}]" for index in range(len(turns))]
     found = [_turn(turn, place) for turn, place in zip(turns, places, strict=True)]
     if len(found) == 1 and found[0].role != "assistant":

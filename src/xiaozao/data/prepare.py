@@ -185,7 +185,8 @@ def tokenise(tokenizer: ChatTokenizer, conversation: Conversation, system: str |
     try:
         sample = tokenizer.encode_sides(conversation, system)
     except DataError as error:
-        return Problem("row_template", {"line": conversation.line, "detail": error.params["detail"]})
+        key = "row_tokenizer" if error.key == "tokenizer_refused" else "row_template"
+        return Problem(key, {"line": conversation.line, "detail": error.params["detail"]})
     highest = max(int(one.ids.max(initial=0)) for one in sample)
     if highest >= tokenizer.vocab_size:
         raise DataError("data_vocabulary", line=conversation.line, id=highest, rows=tokenizer.vocab_size)

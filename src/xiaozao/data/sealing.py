@@ -11,9 +11,12 @@ import json
 import re
 import secrets
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken
+
+from xiaozao.data.encoder import Encoder
 
 
 class Sealer:
@@ -23,8 +26,8 @@ class Sealer:
     sealed in everybody else's messages.
     """
 
-    def __init__(self, tokenizer_json: str, control: list[str], structural: list[str]) -> None:
-        self._json = tokenizer_json
+    def __init__(self, path: Path, tokenizer_json: str, control: list[str], structural: list[str]) -> None:
+        self._path, self._json = path, tokenizer_json
         nonce = secrets.token_hex(8)  # unguessable, so that data cannot name it; no id depends on it
         self._names = {text: f"\ue000{nonce}{index}\ue001" for index, text in enumerate((*control, *structural))}
         self._anchor = f"\ue000{nonce}anchor\ue001"
@@ -43,6 +46,10 @@ class Sealer:
 
         return pattern.sub(hole, content) if pattern else content
 
+    def control_places(self, rendered: str) -> list[tuple[int, int]]:
+        """Where the special tokens of a rendering stand, in order: (begin, end)."""
+        return [found.span() for found in self._control.finditer(rendered)] if self._control else []
+
     def seal(self, rendered: str, holes: list[str]) -> str:
         """A rendering of escaped contents as the text for `tokenizer`."""
         scaffold = self._all.sub(lambda found: self._names[found[0]], rendered) if self._all else rendered
@@ -54,24 +61,22 @@ class Sealer:
 
     def encode(self, sealed: str) -> list[int]:
         """Ids of a sealed text."""
-        ids: list[int] = self.tokenizer.encode(sealed, add_special_tokens=False).ids
-        return ids
+        return self.encoder.encode(sealed)
 
     def encode_tail(self, sealed: str) -> list[int]:
         """Ids of a sealed text that continues another: no prefix space as at the start of a text."""
-        ids: list[int] = self.tokenizer.encode(self._anchor + sealed, add_special_tokens=False).ids
-        return ids[1:]
+        return self.encoder.encode(self._anchor + sealed)[1:]
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
+    def encoder(self) -> Encoder:
         """The copy. Built when first needed: most data has nothing to seal."""
         document = json.loads(self._json)
         document["post_processor"] = document["truncation"] = document["padding"] = None
         for token in document.get("added_tokens", []):
             token["content"] = self._names.get(token["content"], token["content"])
         self._rename_vocabulary(document["model"])
-        copy = Tokenizer.from_str(json.dumps(document))
-        copy.add_special_tokens([AddedToken(self._anchor, special=True, normalized=False)])
+        copy = Encoder(self._path, json.dumps(document))
+        copy.add(AddedToken(self._anchor, special=True, normalized=False))
         return copy
 
     def _rename_vocabulary(self, model: dict[str, Any]) -> None:

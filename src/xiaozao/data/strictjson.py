@@ -8,6 +8,7 @@ import codecs
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from xiaozao.errors import DataError, Problem
 
 DEPTH = 100
 DIGITS = 100
+HALF = re.compile("[\ud800-\udfff]")
 SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -40,8 +42,8 @@ def parse(text: str) -> Any:
         raise StrictError("row_deep", limit=DEPTH) from None
     if text.count("[") + text.count("{") > DEPTH and _depth(value) > DEPTH:
         raise StrictError("row_deep", limit=DEPTH)
-    if "\\u" in text and _has_half_character(value):
-        raise StrictError("row_surrogate")
+    if "\\u" in text and (place := _half_character(value)) is not None:
+        raise StrictError("row_surrogate", field=place or ".")
     return value
 
 
@@ -187,8 +189,7 @@ def _undecodable(path: Path, encoding: str, offset: int) -> DataError:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise StrictError("row_duplicate_key", field=twice)
     return found
 
@@ -220,13 +221,20 @@ def _depth(value: Any) -> int:
     return deepest
 
 
-def _has_half_character(value: Any) -> bool:
-    """A lone surrogate (half an emoji) is a legal JSON escape, but no text: it cannot be written as UTF-8."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
+def _half_character(value: Any) -> str | None:
+    """The place of a lone surrogate (half an emoji): a legal JSON escape, but no text, as it cannot be UTF-8."""
+    todo = [(value, "")]
+    while todo:
+        one, place = todo.pop()
+        if isinstance(one, str) and HALF.search(one):
+            return place
+        if isinstance(one, dict):
+            if any(HALF.search(key) for key in one):
+                return place
+            todo += [(inner, f"{place}.{key}" if place else key) for key, inner in one.items()]
+        elif isinstance(one, list):
+            todo += [(inner, f"{place}[{index}]") for index, inner in enumerate(one)]
+    return None
 
 
 STRICT = json.JSONDecoder(

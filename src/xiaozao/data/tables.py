@@ -1,31 +1,29 @@
-"""Tables -> rows: csv through the csv module, parquet through polars in slices, xlsx through openpyxl read-only.
+"""Tables -> rows: csv through the csv module; parquet and xlsx read by a process of its own (reading.py).
 
 Cells are values, never formulas: what a cell says is data, and nothing here is executed.
 """
 
 import csv
-import warnings
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import openpyxl
-import polars
-from openpyxl.utils.exceptions import InvalidFileException
-from polars.exceptions import PanicException, PolarsError
-
+from xiaozao.data.allowance import COLUMNS, MARK
 from xiaozao.data.encodings import LINE_LIMIT, Line, read_lines
 from xiaozao.data.rows import Row, Rows
 from xiaozao.errors import DataError, Problem
+from xiaozao.machine.apart import MEMORY, SECONDS, Lost, ask
 
-SLICE = 10_000  # rows of a parquet file in memory at a time
-UNPACKED = 2_000_000_000  # bytes; a workbook that unpacks to more is a bomb or not for Excel's row limit
+READING = "xiaozao.data.reading"
 DELIMITERS = (",", "\t", ";")
-DAMAGE = (InvalidFileException, zipfile.BadZipFile, zlib.error, SyntaxError, LookupError, ValueError, TypeError,
-          AttributeError, NotImplementedError, RuntimeError, OSError, EOFError)  # fmt: skip
+KINDS: dict[str, Callable[[str], Any]] = {
+    "datetime": datetime.fromisoformat, "date": date.fromisoformat, "time": time.fromisoformat, "decimal": Decimal,
+    "timedelta": lambda text: timedelta(seconds=float(text)), "bytes": bytes.fromhex,
+}  # fmt: skip
+csv.field_size_limit(LINE_LIMIT)  # of the whole module, which has no other way
 
 
 def read_csv(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
@@ -43,6 +41,8 @@ def read_csv(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
         try:
             cells = next(reader, None)
         except csv.Error as error:
+            if "field larger" in str(error):
+                raise DataError("data_csv_cell", path=path, line=line, limit=LINE_LIMIT) from None
             raise DataError("data_csv", path=path, line=line, detail=error) from None
         if cells is None:
             return
@@ -60,17 +60,8 @@ def read_csv(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
 
 def read_parquet(path: Path) -> Rows:
     """The rows of a parquet file; `line` counts them from 1."""
-    start = 0
-    while True:
-        try:
-            frame = polars.scan_parquet(path, glob=False, hive_partitioning=False).slice(start, SLICE).collect()
-        except (PolarsError, PanicException, OSError, RuntimeError) as error:
-            raise DataError("data_parquet", path=path, detail=_first_line(error)) from None
-        for index, values in enumerate(frame.iter_rows(named=True), start + 1):
-            yield Row(values, index, 0)
-        start += SLICE
-        if frame.height < SLICE:
-            return
+    for number, values in _read_apart("parquet", path):
+        yield Row(values, number, 0)
 
 
 def read_xlsx(path: Path) -> Rows:
@@ -78,9 +69,8 @@ def read_xlsx(path: Path) -> Rows:
 
     Numbers become text (1 and 1.0 read "1"), because a cell's kind is Excel's guess; dates stay dates.
     """
-    _check_unpacked_size(path)
     names: list[str] = []
-    for number, cells in _sheet_rows(path):
+    for number, cells in _read_apart("xlsx", path):
         if not any(cell is not None and str(cell).strip() for cell in cells):
             continue
         if not names:
@@ -91,6 +81,31 @@ def read_xlsx(path: Path) -> Rows:
             continue
         values = {name: _cell(cell) for name, cell in zip(names, cells, strict=False) if name}
         yield Row({name: values.get(name) for name in names if name}, number, 0)
+
+
+def _read_apart(kind: str, path: Path) -> Iterator[tuple[int, Any]]:
+    """The rows of a file that the libraries for it read, with their numbers. Raises DataError."""
+    refused: DataError | None = None
+    try:
+        for answer in ask(READING, {"kind": kind, "path": str(path)}, _value):
+            if "error" in answer:  # raised when all is heard, so that the process can be asked again
+                problems = [Problem(key, params) for key, params in answer["problems"]]
+                refused = DataError(answer["error"], problems, **answer["params"])
+            yield from answer.get("rows", ())
+    except Lost as lost:
+        key = "data_silent" if lost.why == "silent" else "data_lost"
+        memory = f"{MEMORY / 1e9:.0f} GB"
+        raise DataError(key, path=path, detail=lost.last, memory=memory, seconds=int(SECONDS)) from None
+    if refused is not None:
+        raise refused
+
+
+def _value(read: dict[str, Any]) -> Any:
+    """What JSON does not know, as reading.py wrote it."""
+    if len(read) != 1 or MARK not in read:
+        return read
+    kind, text = read[MARK]
+    return KINDS[kind](text)
 
 
 class _Feed:
@@ -130,31 +145,13 @@ def _delimiter(header: str) -> str:
 
 
 def _header(path: Path, cells: Sequence[str]) -> list[str]:
+    if len(cells) > COLUMNS:
+        raise DataError("data_wide", path=path, count=len(cells), limit=COLUMNS)
     names = [cell.strip() for cell in cells]
-    twice = sorted({name for name in names if name and names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
     if twice:
         raise DataError("data_columns", path=path, names=", ".join(twice))
     return names
-
-
-def _check_unpacked_size(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:  # opened before, to recognise it: it is a zip file
-        size = sum(member.file_size for member in archive.infolist())
-    if size > UNPACKED:
-        raise DataError("data_workbook_size", path=path, size=size, limit=UNPACKED)
-
-
-def _sheet_rows(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
-    try:
-        with path.open("rb") as file:  # a path would be judged by its suffix
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # openpyxl warns of styles it skips; we read values only
-                book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            sheet = book.worksheets[0]
-            sheet.reset_dimensions()
-            yield from enumerate(sheet.iter_rows(values_only=True), 1)
-    except DAMAGE as error:
-        raise DataError("data_workbook", path=path, detail=_first_line(error)) from None
 
 
 def _cell(value: Any) -> Any:
@@ -163,7 +160,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().split("\n") or [""])[0][:200] or type(error).__name__

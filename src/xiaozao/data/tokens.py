@@ -14,7 +14,9 @@ that is cut from the history) is not trained in that place, only where it is the
 """
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from xiaozao.data.encoder import Encoder
 from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.modelfiles import ChatFiles, read_chat_files
 from xiaozao.data.sealing import Sealer
 from xiaozao.data.templates import ChatTemplate
-from xiaozao.errors import ArtefactError, DataError, UnsupportedModel
+from xiaozao.errors import DataError, UnsupportedModel
 
 PLAIN_TEMPLATE = """{% for message in messages %}
 {{ message.role | capitalize }}: {{ message.content }}
@@ -57,18 +60,14 @@ class ChatTokenizer:
     """
 
     def __init__(self, files: ChatFiles) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_str(files.tokenizer_json)
-        except Exception as error:  # the package raises nothing more specific
-            raise ArtefactError("model_file", path=files.folder / "tokenizer.json", detail=error) from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._encoder = Encoder(files.folder / "tokenizer.json", files.tokenizer_json)
+        self._tokenizer = self._encoder.tokenizer
         self._files = files
         self.has_own_template = files.template is not None
         source = files.template or PLAIN_TEMPLATE
         self._template = ChatTemplate(source, files.tokens)
         self._control = _control_tokens(self._tokenizer)
-        self._sealer = Sealer(files.tokenizer_json, *_sealed_tokens(self._tokenizer, source))
+        self._sealer = Sealer(self._encoder.path, files.tokenizer_json, *_sealed_tokens(self._tokenizer, source))
         self.vocab_size: int = files.rows or self._tokenizer.get_vocab_size(with_added_tokens=True)
         self._bos = self._find_bos()
         self._eos = self._find_eos()
@@ -91,7 +90,8 @@ class ChatTokenizer:
         full = chat.render(len(chat.turns), ask=False)
         if self._turn_end is None:
             full = full.rstrip()  # what the template writes after the answer is not to be learned; EOS follows here
-        ids, starts = self._split_at_answers(chat, full)
+        whole = self._whole(chat, full)
+        ids, starts = self._split_at_answers(chat, whole)
         targets = np.zeros(len(ids) + 1, dtype=np.bool_)
         untrained = 0
         shared = conversation.shared + len(chat.turns) - len(conversation.turns)  # a system text may stand before
@@ -102,7 +102,7 @@ class ChatTokenizer:
             if start < 0 or not (last or full.startswith(chat.render(index + 1, ask=False).rstrip())):
                 untrained += 1
                 continue
-            targets[start : self._answer_end(ids, start, chat, index)] = True
+            targets[start : self._answer_end(ids, start, chat, whole, index)] = True
         if self._turn_end is None and self._eos is not None and ids[-1] != self._eos:
             ids.append(self._eos)
             targets[len(ids) - 1] = True
@@ -122,12 +122,11 @@ class ChatTokenizer:
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of ids, without control tokens unless they are asked for."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
+        return self._encoder.decode(ids, skip_special)
 
     def id_of(self, token: str) -> int | None:
         """The id of a token of the vocabulary."""
-        found = self._tokenizer.token_to_id(token)
-        return int(found) if found is not None else None
+        return self._encoder.id_of(token)
 
     def _encode_text(self, text: str) -> Encoded:
         """Plain text: all of it is learned, and that it ends; the first token has nothing before it to be told from."""
@@ -139,51 +138,80 @@ class ChatTokenizer:
 
     def _ids(self, chat: "_Chat", text: str) -> list[int]:
         """Ids of a rendering from its beginning, with BOS exactly once where the tokenizer or the template wants it."""
-        ids = self._sealer.encode(chat.sealed(text)) if chat.holes else self._plain(text)
+        ids = self._part(chat, text)
         return [self._bos, *ids] if self._bos is not None and ids[:1] != [self._bos] else ids
 
-    def _plain(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+    def _part(self, chat: "_Chat", text: str) -> list[int]:
+        """Ids of a rendering, or of a part of one that begins with a control token."""
+        return self._sealer.encode(chat.sealed(text)) if chat.holes else self._plain(text)
 
-    def _split_at_answers(self, chat: "_Chat", full: str) -> tuple[list[int], dict[int, int]]:
+    def _plain(self, text: str) -> list[int]:
+        return self._encoder.encode(text)
+
+    def _whole(self, chat: "_Chat", full: str) -> "_Whole":
+        """The sample's ids, and where control tokens stand in its text and among its ids.
+
+        Text between two control tokens is encoded by itself; so of a prompt only what follows its last control token
+        has to be encoded, or a row with many answers would take the square of its length. Where a control token is not
+        always one token (it stands in a word), the beginning is taken for the only such place.
+        """
+        ids = self._ids(chat, full)
+        marks = self._sealer.control_places(full)
+        places = [place for place, token in enumerate(ids) if token in self._control]
+        if len(places) == len(marks) + 1 and ids[0] == self._bos:
+            places = places[1:]  # the BOS that is not in the text
+        return _Whole(full, ids, marks, places) if len(places) == len(marks) else _Whole(full, ids, [], [])
+
+    def _asked(self, chat: "_Chat", whole: "_Whole", beginning: str) -> tuple[int, list[int]]:
+        """(n, tail): the ids of a beginning of the sample's text are the first n ids of the sample, and the tail."""
+        count = bisect_right(whole.marks, len(beginning), key=lambda mark: mark[1])
+        if not count:
+            return 0, self._ids(chat, beginning)
+        return whole.places[count - 1], self._part(chat, beginning[whole.marks[count - 1][0] :])
+
+    def _split_at_answers(self, chat: "_Chat", whole: "_Whole") -> tuple[list[int], dict[int, int]]:
         """The sample's ids, and per assistant turn where its answer begins (-1 where the template changes the prompt).
 
         Usually the prompt's ids are the beginning of the sample's ids. Where a token would reach across ("Assistant: "
-        and "Hello" become "Assistant:", " Hello"), the text is cut there, because asked for an answer the model sees
-        the prompt's own tokens. The last cut stands: in an earlier turn, which is only history then, and where a cut
-        would change the text (a prefix space), the crossing token stays whole and is a target.
+        and "Hello" become "Assistant:", " Hello") the text is cut there for the last answer, because asked for it the
+        model sees the prompt's own tokens. In an earlier turn, which is only history then, and where a cut would
+        change the text (a prefix space), the crossing token stays whole and is a target.
         """
-        ids = self._ids(chat, full)
-        prompts: dict[int, list[int] | None] = {}
+        ids, starts = whole.ids, dict[int, int]()
+        asked, rest = ids, ""
         for index, turn in enumerate(chat.turns):
             if turn.role != "assistant":
                 continue
             prompt = chat.render(index, ask=True)
-            if not full.startswith(prompt):
-                prompts[index] = None
+            if not whole.text.startswith(prompt):
+                starts[index] = -1
                 continue
-            asked = prompts[index] = self._ids(chat, prompt)
-            if ids[: len(asked)] != asked:
-                cut = [*asked, *self._sealer.encode_tail(chat.sealed(full[len(prompt) :]))]
-                if self.decode(cut, skip_special=False) == self.decode(ids, skip_special=False):
-                    ids = cut
-        return ids, {index: -1 if asked is None else _common(ids, asked) for index, asked in prompts.items()}
+            known, tail = self._asked(chat, whole, prompt)
+            starts[index] = known + _common(ids[known : known + len(tail)], tail)
+            last, asked, rest = index, [*ids[:known], *tail], whole.text[len(prompt) :]
+        if ids[: len(asked)] != asked:
+            cut = [*asked, *self._sealer.encode_tail(chat.sealed(rest))]
+            if self.decode(cut, skip_special=False) == self.decode(ids, skip_special=False):
+                ids, starts[last] = cut, len(asked)
+        return ids, starts
 
-    def _answer_end(self, ids: list[int], start: int, chat: "_Chat", index: int) -> int:
+    def _answer_end(self, ids: list[int], start: int, chat: "_Chat", whole: "_Whole", index: int) -> int:
         """Behind the token that ends the turn; without one, behind the answer's last token that is no space."""
-        if self._turn_end is not None and self._turn_end in ids[start:]:
-            return ids.index(self._turn_end, start) + 1
+        if self._turn_end is not None:
+            with suppress(ValueError):
+                return ids.index(self._turn_end, start) + 1
         end = len(ids)
         if index < len(chat.turns) - 1:
-            end = _common(ids, self._ids(chat, chat.render(index + 1, ask=False).rstrip()))
+            said = chat.render(index + 1, ask=False).rstrip()
+            known, tail = self._asked(chat, whole, said) if whole.text.startswith(said) else (0, self._ids(chat, said))
+            end = known + _common(ids[known : known + len(tail)], tail)
         return max(end, start)
 
     def _find_bos(self) -> int | None:
         """The BOS that the tokenizer itself would put before a text; None where it puts none."""
         bos = self.id_of(self._files.tokens.get("bos_token", ""))
         bos = self._files.bos_id if bos is None else bos
-        with_special = self._tokenizer.encode("a", add_special_tokens=True).ids
+        with_special = self._encoder.encode("a", special=True)
         adds = with_special[:1] == [bos] and self._plain("a")[:1] != [bos]
         wanted = adds if self._files.add_bos is None else self._files.add_bos
         return bos if wanted else None
@@ -210,6 +238,16 @@ class ChatTokenizer:
         if end is None and self._eos is None:
             raise UnsupportedModel("no_eos", folder=self._files.folder)
         return end
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A sample as a whole: text, ids, and its control tokens: (begin, end) in the text, and place among the ids."""
+
+    text: str
+    ids: list[int]
+    marks: list[tuple[int, int]]
+    places: list[int]
 
 
 class _Chat:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xiaozao.data.strictjson import kind_of
+from xiaozao.data.strictjson import StrictError, kind_of, parse
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -13,6 +13,8 @@ ROLES = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "function_call"), "assistant"),
     **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response"), "tool"),
 }
+
+TURNS = 2000  # in one row; each answer in it is rendered with all that was said before
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class BadField(Exception):
         super().__init__(key)
         self.key = key
         self.params = {"field": where, **params}
+
+
+def check_count(turns: Any, where: str) -> None:
+    """Raise BadField for more turns than are read in one row."""
+    if isinstance(turns, list) and len(turns) > TURNS:
+        raise BadField("row_turns", where, count=len(turns), limit=TURNS)
 
 
 def parse_turn(turn: Any, where: str, role_key: str, content_key: str) -> Turn:
@@ -52,7 +60,9 @@ def _content(turn: Mapping[str, Any], where: str, key: str, role: str) -> str:
         value = _joined(value, where)
     calls = turn.get("tool_calls")
     if role == "assistant" and isinstance(calls, list) and calls:
-        value = "\n".join(filter(None, [value or "", *(_call(call) for call in calls)]))
+        place = where.rpartition(".")[0]
+        texts = [_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(calls)]
+        value = "\n".join(filter(None, [value or "", *texts]))
     if value is None and (role == "assistant" or key in turn):
         value = ""  # null: judged with the empty ones
     if not isinstance(value, str):
@@ -78,12 +88,15 @@ def _part_kind(part: Any) -> str:
     return str(part.get("type")) if isinstance(part, dict) else kind_of(part)
 
 
-def _call(call: Any) -> str:
+def _call(call: Any, where: str) -> str:
     """An OpenAI tool call as the JSON that ShareGPT files hold in their function_call turns."""
     function = call.get("function", call) if isinstance(call, dict) else call
     if isinstance(function, dict) and isinstance(function.get("arguments"), str):
         try:
-            function = {**function, "arguments": json.loads(function["arguments"])}
-        except ValueError:
-            pass  # arguments that are no JSON stay the text they are
-    return json.dumps(function, ensure_ascii=False)
+            function = {**function, "arguments": parse(function["arguments"])}
+        except StrictError as error:  # arguments that are no JSON stay the text they are
+            if error.key != "row_json":
+                place = f"{where}.function.arguments" if "function" in call else f"{where}.arguments"
+                params = {"found" if name == "field" else name: value for name, value in error.params.items()}
+                raise BadField(error.key.replace("row_", "call_"), place, **params) from None
+    return json.dumps(function, ensure_ascii=False, default=str)

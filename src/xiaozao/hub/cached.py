@@ -15,7 +15,7 @@ from xiaozao.errors import UsageError
 from xiaozao.hub.conversions import conversions
 from xiaozao.hub.folder import is_complete
 from xiaozao.hub.hubs import has_modelscope
-from xiaozao.hub.tensorfile import strict_json
+from xiaozao.hub.jsonfile import strict_json
 
 
 @dataclass(frozen=True)

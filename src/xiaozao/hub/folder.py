@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from xiaozao.errors import ArtefactError, NotFound, Problem
-from xiaozao.hub.tensorfile import StoredTensor, kind_of, open_regular, read_header, strict_json
+from xiaozao.errors import ArtefactError, NotFound
+from xiaozao.hub.bounds import check_sizes, check_weights
+from xiaozao.hub.jsonfile import open_regular, read_object, shown, wrong
+from xiaozao.hub.tensorfile import TENSORS_LIMIT, StoredTensor, kind_of, read_header
 
-JSON_LIMIT = 32 * 2**20
 CONFIG, INDEX, WEIGHTS, TOKENIZER = "config.json", "model.safetensors.index.json", "model.safetensors", "tokenizer.json"
 # Keys that make transformers fetch or run something, or that pass for arguments of its constructors.
 ORDERS = {
@@ -32,6 +33,8 @@ ORDER = re.compile(r"_.*|.*_implementation(_internal)?")
 # Private keys that transformers itself writes; dropped like the others, but not worth a notice.
 USUAL = {"_name_or_path", "_model_name_or_path", "_commit_hash", "_attn_implementation_autoset", "_from_model_config"}
 NAMES_OF_FILES = {"vocab_file", "merges_file", "tokenizer_file", "chat_template_file", "base_model_name_or_path"}
+SUFFIX = ".safetensors"
+LONGEST_NAME = 200  # characters; systems allow 255 bytes
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
@@ -48,11 +51,12 @@ def read_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG
     if not path.exists():
         raise NotFound("no_config", folder=folder)
-    values = _read_object(path)
+    values = read_object(path)
     stripped: list[str] = []
     values = _without_orders(values, "", stripped)
     if not isinstance(values.get("model_type"), str):
-        raise ArtefactError("artefact_damaged", [Problem("no_model_type")], path=path)
+        raise wrong(path, "no_model_type")
+    check_sizes(path, values)
     return ModelConfig(values, tuple(name for name in stripped if name.rsplit(".", 1)[-1] not in USUAL))
 
 
@@ -70,9 +74,16 @@ def check_folder(folder: Path) -> None:
         raise ArtefactError("adapter_not_model", folder=folder)
     for name in (CONFIG, "tokenizer_config.json", "generation_config.json"):
         if (folder / name).exists():
-            _check_names(folder / name, _read_object(folder / name))
+            _check_names(folder / name, read_object(folder / name))
     read_config(folder)
     tensors(folder)
+
+
+def check_loadable(folder: Path) -> None:
+    """check_folder, and whether the weights could be those of config.json. Raises what check_folder raises."""
+    check_folder(folder)
+    stored = tensors(folder)
+    check_weights(folder / CONFIG, read_config(folder).values, len(stored), sum(one.count for one in stored.values()))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -95,15 +106,15 @@ def tensors(folder: Path) -> dict[str, StoredTensor]:
     found: dict[str, StoredTensor] = {}
     for path in weight_files(folder):
         if not path.exists():
-            raise ArtefactError("artefact_damaged", [Problem("shard_missing", {"file": path.name})], path=index)
+            raise wrong(index, "shard_missing", file=path.name)
         header = read_header(path)
         twice = next((name for name in header if name in found), None)
         if twice:
-            raise ArtefactError("artefact_damaged", [Problem("tensor_twice", {"name": twice})], path=path)
+            raise wrong(path, "tensor_twice", name=twice)
         found |= header
     missing = next((name for name in expected if name not in found), None)
     if missing:
-        raise ArtefactError("artefact_damaged", [Problem("tensor_missing", {"name": missing})], path=index)
+        raise wrong(index, "tensor_missing", name=missing)
     return found
 
 
@@ -129,15 +140,15 @@ def is_complete(folder: Path) -> bool:
 
 def _root(folder: Path) -> Path:
     """Where links of this folder may point: into itself; in a hub cache, into the folder of that one repository."""
-    real = folder.resolve()
+    real = _resolved(folder)
     if real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--"):
         return real.parent.parent
     return real
 
 
 def _check_entry(path: Path, root: Path) -> None:
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
-        raise ArtefactError("link_outside", path=path, target=path.resolve())
+    if path.is_symlink() and not (target := _resolved(path)).is_relative_to(root):
+        raise ArtefactError("link_outside", path=path, target=target)
     try:
         mode = path.stat().st_mode
     except OSError as error:  # a link to nothing, or to itself
@@ -148,6 +159,13 @@ def _check_entry(path: Path, root: Path) -> None:
         raise ArtefactError("not_a_plain_file", path=path)
     if path.suffix in (".json", ".safetensors"):
         _check_content(path)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise ArtefactError("not_a_plain_file", path=path) from error
 
 
 def _check_content(path: Path) -> None:
@@ -161,42 +179,32 @@ def _check_content(path: Path) -> None:
         raise ArtefactError("artefact_kind", path=path, kind=kind)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    with open_regular(path) as file:
-        text = file.read(JSON_LIMIT + 1)
-    if len(text) > JSON_LIMIT:
-        raise ArtefactError("artefact_damaged", [Problem("json_too_long", {"limit": JSON_LIMIT})], path=path)
-    try:
-        found = strict_json(text)
-    except ValueError as error:
-        raise ArtefactError("artefact_damaged", [Problem("json", {"detail": str(error)})], path=path) from None
-    if not isinstance(found, dict):
-        raise ArtefactError("artefact_damaged", [Problem("json_object")], path=path)
-    return found
-
-
 def _weight_map(index: Path) -> dict[str, str]:
     """Which file holds which tensor; file names only, nothing that could lead out of the folder."""
-    names = _read_object(index).get("weight_map")
+    names = read_object(index).get("weight_map")
     if not isinstance(names, dict) or not names:
-        raise ArtefactError("artefact_damaged", [Problem("no_weight_map")], path=index)
+        raise wrong(index, "no_weight_map")
+    if len(names) > TENSORS_LIMIT:
+        raise wrong(index, "tensors_many", count=len(names), limit=TENSORS_LIMIT)
+    files: set[str] = set()  # each name is judged once, however many tensors lie in it
     for key, name in names.items():
-        if not isinstance(name, str) or not is_file_name(name) or not name.endswith(".safetensors"):
-            raise ArtefactError("unsafe_path", path=index, key=f"weight_map.{key}", value=repr(name))
+        if not isinstance(name, str) or (name not in files and not (is_file_name(name) and name.endswith(SUFFIX))):
+            raise ArtefactError("unsafe_path", path=index, key=f"weight_map.{key}", value=shown(name))
+        files.add(name)
     return names
 
 
 def is_file_name(name: str) -> bool:
     """A bare name: no folder, drive, NUL or `..` on any system."""
     bare = PurePosixPath(name).name == name and PureWindowsPath(name).name == name
-    return bare and name not in ("", ".", "..") and not set(name) & set('\0:*?"<>|')
+    return bare and name not in ("", ".", "..") and not set(name) & set('\0:*?"<>|') and len(name) <= LONGEST_NAME
 
 
 def _check_names(path: Path, values: dict[str, Any]) -> None:
     """Values that some reader takes for a path must be bare file names."""
     for key, value in _leaves(values, ""):
         if key.rsplit(".", 1)[-1] in NAMES_OF_FILES and isinstance(value, str) and not is_file_name(value):
-            raise ArtefactError("unsafe_path", path=path, key=key, value=repr(value))
+            raise ArtefactError("unsafe_path", path=path, key=key, value=shown(value))
 
 
 def _leaves(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:

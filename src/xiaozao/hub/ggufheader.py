@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from xiaozao.errors import ArtefactError, Problem
-from xiaozao.hub.tensorfile import open_regular
+from xiaozao.hub.jsonfile import open_regular
 
 HEADER_LIMIT = 256 * 2**20
 STRING_LIMIT = 16 * 2**20  # the longest chat templates have some 100 kB

@@ -6,15 +6,14 @@ The tensors must fill the rest of the file exactly, without gaps or overlaps, so
 no reader is ever asked for bytes beyond the end.
 """
 
-import json
 import math
 import os
-import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from xiaozao.errors import ArtefactError, Problem
+from xiaozao.errors import ArtefactError
+from xiaozao.hub.jsonfile import open_regular, strict_json, wrong
 
 BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
@@ -22,7 +21,7 @@ BITS = {
     "I64": 64, "U64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
 HEADER_LIMIT = 8 * 2**20  # a shard of a very large model has 1 MB; a hundred would be there to fill our memory
-DEPTH_LIMIT = 50
+TENSORS_LIMIT = 500_000  # of one file or one index; the largest known model has 207,000
 MAGIC = {
     b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x89HDF\r\n": "HDF5", b"\x7fELF": "ELF", b"MZ": "EXE",
     b"\x1f\x8b": "gzip", b"GGUF": "GGUF",
@@ -45,10 +44,6 @@ class StoredTensor:
         return math.prod(self.shape)
 
 
-class DuplicateKey(ValueError):
-    """A JSON object names a key twice; readers disagree which one holds."""
-
-
 def kind_of(start: bytes) -> str | None:
     """What a file is by its first 512 bytes, where that is an archive, a pickle or a program."""
     for magic, kind in MAGIC.items():
@@ -57,25 +52,6 @@ def kind_of(start: bytes) -> str | None:
     if start[257:262] == b"ustar":
         return "tar"
     return "pickle" if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") else None
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file that must be a plain one; never waits on a pipe or a device that stands in its place."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ArtefactError("not_a_plain_file", path=path)
-    return os.fdopen(descriptor, "rb")
-
-
-def strict_json(text: bytes) -> Any:
-    """JSON with a key twice, NaN or a nesting that would exhaust the stack is refused as ValueError."""
-    try:
-        found = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    _check_depth(found, DEPTH_LIMIT)
-    return found
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
@@ -88,13 +64,15 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             raise ArtefactError("artefact_kind", path=path, kind=kind)
         length = int.from_bytes(start[:8], "little")
         if size < 10 or length > min(size - 8, HEADER_LIMIT) or start[8:9] != b"{":
-            raise _damaged(path, "header_length", length=length, size=size, limit=HEADER_LIMIT)
+            raise wrong(path, "header_length", length=length, size=size, limit=HEADER_LIMIT)
         file.seek(8)
         text = file.read(length)
     try:
         entries = strict_json(text)
     except ValueError as error:
-        raise _damaged(path, "header_json", detail=str(error)) from None
+        raise wrong(path, "header_json", detail=str(error)) from None
+    if len(entries) > TENSORS_LIMIT:
+        raise wrong(path, "tensors_many", count=len(entries), limit=TENSORS_LIMIT)
     entries.pop("__metadata__", None)
     return _checked(path, entries, size, 8 + length)
 
@@ -108,50 +86,25 @@ def _checked(path: Path, entries: dict[str, Any], size: int, begin: int) -> dict
     expected = 0
     for start, end, tensor in sorted(spans, key=lambda span: span[:2]):
         if start != expected:
-            raise _damaged(path, "tensor_offset", name=tensor.name, start=start, expected=expected)
+            raise wrong(path, "tensor_offset", name=tensor.name, start=start, expected=expected)
         expected = end
     if expected != available:
-        raise _damaged(path, "tensor_bytes", declared=expected, available=available)
+        raise wrong(path, "tensor_bytes", declared=expected, available=available)
     return {tensor.name: tensor for _, _, tensor in spans}
 
 
 def _tensor(path: Path, name: str, entry: Any) -> tuple[StoredTensor, int, int]:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise _damaged(path, "tensor_entry", name=name)
+        raise wrong(path, "tensor_entry", name=name)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     numbers = _sizes(shape) and _sizes(offsets)
     if not isinstance(dtype, str) or dtype not in BITS or not numbers or len(offsets) != 2 or len(shape) > 16:
-        raise _damaged(path, "tensor_entry", name=name)
+        raise wrong(path, "tensor_entry", name=name)
     bits, found = math.prod(shape) * BITS[dtype], offsets[1] - offsets[0]
     if bits != found * 8:
-        raise _damaged(path, "tensor_shape", name=name, shape=shape, dtype=dtype, expected=bits // 8, found=found)
+        raise wrong(path, "tensor_shape", name=name, shape=shape, dtype=dtype, expected=bits // 8, found=found)
     return StoredTensor(name, dtype, tuple(shape), found), offsets[0], offsets[1]
 
 
 def _sizes(values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
-
-
-def _damaged(path: Path, key: str, **params: object) -> ArtefactError:
-    return ArtefactError("artefact_damaged", [Problem(key, params)], path=path)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise DuplicateKey(f"key {name!r} occurs twice")
-        found[name] = value
-    return found
-
-
-def _check_depth(value: Any, levels: int) -> None:
-    if levels == 0:
-        raise ValueError("nested too deeply")
-    if isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            _check_depth(one, levels - 1)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")

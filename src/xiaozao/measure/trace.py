@@ -33,6 +33,7 @@ from xiaozao.models.layers.attention import layout
 from xiaozao.models.layers.bases import parameter_count
 from xiaozao.models.layers.quantize import ready as ready_base
 from xiaozao.models.load import DTYPES
+from xiaozao.models.loading.architecture import FAILURES, reason
 from xiaozao.models.precision import computing
 from xiaozao.models.trainable import is_tied
 from xiaozao.spec.objectives import KINDS
@@ -63,7 +64,6 @@ SIZES = (
 FINER = Size((48, 48), 150, 64)
 WORKED = (*SIZES[:4], FINER)  # the sizes at which work is counted
 ON_TOP = {"": (0.0, 0.0), "forward": (1.0, 0.0), "backward": (0.0, 1.0)}
-FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError, AssertionError)
 Heard = dict[Phase, list[Seen]]
 
 
@@ -94,7 +94,7 @@ def translated(question: TraceRequest) -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        detail = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        detail = reason(error)
         raise UnsupportedModel("trace", model=question.config.get("model_type"), detail=detail) from error
     finally:
         gc.enable()

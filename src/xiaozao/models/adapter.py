@@ -8,16 +8,15 @@ rsLoRA and PiSSA are written as the plain LoRA they are (models/layers/pissa.py)
 scale of training. There are readers that do not know `use_rslora`: to them the file would silently mean another model.
 """
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from xiaozao.errors import ArtefactError, NotFound
+from xiaozao.errors import ArtefactError
+from xiaozao.hub.adapterfile import read_adapter_settings
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.layers.dora import DoraLinear
 from xiaozao.models.layers.linear import Adapted, AdaptedLinear, adapt, adapters, is_plain
@@ -27,14 +26,6 @@ PREFIX = "base_model.model."
 WEIGHTS = "adapter_model"
 CONFIG = "adapter_config"
 PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
-# What PEFT can also ask for and we do not compute; a file with one of these set is another function than we would run.
-FOREIGN = (
-    "rank_pattern", "alpha_pattern", "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens",
-    "trainable_token_indices", "layer_replication", "target_parameters", "arrow_config", "velora_config",
-    "monteclora_config",
-)  # fmt: skip
-# Other starts (PiSSA, OLoRA, CorDA, LoftQ) change the base as well, and PEFT computes that change again when it loads.
-HARMLESS_STARTS = ("gaussian", "eva", "orthogonal", "mica")
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -74,8 +65,7 @@ def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
 
     Raises ArtefactError where names or shapes do not match, or for an adapter of a kind that we do not compute.
     """
-    config, tensors = _read(folder)
-    _check_kind(folder, config)
+    settings, tensors = read_adapter_settings(folder), _read(folder)
     model = decoder.model
     names = sorted({name.removeprefix(PREFIX).removesuffix(PARTS[0]) for name in tensors if name.endswith(PARTS[0])})
     modules = dict(model.named_modules())
@@ -84,9 +74,9 @@ def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
         for name in names
         if name in modules and is_plain(modules[name]) and modules[name] is not decoder.head.linear
     ]
-    kind = DoraLinear if config.get("use_dora") else AdaptedLinear
-    alpha = config["lora_alpha"] * (math.sqrt(config["r"]) if config.get("use_rslora") else 1)
-    layers = adapt(model, found, config["r"], alpha, 0, kind)
+    kind = DoraLinear if settings.dora else AdaptedLinear
+    alpha = settings.alpha * (math.sqrt(settings.rank) if settings.rslora else 1)
+    layers = adapt(model, found, settings.rank, alpha, 0, kind)
     whole = {name: one for name, one in tensors.items() if not name.endswith(PARTS)}
     _check_shapes(folder, model, layers, tensors, whole)
     for name, layer in layers.items():
@@ -130,22 +120,8 @@ def _attach_whole(decoder: Decoder, whole: dict[str, Tensor]) -> None:
         setattr(module, last, learned.setdefault(old, new))
 
 
-def _check_kind(folder: Path, config: dict[str, Any]) -> None:
-    start = config.get("init_lora_weights", True)
-    odd = [name for name in FOREIGN if config.get(name)]
-    odd += ["bias"] if config.get("bias", "none") != "none" else []
-    odd += ["peft_type"] if config.get("peft_type") != "LORA" else []
-    odd += ["init_lora_weights"] if isinstance(start, str) and start not in HARMLESS_STARTS else []
-    if odd:
-        raise ArtefactError("adapter_kind", folder=folder, name=odd[0], value=config.get(odd[0]))
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    paths = folder / f"{CONFIG}.json", folder / f"{WEIGHTS}.safetensors"
-    if not all(path.is_file() for path in paths):
-        raise NotFound("adapter", folder=folder)
+def _read(folder: Path) -> dict[str, Tensor]:
     try:
-        config = json.loads(paths[0].read_text(encoding="utf-8"))
-        return config, load_file(paths[1])
+        return load_file(folder / f"{WEIGHTS}.safetensors")
     except (ValueError, OSError, SafetensorError) as error:
         raise ArtefactError("adapter_unreadable", folder=folder, detail=error) from None

@@ -21,6 +21,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from xiaozao.errors import UnsupportedModel
 from xiaozao.models.blocks import Decoder, Head, Packing, distance, few_blocks, run
 from xiaozao.models.layers.attention import implementation, own_attention
+from xiaozao.models.loading.architecture import FAILURES
 from xiaozao.models.loading.paged import store_of
 from xiaozao.models.loading.stream import is_streamed
 
@@ -28,8 +29,6 @@ from xiaozao.models.loading.stream import is_streamed
 FINE, COARSE = 1e-3, 5e-2
 PROBE = 8  # tokens
 PACKINGS: tuple[Packing, ...] = ("packed", "padded")
-# What an architecture may raise when it is called in a way that it was not written for.
-FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError, NotImplementedError)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from xiaozao.models.blocks import Decoder, distance, run
-from xiaozao.models.families import FAILURES, rounding
+from xiaozao.models.families import rounding
 from xiaozao.models.layers.attention import implementation, own_attention
 from xiaozao.models.layers.kvcache import roomy_cache
+from xiaozao.models.loading.architecture import FAILURES
 
 TRIED = (6, 9)  # tokens of two prompts
 CACHED: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # what came of it

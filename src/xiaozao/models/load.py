@@ -1,19 +1,23 @@
 """A folder of safetensors -> a decoder in memory. Nothing of the folder is executed; see hub/folder.py."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
-from xiaozao.hub.folder import check_folder, read_config, weight_files
+from xiaozao.hub.folder import CONFIG, check_loadable, read_config, weight_files
+from xiaozao.hub.jsonfile import shown, wrong
 from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder, view
 from xiaozao.models.families import check
 from xiaozao.models.layers.quantize import ready
+from xiaozao.models.loading.architecture import architecture_of, reason
 from xiaozao.models.loading.paged import load_paged
 from xiaozao.models.loading.streamed import load_streamed
 from xiaozao.models.loading.whileloading import WhileLoadingConfig, stored
@@ -73,15 +77,15 @@ def load_model(
     mapped: bool = True,
 ) -> PreTrainedModel:
     """The transformers model alone."""
-    check_folder(folder)
+    check_loadable(folder)
     disable_progress_bar()
     values = dict(read_config(folder).values)
-    kind = values.pop("model_type", "")
-    if "quantization_config" in values:
-        raise UnsupportedModel("quantized", folder=folder, method=values["quantization_config"].get("quant_method"))
+    kind = values["model_type"]
+    if (stored_as := values.pop("quantization_config", None)) is not None:
+        raise UnsupportedModel("quantized", folder=folder, method=shown(stored_as.get("quant_method", ...)))
     ready(base)
+    config = architecture_of(values)
     try:
-        config = AutoConfig.for_model(kind, **values)
         if live is not None:
             if device.type != "cpu":
                 raise UnsupportedModel("paged_device", device=device.type)
@@ -91,12 +95,14 @@ def load_model(
         with torch.device(device):
             if base != "none" or (device.type == "cpu" and (not mapped or converts(folder, weights))):
                 return _load_one_by_one(folder, config, weights, base)
-            model = AutoModelForCausalLM.from_pretrained(
+            read: Any = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, dtype=weights, local_files_only=True, trust_remote_code=False,
-                use_safetensors=True, attn_implementation="eager",
+                use_safetensors=True, attn_implementation="eager", output_loading_info=True,
+                ignore_mismatched_sizes=True,
             )  # fmt: skip
-    except ValueError as error:
-        raise UnsupportedModel("architecture", model=kind, detail=str(error).splitlines()[0]) from None
+            model: PreTrainedModel = _all_read(folder, *read)
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise UnsupportedModel("architecture", model=kind, detail=reason(error)) from error
     return model
 
 
@@ -112,12 +118,23 @@ def _load_one_by_one(folder: Path, config: PreTrainedConfig, weights: torch.dtyp
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(config)  # the class that fits the config, and the part it takes
     with ExitStack() as stack:
-        model: PreTrainedModel = type(skeleton).from_pretrained(
+        read: Any = type(skeleton).from_pretrained(
             None, config=skeleton.config, state_dict=stored(folder, stack), dtype=weights,
-            attn_implementation="eager",
+            attn_implementation="eager", output_loading_info=True, ignore_mismatched_sizes=base == "none",
             quantization_config=None if base == "none" else WhileLoadingConfig(base),
         )  # fmt: skip
-    return _with_generation(model, folder)
+    model, info = read
+    return _with_generation(_all_read(folder, model, info) if base == "none" else model, folder)
+
+
+def _all_read(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> PreTrainedModel:
+    """The model. Raises where transformers would go on with random numbers in place of weights that it did not find,
+    or not in the shape that config.json gives them."""
+    for name, stored_shape, wanted in sorted(info["mismatched_keys"]):
+        raise wrong(folder / CONFIG, "config_shape", name=name, stored=list(stored_shape), wanted=list(wanted))
+    if missing := sorted(info["missing_keys"]):
+        raise UnsupportedModel("weights_missing", count=len(missing), first=missing[0])
+    return model
 
 
 def _with_generation(model: PreTrainedModel, folder: Path) -> PreTrainedModel:

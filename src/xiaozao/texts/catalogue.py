@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from xiaozao.texts.visible import in_line
+
 Language = Literal["en", "zh-CN"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh-CN")
 
@@ -23,8 +25,15 @@ def catalogue(language: Language) -> Mapping[str, str]:
 
 
 def say(key: str, language: Language = "en", /, **params: object) -> str:
-    """The text `key` with its placeholders filled in. An unknown key is a bug and raises KeyError."""
-    return catalogue(language)[key].format_map(params)
+    """The text `key` with its placeholders filled in. An unknown key is a bug and raises KeyError.
+
+    Whatever is filled in may be text of others, so nothing in it steers a terminal (texts/visible.py).
+    """
+    return catalogue(language)[key].format_map({name: _harmless(value) for name, value in params.items()})
+
+
+def _harmless(value: object) -> object:
+    return value if isinstance(value, int | float) else in_line(str(value))
 
 
 def has(key: str) -> bool:

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from xiaozao.hub.tensorfile import StoredTensor, open_regular
+from xiaozao.hub.jsonfile import open_regular
+from xiaozao.hub.tensorfile import StoredTensor
 
 DTYPES = {
     "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64, "U8": torch.uint8,

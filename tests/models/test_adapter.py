@@ -13,7 +13,9 @@ from transformers import AutoModelForCausalLM
 
 from tests.toy import toy_folder
 from xiaozao.errors import ArtefactError, NotFound
-from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors, attach
+from xiaozao.hub.hashes import weights_hash
+from xiaozao.hub.sources import ModelFolder
+from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_facts, adapter_tensors, attach, base_name
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, run
 from xiaozao.models.layers.linear import adapt, adapters, matching
@@ -116,6 +118,19 @@ def test_we_load_what_peft_wrote_and_compute_the_same(tmp_path: Path, options: d
     attach(ours, tmp_path / "adapter")
     with torch.no_grad():
         torch.testing.assert_close(logits(ours), theirs(input_ids=IDS[None]).logits[0], rtol=1e-5, atol=1e-5)
+
+
+def test_the_base_is_named_so_that_a_reader_finds_it_or_nothing(tmp_path: Path) -> None:
+    toy_folder(tmp_path / "model")
+    cached = tmp_path / "models--owner--name" / "snapshots" / "0123"
+    assert base_name(ModelFolder(cached, "cache", "owner/name", "0123")) == "owner/name"
+    for origin in ("local", "gguf", "pypi", "modelscope", "cache"):
+        found = ModelFolder(tmp_path / "model", origin, "owner/name", None)
+        assert base_name(found) == str(tmp_path / "model")
+    facts = adapter_facts(ModelFolder(tmp_path / "model", "local", "model", None))
+    assert facts["base"] == {
+        "name": "model", "origin": "local", "commit": None, "weights_sha256": weights_hash(tmp_path / "model"),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 
 from xiaozao.errors import ArtefactError, UsageError
 from xiaozao.events import OnProgress
+from xiaozao.hub.folder import TOKENIZER
 from xiaozao.models.adapter import attach
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, distance, run
@@ -63,7 +64,8 @@ def merge_adapter(
     merge(decoder.model, partial(on_progress, "merge"))
     on_progress("write", 0, 0)
     with checkpoint.staged_folder(target) as staging:
-        write_model(decoder.model, staging, base, dtype)
+        talks = adapter if (adapter / TOKENIZER).is_file() else base  # adapters of earlier versions bring no tokenizer
+        write_model(decoder.model, staging, talks, dtype)
         del decoder
         on_progress("compare", 0, 0)
         written = probe(load(staging, dtype, cpu))

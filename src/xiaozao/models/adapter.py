@@ -3,6 +3,8 @@
     adapter_model.safetensors   base_model.model.<layer>.lora_A.weight (rank, in), .lora_B.weight (out, rank),
                                 .lora_magnitude_vector (out) for DoRA, and <module>.weight of what was trained whole
     adapter_config.json         rank, alpha, names
+    xiaozao.json                the base that it learned on: name, commit, the hash of its weights
+    tokenizer.json, chat_template.jinja, generation_config.json ...   what it learned to talk with (chatfiles.py)
 
 rsLoRA and PiSSA are written as the plain LoRA they are (models/layers/pissa.py): alpha is such that alpha / r is the
 scale of training. There are readers that do not know `use_rslora`: to them the file would silently mean another model.
@@ -18,6 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from xiaozao.errors import ArtefactError, NotFound
+from xiaozao.hub.hashes import weights_hash
+from xiaozao.hub.sources import ModelFolder
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.layers.dora import DoraLinear
 from xiaozao.models.layers.linear import Adapted, AdaptedLinear, adapt, adapters, is_plain
@@ -26,6 +30,7 @@ from xiaozao.models.trainable import is_tied, untie, whole_parameters
 PREFIX = "base_model.model."
 WEIGHTS = "adapter_model"
 CONFIG = "adapter_config"
+FACTS = "xiaozao"  # .json, beside the adapter
 PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
 # What PEFT can also ask for and we do not compute; a file with one of these set is another function than we would run.
 FOREIGN = (
@@ -48,7 +53,7 @@ def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def adapter_config(model: nn.Module, base: str) -> dict[str, object]:
-    """PEFT's description of the adapter. `base` is the model's id, never a path of the user's machine."""
+    """PEFT's description of the adapter. `base` is where a reader finds the base (base_name)."""
     layers = adapters(model)
     one = next(iter(layers.values()))
     rank = len(one.saved()["lora_A.weight"])
@@ -67,6 +72,21 @@ def adapter_config(model: nn.Module, base: str) -> dict[str, object]:
         "target_modules": sorted(layers),
         "modules_to_save": sorted({name.rpartition(".")[0] for name in whole_parameters(model)}) or None,
     }
+
+
+def base_name(model: ModelFolder) -> str:
+    """What a reader loads the base from: its name on Hugging Face where it came from there, else its absolute folder.
+
+    A folder's bare name, or a name on another hub, would be looked for on Hugging Face, and could be another model.
+    """
+    repository = "models--" + model.name.replace("/", "--")
+    return model.name if repository in model.path.parts else str(model.path.absolute())
+
+
+def adapter_facts(model: ModelFolder) -> dict[str, object]:
+    """What the adapter learned on, so that it is not put onto another base without a word."""
+    base = {"name": model.name, "origin": model.origin, "commit": model.commit}
+    return {"base": {**base, "weights_sha256": weights_hash(model.path)}}
 
 
 def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:

@@ -1,6 +1,6 @@
 """A model in memory -> a folder that transformers, vLLM and converters read: safetensors, config, tokenizer."""
 
-import shutil
+import json
 from pathlib import Path
 
 import torch
@@ -8,19 +8,18 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from xiaozao.hub.folder import WEIGHTS
+from xiaozao.hub.spellings import both_spellings
 from xiaozao.models.artefacts.disk import DISK
+from xiaozao.models.chatfiles import CONFIG, write_chat_files
 from xiaozao.models.layers.rounding import rounded
 from xiaozao.models.loading.paged import store_of
 from xiaozao.models.loading.trainstore import PagedStore
 
-COPIED = (
-    "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json",
-    "tokenizer.model", "vocab.json", "merges.txt",
-)  # fmt: skip
-
 
 def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch.dtype) -> None:
-    """Write weights in `dtype` and config; tokenizer and chat template are copied from the model's own folder.
+    """Write weights in `dtype`, config, and what makes the model talk, from the folder it was trained with.
+
+    source: the model's own folder, or that of the adapter, with tokenizer and template (chatfiles.py).
 
     The model itself becomes what is written: fp32 weights are rounded at random (layers/rounding.py), so that what was
     learned in steps smaller than the distance of two bf16 numbers is not lost.
@@ -40,9 +39,10 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
         model.save_pretrained(target)
     else:
         _write_paged(model, target, dtype, store)
-    for name in COPIED:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
+    values = json.loads((target / CONFIG).read_text(encoding="utf-8"))
+    values = both_spellings(values, type(model.config).attribute_map)
+    (target / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_chat_files(target, source)
 
 
 def _write_paged(model: PreTrainedModel, target: Path, dtype: torch.dtype, store: PagedStore) -> None:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -16,9 +17,10 @@ from xiaozao.events import Ended, Event, Loaded, Noticed, Progress, Rehearsed, S
 from xiaozao.hub.hashes import weights_hash
 from xiaozao.machine.hardware import look
 from xiaozao.machine.resident import peak_rss
-from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
+from xiaozao.models.adapter import CONFIG, FACTS, WEIGHTS, adapter_config, adapter_facts, adapter_tensors, base_name
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
+from xiaozao.models.chatfiles import write_chat_files
 from xiaozao.models.layers.bases import parameter_count
 from xiaozao.models.load import DTYPES, device_of, load
 from xiaozao.models.loading.paged import store_of
@@ -196,8 +198,11 @@ def save_result(ready: Ready, decoder: Decoder, ranks: Ranks = ALONE) -> None:
     if ready.spec.method.method == "lora":
         with whole_adapters(decoder, ranks) as writes:
             if writes:
-                config, tensors = adapter_config(decoder.model, ready.model.name), adapter_tensors(decoder.model)
-                checkpoint.write_folder(ready.folder.adapter, {WEIGHTS: tensors}, {CONFIG: config})
+                base = ready.model
+                documents = {CONFIG: adapter_config(decoder.model, base_name(base)), FACTS: adapter_facts(base)}
+                tensors = {WEIGHTS: adapter_tensors(decoder.model)}
+                more = partial(write_chat_files, source=base.path)
+                checkpoint.write_folder(ready.folder.adapter, tensors, documents, more=more)
         return
     model = whole_model(decoder, ranks)
     if model is not None:

@@ -5,14 +5,18 @@ spec.yaml -> models.sources -> data.prepare -> resolve -> plan -> resolved.yaml;
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 
+from xiaozao.data.conversations import ConversationFile
+from xiaozao.data.formats import Conversation
+from xiaozao.data.modelfiles import read_chat_files
 from xiaozao.data.prepare import PreparedData, prepare
 from xiaozao.errors import DoesNotFit, EnvironmentProblem, Problem
 from xiaozao.evaluate.exam import Exam
 from xiaozao.events import Event, Noticed, Planned, Prepared, Progress
-from xiaozao.hub.folder import read_config
+from xiaozao.hub.folder import ModelConfig, read_config
 from xiaozao.hub.sources import ModelFolder
 from xiaozao.hub.sources import resolve as find_model
 from xiaozao.machine.hardware import look, slow_fp16
@@ -66,10 +70,8 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     device = device_of(spec.model.device)
     check_devices(device, place)
     config = read_config(model.path)
-    if config.stripped:
-        emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
-    if device.type == "cpu" and spec.method.precision == "fp16" and slow_fp16():
-        emit(Noticed("slow_fp16", {}))
+    for notice in notices(spec, model, data, config, device.type):
+        emit(notice)
     exam, choice = Exam.of(spec, model), None
     questions, sizes = exam.sizes if exam else None, sizes_of(spec, data)
     with profiles(report) as traces:
@@ -103,6 +105,34 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
             folder.resolved.write_text(spec.to_yaml(), encoding="utf-8")
         check_disk(folder, plan, spec, steps, look(), emit)
     return Ready(folder, spec, model, data, exam, plan, own_budget)
+
+
+def notices(spec: RunSpec, model: ModelFolder, data: PreparedData, config: ModelConfig, device: str) -> list[Noticed]:
+    """What the user should know of the model and the data before anything is computed."""
+    told = [Noticed("plain_template", {"model": model.name})] if trained_plain(spec, model) else []
+    told += [Noticed(f"kto_{part}", {}) for part in parts_without_partner(spec, data)]
+    if config.stripped:
+        told.append(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
+    if device == "cpu" and spec.method.precision == "fp16" and slow_fp16():
+        told.append(Noticed("slow_fp16", {}))
+    return told
+
+
+def trained_plain(spec: RunSpec, model: ModelFolder) -> bool:
+    """Whether conversations are written with our plain template, because the model brings none."""
+    if read_chat_files(model.path).template is not None:
+        return False
+    rows = ConversationFile(Path(spec.data.data), spec.data)
+    first = next((row for row in rows if isinstance(row, Conversation)), None)
+    return first is not None and not first.text
+
+
+def parts_without_partner(spec: RunSpec, data: PreparedData) -> list[str]:
+    """Which of "train" and "validation" hold no two answers that differ, so that KTO has no reference point there."""
+    if spec.method.objective != "kto":
+        return []
+    parts = {"train": data.train, **({"validation": data.validation} if data.validation else {})}
+    return [name for name, one in parts.items() if all(one.partner(index) is None for index in range(len(one)))]
 
 
 def _decided(decide: Callable[[], Choice], ask: Callable[[], Planner]) -> tuple[Choice, MemoryPlan]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from xiaozao.spec.run import RunSpec, read_file
-from xiaozao.store.files import RunFolder
+from xiaozao.store.files import RunFolder, refuse_links
 
 MODULE = "xiaozao.worker.main"  # what a worker runs; of several, each of them
 
@@ -58,7 +58,11 @@ def launch(folder: RunFolder, devices: int | None = None) -> subprocess.Popen[by
 
 
 def start(words: Sequence[str], folder: RunFolder) -> subprocess.Popen[bytes]:
-    """Start a process in a run folder, detached from our terminal; what libraries print goes to the run's log."""
+    """Start a process in a run folder, detached from our terminal; what libraries print goes to the run's log.
+
+    Raises ArtefactError where something in the folder is a link.
+    """
+    refuse_links(folder)
     with folder.log.open("ab") as log:
         return subprocess.Popen(
             words,

@@ -29,7 +29,7 @@ from xiaozao.models.save import write_model
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable, rate_factors, replaces
 from xiaozao.spec.run import RunSpec
-from xiaozao.store.files import RunFolder, cache
+from xiaozao.store.files import RunFolder, cache, refuse_links
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import language_from
 from xiaozao.train.distributed import Sharded, shard, whole_adapters, whole_model
@@ -213,6 +213,7 @@ def save_result(ready: Ready, decoder: Decoder, ranks: Ranks = ALONE) -> None:
 def draw(folder: RunFolder) -> None:
     """The loss curve and the metrics, from the journal."""
     folder.report.mkdir(exist_ok=True)
+    refuse_links(folder)
     events = list(read_events(folder.events))
     write_curve(events, folder.report, language_from())
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.toy import write_judged
 from tests.worker.test_reference import make
-from xiaozao.errors import DataError, DoesNotFit
+from xiaozao.errors import DataError, DoesNotFit, UsageError
 from xiaozao.evaluate import exam
 from xiaozao.events import Event, Noticed, Planned, Progress
 from xiaozao.hub.folder import read_config
-from xiaozao.machine.hardware import look
+from xiaozao.machine.hardware import cores, look
 from xiaozao.machine.resident import rss
 from xiaozao.plan import fit
 from xiaozao.plan.fit import every_sample
@@ -212,6 +212,19 @@ def test_a_model_without_a_template_is_told_of_where_it_is_asked_something(tmp_p
     folder = make(tmp_path / "texts", bare, "sft")
     write_judged(tmp_path / "texts" / "data.jsonl", 16, "texts")
     assert notices(folder) == []
+
+
+def test_threads_far_beyond_the_cores_are_refused_with_the_numbers(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        get_ready(make(tmp_path / "run", model, "sft", threads=100_000), lambda event: None)
+    assert "100000" in caught.value.what("zh-CN") and str(cores()) in caught.value.what()
+
+
+@pytest.mark.parametrize(("warmup", "told"), [(1000, ["warmup_long"]), (2, []), (0.5, []), (0, [])])
+def test_a_warm_up_that_is_longer_than_the_run_is_told_of(
+    tmp_path: Path, model: Path, warmup: float, told: list[str]
+) -> None:
+    assert notices(make(tmp_path / "run", model, "sft", warmup=warmup)) == told
 
 
 def test_answers_without_another_to_be_held_against_are_told_of(tmp_path: Path, model: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from xiaozao.errors import ArtefactError, UsageError
 from xiaozao.events import OnProgress
 from xiaozao.hub.folder import TOKENIZER
-from xiaozao.models.adapter import attach
+from xiaozao.models.adapter import attach, check_base
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, distance, run
 from xiaozao.models.layers.linear import adapters, merge
@@ -56,6 +56,7 @@ def merge_adapter(
         target.rmdir()
     cpu = torch.device("cpu")
     on_progress("load", 0, 0)
+    check_base(adapter, base)
     seen = _as_trained(base, adapter, dtype, stored) if stored != "none" else None
     decoder = load(base, torch.float32 if dtype == torch.float32 else dtype, cpu)
     attach(decoder, adapter)

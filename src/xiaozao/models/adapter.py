@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from xiaozao.errors import ArtefactError, NotFound
 from xiaozao.hub.hashes import weights_hash
 from xiaozao.hub.sources import ModelFolder
+from xiaozao.models.artefacts.checkpoint import verify
+from xiaozao.models.artefacts.manifest import MANIFEST, read_mapping
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.layers.dora import DoraLinear
 from xiaozao.models.layers.linear import Adapted, AdaptedLinear, adapt, adapters, is_plain
@@ -92,7 +94,8 @@ def adapter_facts(model: ModelFolder) -> dict[str, object]:
 def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
     """Put the adapter in `folder` onto a model.
 
-    Raises ArtefactError where names or shapes do not match, or for an adapter of a kind that we do not compute.
+    Raises ArtefactError where names or shapes do not match, for an adapter of a kind that we do not compute, for files
+    that are not those its manifest lists, and for links that lead out of the folder.
     """
     config, tensors = _read(folder)
     _check_kind(folder, config)
@@ -109,11 +112,33 @@ def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
     layers = adapt(model, found, config["r"], alpha, 0, kind)
     whole = {name: one for name, one in tensors.items() if not name.endswith(PARTS)}
     _check_shapes(folder, model, layers, tensors, whole)
+    if is_vouched_for(folder):
+        verify(folder)
     for name, layer in layers.items():
         prefix = f"{PREFIX}{name}."
         layer.take({key.removeprefix(prefix): one for key, one in tensors.items() if key.startswith(prefix)})
     _attach_whole(decoder, {name.removeprefix(PREFIX): tensor for name, tensor in whole.items()})
     return layers
+
+
+def is_vouched_for(folder: Path) -> bool:
+    """Whether hashes lie beside the adapter; else nobody can tell that it is as it was trained."""
+    return (folder / MANIFEST).exists() or (folder / MANIFEST).is_symlink()
+
+
+def check_base(folder: Path, base: Path) -> None:
+    """Raises ArtefactError where the adapter says that it learned on other weights than those of `base`."""
+    path = folder / f"{FACTS}.json"
+    if not path.is_file():
+        return
+    try:
+        facts = read_mapping(path)["base"]
+        learned, name = str(facts["weights_sha256"]), str(facts["name"])
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        raise ArtefactError("adapter_unreadable", folder=folder, detail=error) from None
+    now = weights_hash(base)
+    if learned != now:
+        raise ArtefactError("adapter_base", folder=folder, base=base, name=name, learned=learned[:12], found=now[:12])
 
 
 def _check_shapes(
@@ -164,6 +189,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     paths = folder / f"{CONFIG}.json", folder / f"{WEIGHTS}.safetensors"
     if not all(path.is_file() for path in paths):
         raise NotFound("adapter", folder=folder)
+    for path in paths:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ArtefactError("link_outside", path=path, target=path.resolve())
     try:
         config = json.loads(paths[0].read_text(encoding="utf-8"))
         return config, load_file(paths[1])

@@ -22,6 +22,7 @@ from xiaozao.hub.sources import resolve as find_model
 from xiaozao.machine.hardware import look, slow_fp16
 from xiaozao.machine.heap import give_back, keep_nothing
 from xiaozao.machine.resident import reset_peak, rss
+from xiaozao.machine.threads import check_threads
 from xiaozao.measure.profiles import profiles
 from xiaozao.models.layers.quantize import ready as import_base
 from xiaozao.models.load import device_of
@@ -32,6 +33,7 @@ from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.train.optim.names import ready as import_optimizer
 from xiaozao.train.ranks import ALONE, Place
+from xiaozao.train.schedules import warmup_steps
 from xiaozao.worker.limits import check_disk, counts_mapped
 from xiaozao.worker.resolve import Plans, on_devices, order_of, resolve, sizes_of
 
@@ -59,6 +61,7 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     own_budget = asked.get("budget") is not None
     ran = resumed and own_budget and spec.train.devices == place.world  # just so, within this budget
     spec = on_devices(spec, place, resumed, own_budget)
+    check_threads(spec.train.threads)
     import_what_is_named(spec)  # before the data, so that a missing package is told now, and counts as runtime
 
     def report(stage: str, done: int, total: int) -> None:
@@ -98,6 +101,7 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
         keep_nothing()
     steps = order_of(spec, data).steps
     emit(_planned(plan, steps, choice))
+    tell_warmup(spec.train.warmup, steps, emit)
     if not plan.fits and not ran:
         raise _does_not_fit(plan, choice)
     if place.rank == 0:
@@ -116,6 +120,13 @@ def notices(spec: RunSpec, model: ModelFolder, data: PreparedData, config: Model
     if device == "cpu" and spec.method.precision == "fp16" and slow_fp16():
         told.append(Noticed("slow_fp16", {}))
     return told
+
+
+def tell_warmup(warmup: float, steps: int, emit: Emit) -> None:
+    """Say where the run is too short for the steps of warm-up that were asked for."""
+    kept = warmup_steps(warmup, steps)
+    if warmup >= 1 and kept < int(warmup):
+        emit(Noticed("warmup_long", {"warmup": int(warmup), "steps": steps, "kept": kept}))
 
 
 def trained_plain(spec: RunSpec, model: ModelFolder) -> bool:

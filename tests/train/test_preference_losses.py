@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from xiaozao.models.swap import fuse
 from xiaozao.train.batches import Order, packed_row
 from xiaozao.train.head import token_losses
 from xiaozao.train.loop import Loop, Settings
-from xiaozao.train.losses import LOSSES, Loss, mean_loss
+from xiaozao.train.losses import LOSSES, Loss, mean_loss, mean_over
 from xiaozao.train.optim.engine import Options
 from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.preference_losses import Preference, Strength, dpo, packed_rows
@@ -377,3 +378,37 @@ def test_eight_samples_are_learned_by_heart(tmp_path: Path, objective: str) -> N
     bench.decoder = toy_decoder(lora=16, initializer_range=0.5)
     progress = bench.run()
     assert progress.last_loss is not None and progress.last_loss < 0.05
+
+
+def alike(answers: list[list[int]]) -> Samples:
+    """Judged answers to prompts of three tokens."""
+    ids = [np.array([10 + number, 11, 12, *answer]) for number, answer in enumerate(answers)]
+    return Samples(
+        np.concatenate(ids).astype(np.int32), np.concatenate([np.arange(len(one)) > 2 for one in ids]).astype(np.uint8),
+        np.cumsum([0, *map(len, ids)], dtype=np.int64), np.arange(len(ids)) + 1,
+        liked=np.ones(len(ids), dtype=np.uint8),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("answers", [[[5, 6]], [[5, 6], [5, 6]], [[5, 6]] * 9], ids=["one", "two alike", "nine alike"])
+def test_an_answer_is_not_held_against_itself(answers: list[list[int]]) -> None:
+    """Its own log-probability as the reference point would keep the loss at a half whatever the model learns."""
+    decoder, samples, loss = toy_decoder(), alike(answers), LOSSES["kto"](HOW)
+    assert isinstance(loss, Preference)
+    for parameter in decoder.trainable().values():
+        torch.nn.init.normal_(parameter.data, std=0.1)
+    micros = [list(range(len(samples)))]
+    assert loss.point(decoder, samples, micros) == 0.0
+    told = plain_numbers(decoder, replace(samples, liked=None))
+    plain = [float((HOW.beta * (now - start)).detach()) for now, start in zip(told.now, told.start, strict=True)]
+    judged = mean_over(decoder, loss, samples, micros)
+    expected = np.mean([HOW.desirable_weight / (1 + math.exp(margin)) for margin in plain])
+    assert judged.loss == pytest.approx(expected, rel=1e-5) and abs(judged.loss - 0.5 * HOW.desirable_weight) > 1e-4
+    assert np.all(loss.reference(decoder, samples, 2)[1] == 0)
+
+
+def test_an_answer_is_crossed_with_the_next_one_that_differs() -> None:
+    samples = alike([[5, 6], [5, 6], [7, 8], [5, 6], [5, 6]])
+    assert [samples.partner(number) for number in range(5)] == [2, 2, 4, 2, 2]
+    ids, targets = samples.crossed(0)
+    assert ids.tolist() == [10, 11, 12, 7, 8] and targets.tolist() == [False] * 3 + [True] * 2

@@ -12,7 +12,7 @@ from xiaozao.cli.verb import Verb
 from xiaozao.data.formats import Turn
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.hub.sources import resolve
-from xiaozao.models.adapter import attach
+from xiaozao.models.adapter import attach, is_vouched_for
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.load import DTYPES, device_of, load
@@ -39,6 +39,8 @@ def command(run: str, ask: str | None, base: bool, system: str | None, max_token
         streams = cache() / "streams" if spec.model.stream == "disk" and tuned == source else None
         decoder = load(tuned, precision, device_of(spec.model.device), base=stored, streams=streams)
     if folder.adapter.is_dir() and not base:
+        if not is_vouched_for(folder.adapter):
+            output.note("cli.export.no_manifest", folder=folder.adapter)
         attach(decoder, folder.adapter)
     prompt = system if system is not None else spec.data.system
     opening = [Turn("system", prompt)] if prompt else []

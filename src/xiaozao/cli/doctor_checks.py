@@ -15,10 +15,12 @@ from huggingface_hub import constants
 
 from xiaozao.hub.reach import Reach, hf_place, modelscope_place, pypi_place, reach_all
 from xiaozao.machine.hardware import Gpu, Hardware, driver_cuda, look
+from xiaozao.runs.launch import try_worker
 from xiaozao.store.files import cache, home
 
 Version = tuple[int, int]
 PYTHON, TORCH = (3, 11), (2, 9)
+WORKER_SECONDS = 120.0
 DISK_BAD, DISK_WARN = 2_000_000_000, 20_000_000_000
 MEMORY_BAD, MEMORY_WARN = 1_000_000_000, 4_000_000_000
 # CUDA builds of torch, newest first: the index, what the driver must speak, the oldest GPU that the build has code for.
@@ -56,6 +58,7 @@ def check_machine(offline: bool, seconds: float) -> list[Check]:
     checks = [
         check_python(sys.version_info[:2], sys.maxsize > 2**32),
         check_torch(torch),
+        *([check_worker(try_worker(WORKER_SECONDS))] if torch else []),
         *check_gpus(hardware.gpus, torch, driver, idle_card(Path("/sys/bus/pci/devices"))),
         check_bf16(hardware),
         check_memory(hardware.memory_available, hardware.memory_total),
@@ -102,6 +105,13 @@ def check_python(found: Version, is_64_bit: bool) -> Check:
     params: dict[str, object] = {"found": ".".join(map(str, found)), "least": ".".join(map(str, PYTHON))}
     good = found >= PYTHON and is_64_bit
     return Check("python", "ok" if good else "bad", "python" if good else "python_old", params)
+
+
+def check_worker(failed: str) -> Check:
+    """Whether a run's process starts: it has less of the environment than this one."""
+    if failed:
+        return Check("worker", "bad", "worker_dies", {"detail": failed, "python": sys.executable})
+    return Check("worker", "ok", "worker")
 
 
 def check_torch(torch: TorchBuild | None) -> Check:

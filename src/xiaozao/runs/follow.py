@@ -12,12 +12,15 @@ POLL_SECONDS = 0.2
 
 def follow(path: Path, alive: Callable[[], bool], after: int = 0) -> Iterator[dict[str, Any] | None]:
     """The records as they come, None whenever there is nothing new; ends with Ended or with the worker's death."""
-    offset = 0
+    offset, file = 0, None
     while True:
         living = alive()  # asked before reading: what a worker wrote before it died is still read
+        if file != (file := _identity(path)):
+            offset = 0  # it was mended: another file in its place; what was shown is not shown again
         records, offset = read_records(path, offset)
         for record in records:
             if int(record.get("seq", 0)) > after:
+                after = int(record["seq"])
                 yield record
                 if record.get("type") == "ended":
                     return
@@ -25,6 +28,14 @@ def follow(path: Path, alive: Callable[[], bool], after: int = 0) -> Iterator[di
             return
         yield None
         time.sleep(POLL_SECONDS)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def last_sequence(path: Path) -> int:

@@ -175,12 +175,14 @@ class Preference:
 
         The paper takes the mean over the micro-batch, which would make the gradient depend on how a step is divided;
         here it is the mean over all micro-batches of the step (of a validation: over all of it), computed before them.
+        It is 0 where no sample has an answer to another prompt: an answer held against itself would never move.
         """
-        if not self.pointed:
+        crossing = _with_partner(samples, micros) if self.pointed else []
+        if not crossing:
             return 0.0
         total = count = 0.0
         with torch.no_grad():
-            for piece in ranks.share(micros):
+            for piece in ranks.share(crossing):
                 row = packed_row(samples, piece.item, decoder.device, crossed=True)
                 with decoder.attention.segments(row.lengths):
                     moved = self.log_probabilities(decoder, row) - self._reference(decoder, row)
@@ -205,7 +207,11 @@ class Preference:
             for piece in ranks.share(micros):
                 numbers = [number for index in piece.item for number in samples.sequences(index)]
                 for crossed in range(len(found)):
-                    row = packed_row(samples, piece.item, decoder.device, crossed=bool(crossed))
+                    if crossed:
+                        numbers = [number for number in numbers if samples.partner(number) is not None]
+                    if not numbers:
+                        continue
+                    row = packed_row(samples, numbers if crossed else piece.item, decoder.device, crossed=bool(crossed))
                     with decoder.attention.segments(row.lengths):
                         values = self.log_probabilities(decoder, row).double().cpu().numpy()
                     if piece.weight:
@@ -222,6 +228,12 @@ class Preference:
             )
         with torch.no_grad(), without_adapters(decoder.model):
             return self.log_probabilities(decoder, row)
+
+
+def _with_partner(samples: Samples, micros: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The micro-batches with those samples alone that can be crossed. Answers with verdicts are one sequence each."""
+    kept = [[one for one in micro if samples.partner(one) is not None] for micro in micros]
+    return [micro for micro in kept if micro]
 
 
 def packed_rows(

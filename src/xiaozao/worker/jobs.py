@@ -17,9 +17,10 @@ from xiaozao.events import Ended, Event, Loaded, Noticed, Progress, Rehearsed, S
 from xiaozao.hub.hashes import weights_hash
 from xiaozao.machine.hardware import look
 from xiaozao.machine.resident import peak_rss
-from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
+from xiaozao.models.adapter import CONFIG, FACTS, WEIGHTS, adapter_config, adapter_facts, adapter_tensors, base_name
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
+from xiaozao.models.chatfiles import write_chat_files
 from xiaozao.models.layers.bases import parameter_count
 from xiaozao.models.load import DTYPES, device_of, load
 from xiaozao.models.loading.paged import store_of
@@ -30,7 +31,7 @@ from xiaozao.models.trainable import make_trainable, rate_factors, replaces
 from xiaozao.spec.fields import marked
 from xiaozao.spec.parts import NO_NUMBER
 from xiaozao.spec.run import RunSpec
-from xiaozao.store.files import RunFolder, cache
+from xiaozao.store.files import RunFolder, cache, refuse_links
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import language_from
 from xiaozao.train.distributed import Sharded, shard, whole_adapters, whole_model
@@ -195,8 +196,11 @@ def save_result(ready: Ready, decoder: Decoder, ranks: Ranks = ALONE) -> None:
     if ready.spec.method.method == "lora":
         with whole_adapters(decoder, ranks) as writes:
             if writes:
-                config, tensors = adapter_config(decoder.model, ready.model.name), adapter_tensors(decoder.model)
-                checkpoint.write_folder(ready.folder.adapter, {WEIGHTS: tensors}, {CONFIG: config})
+                base = ready.model
+                documents = {CONFIG: adapter_config(decoder.model, base_name(base)), FACTS: adapter_facts(base)}
+                tensors = {WEIGHTS: adapter_tensors(decoder.model)}
+                more = partial(write_chat_files, source=base.path)
+                checkpoint.write_folder(ready.folder.adapter, tensors, documents, more=more)
         return
     model = whole_model(decoder, ranks)
     if model is not None:
@@ -215,6 +219,7 @@ def rehearse_result(ready: Ready, decoder: Decoder) -> None:
 def draw(folder: RunFolder) -> None:
     """The loss curve and the metrics, from the journal."""
     folder.report.mkdir(exist_ok=True)
+    refuse_links(folder)
     events = list(read_events(folder.events))
     write_curve(events, folder.report, language_from())
 

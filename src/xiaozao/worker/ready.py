@@ -8,20 +8,25 @@ settle       resolved.yaml is written; nothing large is in memory yet
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from xiaozao.data.conversations import ConversationFile
+from xiaozao.data.formats import Conversation
+from xiaozao.data.modelfiles import read_chat_files
 from xiaozao.data.prepare import PreparedData, prepare
 from xiaozao.errors import DoesNotFit, EnvironmentProblem, Problem
 from xiaozao.evaluate.exam import Exam
 from xiaozao.events import Event, Noticed, OnProgress, Planned, Prepared, Progress
-from xiaozao.hub.folder import read_config
+from xiaozao.hub.folder import ModelConfig, read_config
 from xiaozao.hub.sources import ModelFolder
 from xiaozao.hub.sources import resolve as find_model
 from xiaozao.machine.hardware import Hardware, idle_cores, look
 from xiaozao.machine.heap import give_back, keep_nothing
 from xiaozao.machine.resident import reset_peak, rss
+from xiaozao.machine.threads import check_threads
 from xiaozao.measure.fastest import is_slow, keep, known, measured
 from xiaozao.measure.multiply import product_rates
 from xiaozao.measure.profiles import profiles
@@ -34,6 +39,7 @@ from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.train.optim.names import ready as import_optimizer
 from xiaozao.train.ranks import ALONE, Place
+from xiaozao.train.schedules import warmup_steps
 from xiaozao.worker.limits import check_disk, counts_mapped
 from xiaozao.worker.resolve import Plans, on_devices, order_of, resolve, sizes_of
 
@@ -105,6 +111,7 @@ def read_asked(folder: RunFolder, place: Place) -> Asked:
     own_budget = named.get("budget") is not None
     ran = resumed and own_budget and spec.train.devices == place.world
     spec = on_devices(spec, place, resumed, own_budget)
+    check_threads(spec.train.threads)
     import_what_is_named(spec)  # before the data, so that a missing package is told now, and counts as runtime
     return Asked(spec, place, resumed, own_budget, ran)
 
@@ -118,8 +125,8 @@ def find(asked: Asked, emit: Emit) -> Found:
     device = device_of(spec.model.device)
     check_devices(device, asked.place)
     config = read_config(model.path)
-    if config.stripped:
-        emit(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
+    for notice in notices(spec, model, data, config):
+        emit(notice)
     hardware = _hardware(spec, device, emit, asked.resumed)
     return Found(model, config.values, data, Exam.of(spec, model), device, hardware)
 
@@ -164,6 +171,7 @@ def settle(folder: RunFolder, asked: Asked, found: Found, decided: Decided, emit
         keep_nothing()
     steps = order_of(spec, found.data).steps
     emit(_planned(plan, steps, decided.choice))
+    tell_warmup(spec.train.warmup, steps, emit)
     if not plan.fits and not asked.ran:
         raise _does_not_fit(plan, decided.choice)
     if asked.place.rank == 0:
@@ -194,6 +202,39 @@ def _hardware(spec: RunSpec, device: torch.device, emit: Emit, resumed: bool) ->
         emit(Noticed("busy_cores", {"threads": idle, "cores": hardware.cores}))
         hardware = replace(hardware, cores=idle)
     return measured(hardware, rates)
+
+
+def notices(spec: RunSpec, model: ModelFolder, data: PreparedData, config: ModelConfig) -> list[Noticed]:
+    """What the user should know of the model and the data before anything is computed."""
+    told = [Noticed("plain_template", {"model": model.name})] if trained_plain(spec, model) else []
+    told += [Noticed(f"kto_{part}", {}) for part in parts_without_partner(spec, data)]
+    if config.stripped:
+        told.append(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
+    return told
+
+
+def tell_warmup(warmup: float, steps: int, emit: Emit) -> None:
+    """Say where the run is too short for the steps of warm-up that were asked for."""
+    kept = warmup_steps(warmup, steps)
+    if warmup >= 1 and kept < int(warmup):
+        emit(Noticed("warmup_long", {"warmup": int(warmup), "steps": steps, "kept": kept}))
+
+
+def trained_plain(spec: RunSpec, model: ModelFolder) -> bool:
+    """Whether conversations are written with our plain template, because the model brings none."""
+    if read_chat_files(model.path).template is not None:
+        return False
+    rows = ConversationFile(Path(spec.data.data), spec.data)
+    first = next((row for row in rows if isinstance(row, Conversation)), None)
+    return first is not None and not first.text
+
+
+def parts_without_partner(spec: RunSpec, data: PreparedData) -> list[str]:
+    """Which of "train" and "validation" hold no two answers that differ, so that KTO has no reference point there."""
+    if spec.method.objective != "kto":
+        return []
+    parts = {"train": data.train, **({"validation": data.validation} if data.validation else {})}
+    return [name for name, one in parts.items() if all(one.partner(index) is None for index in range(len(one)))]
 
 
 def _decided(decide: Callable[[], Choice], ask: Callable[[], Planner]) -> tuple[Choice, MemoryPlan]:

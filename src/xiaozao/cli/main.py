@@ -19,6 +19,7 @@ import click
 
 from xiaozao.cli.verb import Settings, VerbGroup, error_text
 from xiaozao.errors import EnvironmentProblem, UsageError, XiaozaoError
+from xiaozao.spec.peers import told
 from xiaozao.store.files import home
 
 
@@ -206,6 +207,11 @@ def usage(error: click.ClickException) -> XiaozaoError:
     command = context.command_path if context else "zao"
     match error:
         case click.NoSuchOption():
+            peer = told(error.option_name, "?", {})
+            if peer is not None and peer.ours:
+                return UsageError(
+                    "no_such_flag_peer", name=error.option_name, ours=", ".join(peer.ours), command=command
+                )
             near = ", ".join(error.possibilities or [])
             key = "no_such_flag_near" if near else "no_such_flag"
             return UsageError(key, name=error.option_name, nearest=near, command=command)

@@ -10,6 +10,7 @@ import click
 from xiaozao.cli.verb import reader_language
 from xiaozao.errors import NotFound
 from xiaozao.spec.fields import OPTIONS, Option, show
+from xiaozao.spec.parts import data_files
 from xiaozao.spec.run import read_options
 from xiaozao.spec.yamlfile import read_scalar
 from xiaozao.texts.catalogue import Language, has, say
@@ -58,12 +59,18 @@ def anchored(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("data", "validation", "questions"):
         value = found.get(name)
         if isinstance(value, str) and value != "none":
-            found[name] = str(Path(value).expanduser().absolute())
-            if not os.path.exists(found[name]):
-                raise NotFound("file", name=name, path=found[name])
+            files = data_files(value) if name == "data" else (value,)
+            found[name] = ",".join(_anchored_file(name, file) for file in files)
     if isinstance(found.get("output"), str):
         found["output"] = str(Path(found["output"]).expanduser().absolute())
     return found | anchored_model(found)
+
+
+def _anchored_file(name: str, file: str) -> str:
+    path = str(Path(file).expanduser().absolute())
+    if not os.path.exists(path):
+        raise NotFound("file", name=name, path=path)
+    return path
 
 
 def anchored_model(options: Mapping[str, Any]) -> dict[str, Any]:

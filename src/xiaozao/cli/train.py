@@ -16,6 +16,7 @@ import click
 
 from xiaozao.cli.console import Output, current_output, show
 from xiaozao.cli.options import anchored, gather, spec_flags
+from xiaozao.cli.peers import brought, document
 from xiaozao.cli.plan import choice_of, show_choice
 from xiaozao.cli.runs import details
 from xiaozao.cli.stop import Signals, stopping
@@ -46,20 +47,22 @@ def devices_of(changed: Mapping[str, object]) -> int | None:
 
 
 def _run(
-    arguments: tuple[str, ...], resume: str | None, detach: bool, dry_run: bool, print_config: bool,
-    **flags: str | None,
+    arguments: tuple[str, ...], resume: str | None, from_config: str | None, detach: bool, dry_run: bool,
+    print_config: bool, **flags: str | None,
 ) -> int:  # fmt: skip
     output = current_output()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("under_torchrun", world=os.environ["WORLD_SIZE"])
     if resume is not None:
         changed = gather(arguments, flags)
-        if changed.keys() - {"devices"}:
+        if changed.keys() - {"devices"} or from_config is not None:
             raise UsageError("resume_alone", name=resume)
         return _resume(find_run(resume), detach, output, devices_of(changed))
-    spec = RunSpec.from_options(gather(arguments, flags))
+    theirs = brought(from_config, output)
+    spec = RunSpec.from_options({**theirs.options, **gather(arguments, flags)})
     if print_config:
-        output.result(spec.to_yaml().rstrip(), {"options": spec.options()}, spec.to_yaml().rstrip())
+        told = {"from_config": document(theirs, output)} if from_config is not None else {}
+        output.result(spec.to_yaml().rstrip(), {"options": spec.options(), **told}, spec.to_yaml().rstrip())
         return 0
     spec = RunSpec.from_options(anchored(spec.options()))
     check_name(spec.model.model, spec.model.source)  # better before a run folder exists than after
@@ -161,6 +164,7 @@ command = Verb(
     params=[
         click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
         click.Option(["--resume"], metavar="RUN", help="cli.train.resume"),
+        click.Option(["--from-config"], metavar="FILE", help="cli.train.from_config"),
         _flag("--detach", "cli.train.detach"),
         _flag("--dry-run", "cli.train.dry_run"),
         _flag("--print-config", "cli.train.print_config"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xiaozao.data.conversations import ConversationFile
+from xiaozao.data.conversations import open_conversations
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.prepare import check_kind, fit, tokenise
 from xiaozao.data.survey import survey
@@ -87,14 +87,14 @@ def check(
 
     Raises DataError only where the file as a whole cannot be read, or holds another kind of rows.
     """
-    file = ConversationFile(Path(spec.data), spec)
+    file = open_conversations(spec)
     tokenizer = ChatTokenizer.from_folder(model_folder) if model_folder else None
     look = _Look(spec, tokenizer, cut=objective is not None and KINDS[objective] == "texts")
     found = survey(file, spec.stratify, on_progress, look.see)
     if objective is not None:
         check_kind(file, objective)
     for problem in look.problems:
-        found.add_problem(problem)
+        found.add_problem(file.placed(problem))
     dropped = found.dropped + look.dropped
     return DataReport(
         path=str(file.source.path),

@@ -8,6 +8,7 @@ counts    [    2        |    2     ]        target tokens of each sequence: wher
 A sample is one sequence, or the two of a preference pair, chosen before rejected; a row never parts them.
 """
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,13 +76,18 @@ def packed_row(samples: Samples, chosen: Sequence[int], device: torch.device, cr
 
 @dataclass(frozen=True)
 class Order:
-    """Which samples make which step: windows of `batch` samples, cut into micro-batches."""
+    """Which samples make which step: windows of `batch` samples, cut into micro-batches.
+
+    A run ends in the middle of an epoch where `epochs` is no whole number; with `most_steps`, after so many steps,
+    whichever epoch that is.
+    """
 
     samples: Samples
     batch: int
     micro_batch: int
-    epochs: int
+    epochs: float
     seed: int
+    most_steps: int | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,7 +95,9 @@ class Order:
 
     @property
     def steps(self) -> int:
-        return self.steps_per_epoch * self.epochs
+        if self.most_steps is not None:
+            return self.most_steps
+        return math.ceil(round(self.steps_per_epoch * self.epochs, 6))
 
     def window(self, step: int, most: int | None = None) -> list[list[int]]:
         """The micro-batches of optimizer step 0, 1, 2 ...: lists of sample numbers.
@@ -107,8 +115,8 @@ class Order:
         lengths = self.samples.lengths
         rows = [
             row
-            for epoch in range(self.epochs)
-            for window in self._windows(epoch)
+            for epoch in range(-(-self.steps // self.steps_per_epoch))
+            for window in self._windows(epoch)[: self.steps - epoch * self.steps_per_epoch]
             for row in (window if most is None else self._divided(window, lengths, most))
         ]
         longest = largest(rows, self.samples)

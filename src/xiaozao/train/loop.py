@@ -190,7 +190,7 @@ class Loop:
         """
         lengths = samples.lengths
         tokens = int(sum(lengths[one] for one in short.samples))
-        lack = Lack(step, tokens, int(samples.lines[short.samples[0]]), self.ranks.rank, self.peak_bytes(), self.limit)
+        lack = Lack(step, tokens, samples.where(short.samples[0]), self.ranks.rank, self.peak_bytes(), self.limit)
         if self.settings.fused and where == "training":  # weights have moved already
             raise lack.error("out_of_memory_fused", short)
         if self.ranks.world > 1:  # the others wait for this one in the middle of a block
@@ -249,7 +249,7 @@ class Loop:
         return computing(self.decoder, self.settings.compute)
 
     def _not_finite(self, what: str, value: float, step: int, samples: list[int]) -> TrainingError:
-        lines = ", ".join(str(self.order.samples.lines[one]) for one in samples[:16])
+        lines = ", ".join(self.order.samples.where(one) for one in samples[:16])
         return TrainingError("not_finite", what=what, value=value, step=step + 1, lines=lines)
 
     def _tell(self, progress: Progress, row: "_Row", recent: list[float]) -> Step:

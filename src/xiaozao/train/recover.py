@@ -67,7 +67,7 @@ class Lack:
 
     step: int
     tokens: int
-    line: int
+    line: str
     rank: int
     peak: int
     limit: int | None

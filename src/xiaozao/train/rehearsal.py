@@ -71,7 +71,7 @@ def _once(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) ->
     if failed is None:
         return None
     if len(row) == 1 or loop.settings.fused:
-        line = int(loop.order.samples.lines[row[0]])
+        line = loop.order.samples.where(row[0])
         raise _does_not_fit("rehearsal_sample", gauge, peak, tokens, line)
     most = halved(tokens, int(loop.order.samples.lengths.max()))
     loop.on_event(Split(1, tokens, most, "rehearsal", peak, gauge.limit))
@@ -119,7 +119,7 @@ def _rest(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) ->
         lengths, peak = loop.validation.lengths, int(loop.ranks.maximum(gauge.peak()))
         tokens = int(lengths[row].sum())
         if len(row) == 1:
-            raise _does_not_fit("rehearsal_sample", gauge, peak, tokens, int(loop.validation.lines[row[0]]))
+            raise _does_not_fit("rehearsal_sample", gauge, peak, tokens, loop.validation.where(row[0]))
         progress.most_validating = halved(tokens, int(lengths.max()))
         loop.on_event(Split(0, tokens, progress.most_validating, "validation", peak, gauge.limit))
         gauge.reset()
@@ -135,7 +135,7 @@ def _short(loop: Loop, work: Callable[[], object]) -> bool:
     tried = attempt(work)
     if isinstance(tried, Short) and loop.ranks.world > 1:
         tokens = int(loop.order.samples.lengths[loop.order.worst()[0]].sum())
-        raise Lack(1, tokens, 0, loop.ranks.rank, loop.peak_bytes(), loop.limit).error("out_of_memory_ranks", tried)
+        raise Lack(1, tokens, "-", loop.ranks.rank, loop.peak_bytes(), loop.limit).error("out_of_memory_ranks", tried)
     return isinstance(tried, Short)
 
 
@@ -151,7 +151,7 @@ def _several(loop: Loop, progress: Progress) -> bool:
     return not loop.settings.fused and (together < loop.order.batch or progress.most is not None)
 
 
-def _does_not_fit(key: str, gauge: Gauge, peak: int, tokens: int = 0, line: int = 0) -> DoesNotFit:
+def _does_not_fit(key: str, gauge: Gauge, peak: int, tokens: int = 0, line: str = "") -> DoesNotFit:
     numbers = gigabytes(peak), gigabytes(gauge.limit), gigabytes(gauge.planned)
     return DoesNotFit(key, tokens=tokens, line=line, peak=numbers[0], limit=numbers[1], planned=numbers[2])
 

@@ -16,7 +16,7 @@ from xiaozao.plan.load import ModelShape
 from xiaozao.plan.profiles import Profiles
 from xiaozao.plan.streamed import stays_cached
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
-from xiaozao.spec.parts import ATTENTION, MethodSpec
+from xiaozao.spec.parts import ATTENTION, EPOCHS, MethodSpec
 from xiaozao.spec.plan import MemoryPlan, Questions, Reserved, Row
 from xiaozao.spec.run import FULL_ONLY, RunSpec
 from xiaozao.train.batches import Order, worst_rows
@@ -49,6 +49,7 @@ def resolve(
         learning_rate=spec.train.learning_rate or LEARNING_RATES[KINDS[objective]][spec.method.method],
         beta=spec.method.beta or BETAS.get(objective),
         gamma=GAMMA if objective == "simpo" and spec.method.gamma is None else spec.method.gamma,
+        epochs=spec.train.epochs if spec.train.steps else spec.train.epochs or EPOCHS,
         alpha=_alpha(spec.method) if spec.method.method == "lora" else None,
         budget=spec.train.budget
         or (hardware.free(device) // here + rss() if device == "cpu" else hardware.free(device)),
@@ -88,7 +89,8 @@ def order_of(spec: RunSpec, data: PreparedData, micro_batch: int | None = None) 
     """The order of samples that a spec describes."""
     size = micro_batch or spec.train.micro_batch
     assert size is not None
-    return Order(data.train, spec.train.batch, size, spec.train.epochs, spec.train.seed)
+    train = spec.train
+    return Order(data.train, train.batch, size, train.epochs or EPOCHS, train.seed, train.steps)
 
 
 def sizes_of(spec: RunSpec, data: PreparedData) -> Sizes:
@@ -163,9 +165,10 @@ def _alpha(method: MethodSpec) -> float:
 
 def _eval_every(spec: RunSpec, data: PreparedData) -> int:
     """About ten validations in a run, fewer where they would take more than their share of the time."""
-    steps = order_of(spec, data).steps
+    order = order_of(spec, data)
+    steps = order.steps
     if data.validation is None:
         return max(1, steps // VALIDATIONS)
     cost = int(sum(data.validation.lengths)) / 3  # a forward pass is a third of a training step
-    per_step = int(sum(data.train.lengths)) * spec.train.epochs / steps
+    per_step = int(sum(data.train.lengths)) / order.steps_per_epoch
     return min(steps, max(1, steps // VALIDATIONS, round(cost / (VALIDATION_SHARE * per_step))))

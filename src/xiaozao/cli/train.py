@@ -3,8 +3,8 @@
     options -> RunSpec -> run folder, spec.yaml -> worker (a process of its own) -> watch the journal in the foreground
 
 The worker belongs to nobody's terminal. A first Ctrl-C (or SIGTERM, SIGHUP) leaves a stop request in the run folder:
-the worker finishes its step, saves, and ends; a second one kills it. `--resume` looks in on a run that is going on,
-and continues one that is not.
+the worker finishes its step, saves, and ends; a second one kills it. `--resume` continues a run that is not going on;
+one that is, it only watches, as `zao runs watch` does: whoever leaves a watch leaves the run alone.
 """
 
 import os
@@ -14,21 +14,21 @@ from pathlib import PurePath
 
 import click
 
-from xiaozao.cli.console import Output, current_output, show
+from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.control import conclude, look_in
 from xiaozao.cli.options import anchored, gather, spec_flags
 from xiaozao.cli.peers import brought, document
 from xiaozao.cli.plan import choice_of, show_choice
-from xiaozao.cli.runs import details
-from xiaozao.cli.stop import Signals, stopping
-from xiaozao.cli.verb import Verb, error_text
+from xiaozao.cli.stop import stopping
+from xiaozao.cli.summary import details
+from xiaozao.cli.verb import Verb
 from xiaozao.cli.watch import watch
 from xiaozao.errors import UsageError
-from xiaozao.events import Ended, to_line
+from xiaozao.events import to_line
 from xiaozao.hub.sources import check_name
-from xiaozao.runs.follow import last_sequence, session_start
+from xiaozao.runs.follow import last_sequence
 from xiaozao.runs.launch import launch
 from xiaozao.runs.process import Worker, died
-from xiaozao.runs.sentences import failure
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, create_run
 from xiaozao.store.journal import read_records
@@ -79,8 +79,7 @@ def _resume(folder: RunFolder, detach: bool, output: Output, devices: int | None
     register(folder.path)
     name = short_name(folder)
     if holder(folder) is not None:
-        output.note("train.attached", name=name)
-        return _foreground(Worker(folder), session_start(folder.events), output)
+        return look_in(folder, output)
     if summarise(folder).state == "succeeded":
         output.note("train.already", name=name)
         return _already(folder, output)
@@ -114,35 +113,16 @@ def _detached(worker: Worker, after: int, output: Output) -> int:
 
 def _foreground(worker: Worker, after: int, output: Output) -> int:
     folder = worker.folder
-    name = short_name(folder)
     with stopping(folder, worker.kill, output) as signals:
         ended = watch(folder.events, worker.alive, output, after)
     if ended is None:
         if signals.count > 1:
-            output.note("train.killed", name=name)
+            output.note("train.killed", name=short_name(folder))
             return signals.exit_code
         raise died(worker)
     worker.code()
-    return _conclude(ended, folder, signals, output)
-
-
-def _conclude(ended: Ended, folder: RunFolder, signals: Signals, output: Output) -> int:
-    """The last words, and the exit code."""
-    name = short_name(folder)
-    if output.format == "human":
-        show(output.stdout, details(summarise(folder), output))
-    elif output.format == "quiet":
-        output.line(str(folder.path))
-    if ended.state == "stopped":
-        output.note("train.stopped", name=name)
-        return signals.exit_code if signals.count else ended.exit_code
-    if ended.state == "failed":
-        what, problems, fix = failure(ended, output.language)
-        output.always(error_text(ended.code, what, problems, fix, output.language))
-        output.note("train.resumable", name=name)
-    else:
-        output.note("train.next_full" if folder.model.is_dir() else "train.next", name=name, path=folder.model)
-    return ended.exit_code
+    code = conclude(ended, folder, output)
+    return signals.exit_code if ended.state == "stopped" and signals.count else code
 
 
 def _already(folder: RunFolder, output: Output) -> int:

@@ -16,7 +16,17 @@ from pydantic import ValidationError
 from xiaozao.errors import NotFound, Problem, UsageError
 from xiaozao.spec.fields import OPTIONS, PARTS, nearest, show
 from xiaozao.spec.objectives import READ_BY
-from xiaozao.spec.parts import FIRST, DataSpec, EvalSpec, MethodSpec, ModelSpec, Part, TrainSpec, data_files, split_names
+from xiaozao.spec.parts import (
+    FIRST,
+    DataSpec,
+    EvalSpec,
+    MethodSpec,
+    ModelSpec,
+    Part,
+    TrainSpec,
+    data_files,
+    split_names,
+)
 from xiaozao.spec.patterns import broken
 from xiaozao.spec.peers import PEERS, Told, told
 from xiaozao.spec.yamlfile import read_scalar, read_yaml, write_yaml

@@ -101,6 +101,9 @@ def test_an_output_in_use_is_refused_and_left_as_it_is(tmp_path: Path, capsys: p
     data = tmp_path / "d.jsonl"
     data.write_text("{}\n", encoding="utf-8")
     assert run(["train", "model=m", f"data={data}", f"output={tmp_path}"]) == 2
+    assert "--resume" not in capsys.readouterr().err
+    (tmp_path / "spec.yaml").touch()
+    assert run(["train", "model=m", f"data={data}", f"output={tmp_path}"]) == 2
     assert "--resume" in capsys.readouterr().err
     assert data.read_text(encoding="utf-8") == "{}\n"
 
@@ -110,10 +113,20 @@ def test_a_run_that_is_not_there_cannot_be_resumed(capsys: pytest.CaptureFixture
     assert "zao runs ls" in capsys.readouterr().err
 
 
-def test_a_resumed_run_takes_no_option_but_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_learned_something_keeps_what_its_numbers_depend_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _folder(tmp_path / "cut", Started("r", 1), STEP)
+    assert run(["train", "--resume", str(folder.path), "rank=4", "keep=1"]) == 2
+    said = capsys.readouterr().err
+    assert ": rank." in said and "keep" in said.partition("What may change")[2]
+    assert "rank" not in folder.spec.read_text(encoding="utf-8")
+
+
+def test_a_finished_run_takes_devices_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = _folder(tmp_path / "done", *DONE)
     assert run(["train", "--resume", str(folder.path), "rank=4"]) == 2
-    assert "no other options but devices" in capsys.readouterr().err
+    assert "rank would change nothing" in capsys.readouterr().err
     assert run(["train", "--resume", str(folder.path), "devices=none"]) == 2
     assert "devices" in capsys.readouterr().err
     assert run(["train", "--resume", str(folder.path), "devices=2"]) == 0

@@ -128,7 +128,8 @@ def test_row_whose_answer_is_cut_off_is_dropped_and_counted(tmp_path: Path, mode
     with pytest.raises(DataError) as caught:
         run(write_jsonl(tmp_path / "b.jsonl", rows[1:]), model, validation="none", length=40, truncation="right")
     assert caught.value.key == "data_nothing_left"
-    assert "no_target 1" in str(caught.value)
+    assert caught.value.params["reasons"] == {"no_target": 1}
+    assert "截断后没有可学的内容 1 行" in caught.value.what("zh-CN")
 
 
 @pytest.mark.parametrize(("rows", "fits"), [(1, False), (2, True), (3, True)])
@@ -316,3 +317,12 @@ def test_a_number_of_rows_validates_and_one_too_large_is_refused(tmp_path: Path,
     assert data.counts.rows_validation == 7 and conserved(data)
     with pytest.raises(DataError, match="validation=60"):
         run(path, model, validation=60)
+
+
+def test_validation_without_a_usable_row_is_told_with_its_own_counts(tmp_path: Path, model: Path) -> None:
+    rows = [chat(f"hi {number}", "hello") for number in range(30)]
+    held = write_jsonl(tmp_path / "v.jsonl", [chat("w" * 200, "hello"), chat("v" * 200, "hello")])
+    with pytest.raises(DataError) as caught:
+        run(write_jsonl(tmp_path / "a.jsonl", rows), model, validation=str(held), length=60, rows=20)
+    assert (caught.value.key, caught.value.params["rows"]) == ("data_nothing_validates", 2)
+    assert caught.value.params["reasons"] == {"too_long": 2}

@@ -20,6 +20,7 @@ from xiaozao.hub.cached import folder_bytes
 from xiaozao.runs.follow import POLL_SECONDS, follow_lines, session_start
 from xiaozao.runs.process import Worker, died, log_tail
 from xiaozao.runs.removal import forget_missing, remove_run
+from xiaozao.runs.restart import has_learned
 from xiaozao.runs.sentences import failure
 from xiaozao.store.files import RunFolder
 from xiaozao.store.lock import holder
@@ -56,7 +57,7 @@ def conclude(ended: Ended, folder: RunFolder, output: Output) -> int:
     elif ended.state == "failed":
         what, problems, fix = failure(ended, output.language)
         output.always(error_text(ended.code, what, problems, fix, output.language))
-        output.note("train.resumable", name=name)
+        output.note("train.resumable" if has_learned(folder) else "train.changeable", name=name)
     else:
         output.note("train.next_full" if folder.model.is_dir() else "train.next", name=name, path=folder.model)
     return ended.exit_code

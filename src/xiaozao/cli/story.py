@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from rich.console import RenderableType
+from rich.text import Text
 
 from xiaozao.cli.bars import memory_view
 from xiaozao.cli.ladder import ladder_view
@@ -27,7 +28,7 @@ from xiaozao.events import (
     Step,
 )
 from xiaozao.runs.memory import of_event
-from xiaozao.runs.sentences import dropped_text, notice_text, stage_name
+from xiaozao.runs.sentences import left_out, notice_text, stage_name
 from xiaozao.texts.catalogue import Language, say
 from xiaozao.texts.numbers import duration, gigabytes, millions, number
 
@@ -122,7 +123,8 @@ class Story:
             case Started(resumed_from=int(step)):
                 return [self._say("watch.resumed", step=step)]
             case Prepared():
-                return [self._prepared(event)]
+                many = left_out(event.dropped, event.rows_read, self.language)
+                return [self._prepared(event), *([Text(f"! {many}", style="yellow")] if many else [])]
             case Loaded():
                 share = event.trainable / event.parameters if event.parameters else 0.0
                 return [
@@ -142,7 +144,7 @@ class Story:
             tokens=f"{event.tokens:,}", longest=event.longest,
         )  # fmt: skip
         if event.dropped:
-            text += " · " + self._say("watch.dropped", reasons=dropped_text(event.dropped, self.language))
+            text += " · " + self._say("watch.dropped", reasons=event.dropped)
         return text
 
     def _rehearsed(self, event: Rehearsed) -> str:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import PurePath
+from typing import Any
 
 import click
 
@@ -23,12 +24,13 @@ from xiaozao.cli.stop import stopping
 from xiaozao.cli.summary import details
 from xiaozao.cli.verb import Verb
 from xiaozao.cli.watch import watch
-from xiaozao.errors import UsageError
+from xiaozao.errors import Busy, UsageError
 from xiaozao.events import to_line
 from xiaozao.hub.sources import check_name
 from xiaozao.runs.follow import last_sequence
 from xiaozao.runs.launch import launch
 from xiaozao.runs.process import Worker, died
+from xiaozao.runs.restart import change
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, create_run
 from xiaozao.store.journal import read_records
@@ -43,7 +45,7 @@ def devices_of(changed: Mapping[str, object]) -> int | None:
     """The number of devices to go on with, None for as many as before. Raises UsageError for another value."""
     if "devices" not in changed:
         return None
-    return RunSpec.from_options({"model": "-", "data": "-", "batch": 4096, **changed}).train.devices
+    return RunSpec.from_options({"model": "-", "data": "-", "batch": 4096, "devices": changed["devices"]}).train.devices
 
 
 def _run(
@@ -54,10 +56,8 @@ def _run(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("under_torchrun", world=os.environ["WORLD_SIZE"])
     if resume is not None:
-        changed = gather(arguments, flags)
-        if changed.keys() - {"devices"} or from_config is not None:
-            raise UsageError("resume_alone", name=resume)
-        return _resume(find_run(resume), detach, output, devices_of(changed))
+        theirs = brought(from_config, output)
+        return _resume(find_run(resume), detach, output, {**theirs.options, **gather(arguments, flags)})
     theirs = brought(from_config, output)
     spec = RunSpec.from_options({**theirs.options, **gather(arguments, flags)})
     if print_config:
@@ -75,14 +75,20 @@ def _run(
     return _start(folder, detach, output)
 
 
-def _resume(folder: RunFolder, detach: bool, output: Output, devices: int | None) -> int:
+def _resume(folder: RunFolder, detach: bool, output: Output, changed: Mapping[str, Any]) -> int:
     register(folder.path)
-    name = short_name(folder)
-    if holder(folder) is not None:
+    name, devices = short_name(folder), devices_of(changed)
+    if (pid := holder(folder)) is not None:
+        if changed or detach:
+            raise Busy("run_busy", name=name, pid=pid)
         return look_in(folder, output)
     if summarise(folder).state == "succeeded":
+        if given := changed.keys() - {"devices"}:
+            raise UsageError("resume_finished", name=name, given=", ".join(sorted(given)))
         output.note("train.already", name=name)
         return _already(folder, output)
+    if changed:
+        change(folder, name, {**changed, **anchored(changed)})
     return _start(folder, detach, output, devices)
 
 

@@ -68,6 +68,7 @@ class _Preparation:
     dropped: Counter[str] = field(default_factory=Counter)
     used: Counter[str] = field(default_factory=Counter)
     untrained: int = 0
+    lost: dict[str, Counter[str]] = field(default_factory=lambda: {TRAIN: Counter(), VALIDATION: Counter()})
 
     def run(self, file: ConversationFile, other: ConversationFile | None) -> Counts:
         """Survey, choose, write."""
@@ -147,7 +148,7 @@ class _Preparation:
         self.dropped.update(late.dropped)
         for name, writer in writers.items():
             if not len(writer):
-                raise _nothing_left(file, parts.count(name), self.dropped)
+                raise _nothing_left(file, parts.count(name), self.lost[name], name)
 
     def _write_one(
         self, file: ConversationFile, conversation: Conversation, part: str, writer: SamplesWriter, late: Survey
@@ -162,8 +163,10 @@ class _Preparation:
         if isinstance(verdict, Problem):
             late.add_problem(file.placed(verdict))
             late.dropped[verdict.key] += conversation.rows - 1
+            self.lost[part][verdict.key] += conversation.rows
         elif isinstance(verdict, Dropped):
             self.dropped[verdict.reason] += verdict.rows
+            self.lost[part][verdict.reason] += verdict.rows
         else:
             writer.add(verdict, conversation.line, conversation.liked)
             self.used[part] += conversation.rows
@@ -230,6 +233,6 @@ def _part(sample: Encoded, kept: slice) -> Encoded:
     return Encoded(sample.ids[kept], targets, sample.untrained)
 
 
-def _nothing_left(file: ConversationFile, rows: int, dropped: Counter[str]) -> DataError:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common()) or "-"
-    return DataError("data_nothing_left", path=file.source.path, rows=rows, reasons=reasons)
+def _nothing_left(file: ConversationFile, rows: int, dropped: Counter[str], part: str = TRAIN) -> DataError:
+    key = "data_nothing_left" if part == TRAIN else "data_nothing_validates"
+    return DataError(key, path=file.source.path, rows=rows, reasons=dict(dropped.most_common()))

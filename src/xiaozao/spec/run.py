@@ -33,6 +33,11 @@ from xiaozao.spec.yamlfile import read_scalar, read_yaml, write_yaml
 from xiaozao.texts.catalogue import say
 
 EQUALS = re.compile("[=＝]")
+# Options that change no number of a run: where it lies, what it may take, what is asked of it afterwards. Model and
+# data are compared by their contents instead of their names.
+FREE = frozenset(
+    {"output", "budget", "keep", "questions", "answer_tokens", "model", "source", "data", "validation", "track"}
+)
 FULL_ONLY = ("apollo-mini", "galore", "badam")  # optimizers that make no sense for matrices as small as an adapter's
 PAGED = ("adamw", "adamw8bit", "adafactor")  # those whose states can lie on disk
 

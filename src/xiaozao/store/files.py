@@ -109,7 +109,7 @@ def create_run(output: str | None, stem: str, clock: float | None = None) -> Run
         when = time.strftime("%Y%m%d-%H%M%S", time.localtime(clock))
         path = _free(home() / "runs" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', stem).strip('-.') or 'run'}-{when}")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError("output_in_use", path=path)
+        raise UsageError("output_is_run" if (path / "spec.yaml").is_file() else "output_in_use", path=path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"

@@ -6,12 +6,14 @@ the command line, the reports and the pages in a browser can share them.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 Language = Literal["en", "zh-CN"]
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # but tab, newline
 LANGUAGES: tuple[Language, ...] = ("en", "zh-CN")
 
 
@@ -23,8 +25,31 @@ def catalogue(language: Language) -> Mapping[str, str]:
 
 
 def say(key: str, language: Language = "en", /, **params: object) -> str:
-    """The text `key` with its placeholders filled in. An unknown key is a bug and raises KeyError."""
-    return catalogue(language)[key].format_map(params)
+    """The text `key` with its placeholders filled in. An unknown key is a bug and raises KeyError.
+
+    Counts by reason become words; control characters in the texts of others are shown, not obeyed.
+    """
+    return catalogue(language)[key].format_map({name: _shown(value, language) for name, value in params.items()})
+
+
+def counted(reasons: Mapping[str, int], language: Language = "en") -> str:
+    """Rows by the reason for which they were left out: `3 too long, 1 empty answer`."""
+    names = {reason: say(f"dropped.{reason}", language) if has(f"dropped.{reason}") else reason for reason in reasons}
+    parts = (say("dropped", language, count=count, reason=names[reason]) for reason, count in reasons.items() if count)
+    return say("dropped.and", language).join(parts) or "-"
+
+
+def visible(text: str) -> str:
+    """The text with control characters as escapes: a terminal obeys them, wherever they came from."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def _shown(value: object, language: Language) -> object:
+    if isinstance(value, Mapping):
+        return counted(value, language)
+    if isinstance(value, int | float):
+        return value
+    return visible(str(value))
 
 
 def has(key: str) -> bool:

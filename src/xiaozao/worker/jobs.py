@@ -26,7 +26,7 @@ from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable, rate_factors, replaces
-from xiaozao.spec.run import RunSpec
+from xiaozao.spec.run import FREE, RunSpec
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import language_from
@@ -168,11 +168,6 @@ def get_optimizer(spec: RunSpec, decoder: Decoder) -> Optimizer:
     store = store_of(decoder.model)
     options = Options(train.weight_decay, train.seed, factors, train.projection_rank, every, store)
     return OPTIMIZERS[train.optimizer](decoder.trainable(), options)
-
-
-# Options that change no number of the run: where it lies, what it may take, what is asked of it afterwards. Model and
-# data are compared by their contents instead of their names.
-FREE = {"output", "budget", "keep", "questions", "answer_tokens", "model", "source", "data", "validation", "track"}
 
 
 def identity(ready: Ready) -> dict[str, str]:

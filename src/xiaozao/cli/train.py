@@ -68,7 +68,8 @@ def _run(
     check_name(spec.model.model, spec.model.source)  # better before a run folder exists than after
     require(spec.train.track)
     if dry_run:
-        return show_choice(choice_of(spec, output), output)
+        choice, known = choice_of(spec, output)
+        return show_choice(choice, output, known)
     folder = create_run(spec.train.output, PurePath(spec.model.model.removeprefix("pypi:")).name)
     folder.spec.write_text(spec.with_options(output=str(folder.path)).to_yaml(), encoding="utf-8")
     register(folder.path)

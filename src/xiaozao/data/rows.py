@@ -24,7 +24,7 @@ class Row:
 Rows = Iterator[Row | Problem]
 
 
-def line_text(line: int) -> str:
-    """`7`; of the second of several files, `2:7`."""
+def line_text(line: int) -> int | str:
+    """7; of the second of several files, `2:7`."""
     place, own = divmod(line, FILE_LINES)
-    return f"{place + 1}:{own}" if place else str(own)
+    return f"{place + 1}:{own}" if place else own

@@ -67,8 +67,8 @@ class Samples:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def where(self, number: int) -> str:
-        """The line of a sample in its file, as a person reads it."""
+    def where(self, number: int) -> int | str:
+        """The line of a sample in its file, as a person reads it: a number, or `2:7` in the second of several."""
         return line_text(int(self.lines[number]))
 
     @property

@@ -21,6 +21,7 @@ from functools import partial
 
 import torch
 
+from xiaozao.data.order import in_order
 from xiaozao.data.prepare import Samples
 from xiaozao.errors import TrainingError
 from xiaozao.events import Evaluated, Event, Noticed, Saved, Split, Step
@@ -28,7 +29,7 @@ from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.precision import computing
 from xiaozao.train.batches import Order, PackedRow, largest
-from xiaozao.train.losses import Loss, Mean, in_order, mean_over
+from xiaozao.train.losses import Loss, Mean, mean_over
 from xiaozao.train.optim.engine import Optimizer
 from xiaozao.train.preferences import Preference, packed_rows
 from xiaozao.train.ranks import ALONE, Ranks
@@ -249,7 +250,7 @@ class Loop:
         return computing(self.decoder, self.settings.compute)
 
     def _not_finite(self, what: str, value: float, step: int, samples: list[int]) -> TrainingError:
-        lines = ", ".join(self.order.samples.where(one) for one in samples[:16])
+        lines = ", ".join(str(self.order.samples.where(one)) for one in samples[:16])
         return TrainingError("not_finite", what=what, value=value, step=step + 1, lines=lines)
 
     def _tell(self, progress: Progress, row: "_Row", recent: list[float]) -> Step:

@@ -24,12 +24,12 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from xiaozao.data.order import in_order
 from xiaozao.errors import DoesNotFit, TrainingError
 from xiaozao.events import Rehearsed, Split
 from xiaozao.models.loading.trainstore import PagedStore
 from xiaozao.train.batches import PackedRow, largest
 from xiaozao.train.loop import Loop
-from xiaozao.train.losses import in_order
 from xiaozao.train.optim.engine import Optimizer, local
 from xiaozao.train.recover import Gauge, Lack, Short, attempt, gigabytes, halved, watched
 from xiaozao.train.scaler import Scaler
@@ -151,7 +151,7 @@ def _several(loop: Loop, progress: Progress) -> bool:
     return not loop.settings.fused and (together < loop.order.batch or progress.most is not None)
 
 
-def _does_not_fit(key: str, gauge: Gauge, peak: int, tokens: int = 0, line: str = "") -> DoesNotFit:
+def _does_not_fit(key: str, gauge: Gauge, peak: int, tokens: int = 0, line: int | str = 0) -> DoesNotFit:
     numbers = gigabytes(peak), gigabytes(gauge.limit), gigabytes(gauge.planned)
     return DoesNotFit(key, tokens=tokens, line=line, peak=numbers[0], limit=numbers[1], planned=numbers[2])
 

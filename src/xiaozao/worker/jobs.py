@@ -26,6 +26,7 @@ from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable, rate_factors, replaces
+from xiaozao.plan.lengths import order_of
 from xiaozao.spec.run import FREE, RunSpec
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.journal import read_events
@@ -45,7 +46,6 @@ from xiaozao.worker.pages import write_curve
 from xiaozao.worker.proof import Proof
 from xiaozao.worker.ready import Ready, get_ready
 from xiaozao.worker.reference import loss_of, with_reference
-from xiaozao.worker.resolve import order_of
 
 Emit = Callable[[Event], object]
 

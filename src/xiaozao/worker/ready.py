@@ -22,6 +22,7 @@ from xiaozao.measure.profiles import profiles
 from xiaozao.models.layers.quantize import ready as import_base
 from xiaozao.models.load import device_of
 from xiaozao.plan.ladder import Choice, Planner, larger_budget
+from xiaozao.plan.lengths import order_of, sizes_of
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec, read_file
@@ -29,7 +30,7 @@ from xiaozao.store.files import RunFolder, cache
 from xiaozao.train.optim.names import ready as import_optimizer
 from xiaozao.train.ranks import ALONE, Place
 from xiaozao.worker.limits import check_disk, counts_mapped
-from xiaozao.worker.resolve import Plans, on_devices, order_of, resolve, sizes_of
+from xiaozao.worker.resolve import Plans, on_devices, resolve
 
 Emit = Callable[[Event], object]
 

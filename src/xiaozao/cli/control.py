@@ -7,12 +7,10 @@ the foreground, or by `zao runs stop`.
 import time
 from collections.abc import Iterator
 
-import click
-
 from xiaozao.cli.console import Output, current_output, show
 from xiaozao.cli.disk import gigabytes
 from xiaozao.cli.summary import details, document
-from xiaozao.cli.verb import Verb, error_text
+from xiaozao.cli.verb import error_text
 from xiaozao.cli.watch import watch
 from xiaozao.errors import Busy, UsageError
 from xiaozao.events import Ended, to_line
@@ -63,14 +61,14 @@ def conclude(ended: Ended, folder: RunFolder, output: Output) -> int:
     return ended.exit_code
 
 
-def _watch(name: str) -> int:
+def watch_run(name: str) -> int:
     output = current_output()
     folder = find_run(name)
     register(folder.path)
     return look_in(folder, output)
 
 
-def _stop(name: str, now: bool) -> int:
+def stop_run(name: str, now: bool) -> int:
     output = current_output()
     folder = find_run(name)
     register(folder.path)
@@ -106,7 +104,7 @@ def _wait(worker: Worker, name: str, output: Output) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def _logs(name: str, lines: int, follow: bool) -> int:
+def show_logs(name: str, lines: int, follow: bool) -> int:
     output = current_output()
     folder = find_run(name)
     register(folder.path)
@@ -137,7 +135,7 @@ def _follow_log(folder: RunFolder, before: list[str], end: int, output: Output) 
     return 0
 
 
-def _rm(name: str, dry_run: bool) -> None:
+def remove(name: str, dry_run: bool) -> None:
     output = current_output()
     missing = forget_missing(name) if not dry_run else None
     if missing is not None:
@@ -155,21 +153,3 @@ def _rm(name: str, dry_run: bool) -> None:
     if kept:
         human += "\n" + output.say("runs.kept", path=folder.path, names=", ".join(kept))
     output.result(human, {"removed": not dry_run, "path": str(folder.path), "bytes": size, "kept": kept})
-
-
-def _name() -> click.Argument:
-    return click.Argument(["name"], metavar="RUN")
-
-
-WATCH = Verb("watch", callback=_watch, params=[_name()])
-STOP = Verb("stop", callback=_stop, params=[_name(), click.Option(["--now"], is_flag=True, help="cli.runs.stop.now")])
-LOGS = Verb(
-    "logs", callback=_logs, params=[
-        _name(),
-        click.Option(["--lines"], type=click.IntRange(1), default=40, show_default=True, help="cli.runs.logs.lines"),
-        click.Option(["--follow"], is_flag=True, help="cli.runs.logs.follow"),
-    ],
-)  # fmt: skip
-RM = Verb(
-    "rm", callback=_rm, params=[_name(), click.Option(["--dry-run"], is_flag=True, help="cli.common.dry_run")]
-)  # fmt: skip

@@ -1,13 +1,11 @@
 """`zao data check`: what is in a file, what is wrong with it row by row, and what would be trained on."""
 
-import click
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.options import anchored_files, gather, spec_flags
-from xiaozao.cli.verb import Verb, VerbGroup
+from xiaozao.cli.options import anchored_files, gather
 from xiaozao.data.checks import DataReport, check
 from xiaozao.errors import DataError
 from xiaozao.hub.sources import resolve
@@ -21,7 +19,7 @@ SHOWN = 20  # problems; the count of all stands above them
 EXAMPLE = 160  # characters of a turn
 
 
-def _check(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
+def check_file(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
     output = current_output()
     options = {**gather(arguments, flags), "data": file}
     with_model = "model" in options
@@ -114,17 +112,3 @@ def _example(report: DataReport, output: Output) -> list[RenderableType]:
 
 # All rows are checked; which of them are taken is for training to draw.
 UNREAD = {"rows", "stratify"}
-UNUSED = {"data", "base", "attention", "device"}
-FLAGS = [flag for flag in spec_flags(("model", "data"), asked=()) if flag.name not in UNUSED]
-command = VerbGroup("data")
-command.add_command(
-    Verb(
-        "check",
-        callback=_check,
-        params=[
-            click.Argument(["file"], metavar="FILE"),
-            click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
-            *FLAGS,
-        ],
-    )
-)

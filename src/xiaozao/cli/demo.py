@@ -7,12 +7,10 @@ import copy
 import json
 from typing import Any, Literal
 
-import click
-
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.options import anchored_model
 from xiaozao.cli.stop import stopping
-from xiaozao.cli.verb import Verb, error_text
+from xiaozao.cli.verb import error_text
 from xiaozao.cli.watch import watch
 from xiaozao.data.checks import check
 from xiaozao.demo.files import demo_file
@@ -32,12 +30,7 @@ OPTIONS: dict[str, Any] = {
 HEAD = ("base", "tuned", "n", "train_seconds", "peak_rss_bytes", "predicted_peak_bytes", "report")
 
 
-@click.command("demo", cls=Verb)
-@click.option("--data-language", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="cli.demo.data")
-@click.option("--model", metavar="MODEL", help="cli.demo.model")
-@click.option("--output", metavar="FOLDER", help="cli.demo.output")
-@click.option("--rows", type=click.IntRange(16, 600), help="cli.demo.rows")
-def command(data_language: Literal["en", "zh"], model: str | None, output: str | None, rows: int | None) -> int:
+def work(data_language: Literal["en", "zh"], model: str | None, output: str | None, rows: int | None) -> int:
     out = current_output()
     found = find_model(model, out)
     name = model or (found.name if "/" in found.name else f"pypi:{found.name}")

@@ -9,6 +9,7 @@ import errno
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -22,92 +23,46 @@ from xiaozao.errors import EnvironmentProblem, UsageError, XiaozaoError
 from xiaozao.spec.peers import told
 from xiaozao.store.files import home
 
-
-def _demo() -> click.Command:
-    from xiaozao.cli.demo import command
-
-    return command
+BAD_VALUE = re.compile(r"'?(.*?)'? is not ")  # how click begins to say that a value will not do
 
 
-def _doctor() -> click.Command:
-    from xiaozao.cli.doctor import command
+def _declared(name: str) -> Callable[[], click.Command]:
+    """A verb of cli/declared.py."""
 
-    return command
+    def command() -> click.Command:
+        from xiaozao.cli import declared
 
-
-def _disk() -> click.Command:
-    from xiaozao.cli.disk import command
+        found: click.Command = getattr(declared, name)
+        return found
 
     return command
 
 
-def _uninstall() -> click.Command:
-    from xiaozao.cli.uninstall import command
+def _asked(name: str) -> Callable[[], click.Command]:
+    """A verb of cli/asked.py, which takes the options of a run."""
 
-    return command
+    def command() -> click.Command:
+        from xiaozao.cli import asked
 
-
-def _models() -> click.Command:
-    from xiaozao.cli.models import command
-
-    return command
-
-
-def _plan() -> click.Command:
-    from xiaozao.cli.plan import command
-
-    return command
-
-
-def _data() -> click.Command:
-    from xiaozao.cli.data import command
-
-    return command
-
-
-def _train() -> click.Command:
-    from xiaozao.cli.train import command
-
-    return command
-
-
-def _launch() -> click.Command:
-    from xiaozao.cli.launch import command
-
-    return command
-
-
-def _runs() -> click.Command:
-    from xiaozao.cli.runs import command
-
-    return command
-
-
-def _chat() -> click.Command:
-    from xiaozao.cli.chat import command
-
-    return command
-
-
-def _export() -> click.Command:
-    from xiaozao.cli.export import command
+        found: click.Command = getattr(asked, name)
+        return found
 
     return command
 
 
 VERBS: dict[str, Callable[[], click.Command]] = {
-    "demo": _demo,
-    "doctor": _doctor,
-    "models": _models,
-    "data": _data,
-    "plan": _plan,
-    "train": _train,
-    "launch": _launch,
-    "runs": _runs,
-    "chat": _chat,
-    "export": _export,
-    "disk": _disk,
-    "uninstall": _uninstall,
+    "demo": _declared("DEMO"),
+    "doctor": _declared("DOCTOR"),
+    "models": _declared("MODELS"),
+    "data": _asked("DATA"),
+    "plan": _asked("PLAN"),
+    "train": _asked("TRAIN"),
+    "launch": _asked("LAUNCH"),
+    "runs": _declared("RUNS"),
+    "chat": _declared("CHAT"),
+    "export": _declared("EXPORT"),
+    "disk": _declared("DISK"),
+    "uninstall": _declared("UNINSTALL"),
 }
 
 
@@ -219,8 +174,26 @@ def usage(error: click.ClickException) -> XiaozaoError:
             name = error.param.human_readable_name if error.param else ""
             return UsageError("missing_argument", name=name, command=command)
         case click.BadParameter() if isinstance(error.param, click.Option):
+            allowed = _allowed(error.param.type)
+            if allowed is not None:
+                value = BAD_VALUE.match(error.message)
+                name, got = error.param.opts[-1], value[1] if value else ""
+                return UsageError("bad_choice", name=name, value=got, allowed=allowed, command=command)
             return UsageError("bad_flag", name=error.param.opts[-1], detail=error.message, command=command)
     return UsageError("usage", detail=error.format_message(), command=command)
+
+
+def _allowed(kind: click.ParamType[Any]) -> dict[str, object] | None:
+    """What a flag takes, as a text that is said in the reader's language; None for what click says well enough."""
+    if isinstance(kind, click.Choice):
+        return {"text": "allowed", "kind": " | ".join(map(str, kind.choices)), "bounds": ""}
+    whole = isinstance(kind, click.types.IntParamType)
+    if not whole and not isinstance(kind, click.types.FloatParamType):
+        return None
+    signs = ((">=", getattr(kind, "min", None)), ("<=", getattr(kind, "max", None)))
+    bounds = ", ".join(f"{sign} {bound}" for sign, bound in signs if bound is not None)
+    key = "kind.whole_number" if whole else "kind.number"
+    return {"text": "allowed", "kind": {"text": key}, "bounds": f" {bounds}" if bounds else ""}
 
 
 def environment(error: Exception) -> XiaozaoError | None:

@@ -5,15 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from xiaozao.cli.bars import memory_view
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.ladder import effects_view, ladder_view, ways_view
-from xiaozao.cli.options import anchored_files, gather, spec_flags
-from xiaozao.cli.verb import Verb
+from xiaozao.cli.options import anchored_files, gather
 from xiaozao.data.prepare import prepare
 from xiaozao.errors import NotFound
 from xiaozao.events import OnProgress
@@ -186,7 +184,7 @@ def _model_first(arguments: tuple[str, ...]) -> list[str]:
     return named
 
 
-def _run(arguments: tuple[str, ...], engine: str, **flags: str | None) -> int:
+def work(arguments: tuple[str, ...], engine: str, **flags: str | None) -> int:
     output = current_output()
     options = gather(_model_first(arguments), flags)
     # A plan needs no data; the spec does.
@@ -195,19 +193,3 @@ def _run(arguments: tuple[str, ...], engine: str, **flags: str | None) -> int:
         return show_hf(spec, output)
     choice, known = choice_of(spec, output, config_only=True)
     return show_choice(choice, output, known)
-
-
-# Which program would do the run is asked of a plan alone; it is no option of a run.
-ENGINE = click.Option(
-    ["--engine"], type=click.Choice(["xiaozao", "hf"]), default="xiaozao", show_default=True, help="cli.plan.engine"
-)
-
-command = Verb(
-    "plan",
-    callback=_run,
-    params=[
-        click.Argument(["arguments"], nargs=-1, metavar="MODEL | CONFIG.yaml | key=value"),
-        ENGINE,
-        *spec_flags(asked=("model",)),
-    ],
-)

@@ -2,14 +2,11 @@
 
 import time
 
-import click
 from rich.console import RenderableType
 from rich.table import Table
 
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.control import LOGS, RM, STOP, WATCH
 from xiaozao.cli.summary import details, document, state_text
-from xiaozao.cli.verb import Verb, VerbGroup
 from xiaozao.store.runs import Summary, find_run, list_runs, rebuild, register, summarise
 from xiaozao.texts.numbers import number
 
@@ -29,23 +26,16 @@ def _listing(summaries: list[Summary], output: Output) -> RenderableType:
     return table
 
 
-def _ls() -> None:
+def ls() -> None:
     output = current_output()
     rebuild()  # a folder that was copied here is a run, too
     found = list_runs()
     output.result(_listing(found, output), {"runs": [document(one) for one in found]}, "\n".join(o.name for o in found))
 
 
-def _show(name: str) -> None:
+def show_run(name: str) -> None:
     output = current_output()
     folder = find_run(name)
     register(folder.path)
     summary = summarise(folder)
     output.result(details(summary, output), document(summary), summary.path)
-
-
-command = VerbGroup("runs")
-command.add_command(Verb("ls", callback=_ls))
-command.add_command(Verb("show", callback=_show, params=[click.Argument(["name"], metavar="RUN")]))
-for verb in (WATCH, STOP, LOGS, RM):
-    command.add_command(verb)

@@ -13,16 +13,13 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-import click
-
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.control import conclude, look_in
-from xiaozao.cli.options import anchored, gather, spec_flags
+from xiaozao.cli.options import anchored, gather
 from xiaozao.cli.peers import brought, document
 from xiaozao.cli.plan import choice_of, show_choice
 from xiaozao.cli.stop import stopping
 from xiaozao.cli.summary import details
-from xiaozao.cli.verb import Verb
 from xiaozao.cli.watch import watch
 from xiaozao.errors import Busy, UsageError
 from xiaozao.events import to_line
@@ -48,7 +45,7 @@ def devices_of(changed: Mapping[str, object]) -> int | None:
     return RunSpec.from_options({"model": "-", "data": "-", "batch": 4096, "devices": changed["devices"]}).train.devices
 
 
-def _run(
+def work(
     arguments: tuple[str, ...], resume: str | None, from_config: str | None, detach: bool, dry_run: bool,
     print_config: bool, **flags: str | None,
 ) -> int:  # fmt: skip
@@ -139,22 +136,3 @@ def _already(folder: RunFolder, output: Output) -> int:
     else:
         output.result(details(summarise(folder), output), {}, str(folder.path))
     return 0
-
-
-def _flag(name: str, key: str) -> click.Option:
-    return click.Option([name], is_flag=True, help=key)
-
-
-command = Verb(
-    "train",
-    callback=_run,
-    params=[
-        click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
-        click.Option(["--resume"], metavar="RUN", help="cli.train.resume"),
-        click.Option(["--from-config"], metavar="FILE", help="cli.train.from_config"),
-        _flag("--detach", "cli.train.detach"),
-        _flag("--dry-run", "cli.train.dry_run"),
-        _flag("--print-config", "cli.train.print_config"),
-        *spec_flags(),
-    ],
-)

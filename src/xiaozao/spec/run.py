@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from xiaozao.errors import NotFound, Problem, UsageError
-from xiaozao.spec.fields import OPTIONS, PARTS, nearest, show
+from xiaozao.spec.fields import OPTIONS, PARTS, Option, nearest, show
 from xiaozao.spec.objectives import READ_BY
 from xiaozao.spec.parts import (
     FIRST,
@@ -30,7 +30,7 @@ from xiaozao.spec.parts import (
 from xiaozao.spec.patterns import broken
 from xiaozao.spec.peers import PEERS, Told, told
 from xiaozao.spec.yamlfile import read_scalar, read_yaml, write_yaml
-from xiaozao.texts.catalogue import say
+from xiaozao.texts.catalogue import has
 
 EQUALS = re.compile("[=＝]")
 # Options that change no number of a run: where it lies, what it may take, what is asked of it afterwards. Model and
@@ -278,19 +278,35 @@ def _invalid(location: tuple[int | str, ...], kind: str, options: Mapping[str, A
         return Problem("missing_option", {"name": option.name})
     if option.name == "validation":
         return Problem("bad_validation", {"name": option.name, "value": show(options.get(option.name))})
-    allowed = " | ".join(option.choices) or say(f"kind.{option.kind.replace(' ', '_')}")  # N, X, SIZE: in no language
-    allowed += f" ({option.unit})" if option.unit else ""
-    bounds = _bounds(option.name, option.part)
     value = options.get(option.name)
     names = split_names(value)
     if len(location) > 1 and isinstance(location[1], int) and isinstance(names, list | tuple):
         value = names[location[1]]  # the one name of several that is wrong
-    params = {"name": option.name, "value": repr(value), "allowed": allowed + bounds}
+    params = {
+        "name": option.name,
+        "value": value if isinstance(value, str) else repr(value),
+        "allowed": _allowed(option),
+    }
     peer = told(option.name, value, options) if option.choices else None
     if peer is not None and peer.ours:
         return peer_problem(option.name, value, peer)
     close = nearest(str(value), list(option.choices))
     return Problem("bad_value_near", {**params, "nearest": close}) if close else Problem("bad_value", params)
+
+
+def _allowed(option: Option) -> dict[str, object]:
+    """What an option takes, as a text that is said in the reader's language: its choices, or kind, unit and bounds."""
+    kind: object = " | ".join(option.choices) or {"text": f"kind.{option.kind.replace(' ', '_')}"}
+    bounds = _bounds(option.name, option.part)
+    if not option.unit:
+        return {"text": "allowed", "kind": kind, "bounds": bounds}
+    unit = f"unit.{option.unit}"
+    return {
+        "text": "allowed.unit",
+        "kind": kind,
+        "unit": {"text": unit} if has(unit) else option.unit,
+        "bounds": bounds,
+    }
 
 
 def _bounds(name: str, part: str) -> str:

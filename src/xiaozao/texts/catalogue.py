@@ -27,7 +27,8 @@ def catalogue(language: Language) -> Mapping[str, str]:
 def say(key: str, language: Language = "en", /, **params: object) -> str:
     """The text `key` with its placeholders filled in. An unknown key is a bug and raises KeyError.
 
-    Counts by reason become words; control characters in the texts of others are shown, not obeyed.
+    Counts by reason become words, and so does a mapping {"text": KEY, ...}, which is a text itself. Control characters
+    in the texts of others are shown, not obeyed.
     """
     return catalogue(language)[key].format_map({name: _shown(value, language) for name, value in params.items()})
 
@@ -45,6 +46,8 @@ def visible(text: str) -> str:
 
 
 def _shown(value: object, language: Language) -> object:
+    if isinstance(value, Mapping) and "text" in value:
+        return say(value["text"], language, **{name: one for name, one in value.items() if name != "text"})
     if isinstance(value, Mapping):
         return counted(value, language)
     if isinstance(value, int | float):

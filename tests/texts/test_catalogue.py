@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from xiaozao import errors
+from xiaozao.cli.demo import tried_text
 from xiaozao.spec.fields import OPTIONS
 from xiaozao.texts.catalogue import LANGUAGES, Language, catalogue, has, language_from, language_of, say
 
@@ -151,3 +152,10 @@ def test_counts_become_words_and_control_characters_are_shown() -> None:
     )
     assert say("watch.dropped", "zh-CN", reasons={"too_long": 3}) == "丢弃：过长 3 行"
     assert say("error.data_empty", "en", path="a\x1b]0;evil\x07.csv\u202e") == r"a\x1b]0;evil\x07.csv\x202e is empty"
+
+
+def test_what_the_demo_tried_is_told_in_the_readers_language() -> None:
+    assert tried_text("cache: found", "zh-CN") == "缓存: 已有"
+    assert tried_text("hf: unreachable (timed out)", "zh-CN") == "Hugging Face: 无法连接 (timed out)"
+    assert tried_text("modelscope: not installed", "en") == "ModelScope: its client is not installed"
+    assert tried_text("pypi: fetched", "en") == "PyPI: fetched"

@@ -21,6 +21,7 @@ from xiaozao.runs.sentences import failure
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, cache, create_run
 from xiaozao.store.runs import register
+from xiaozao.texts.catalogue import Language, has, say
 
 # Found by trying: one pass over the data at a high rate with a short warm-up; more passes gain little.
 OPTIONS: dict[str, Any] = {
@@ -54,9 +55,22 @@ def find_model(name: str | None, output: Output) -> ModelFolder:
             return resolve(name, "auto", None, cache(), report)
         model, tried = demo_model(cache(), report)
     for line in tried:
-        output.hint(line)
-    output.note("cli.demo.took", name=model.name, origin=model.origin)
+        output.hint(tried_text(line, output.language))
+    output.note("cli.demo.took", name=model.name, origin=place_name(model.origin, output.language))
     return model
+
+
+def tried_text(line: str, language: Language) -> str:
+    """`hf: unreachable (timed out)` in the reader's language: a place, what became of it, and a detail in brackets."""
+    place, _, state = line.partition(": ")
+    key, bracket, detail = state.partition(" (")
+    known = f"tried.{key.replace(' ', '_')}"
+    return f"{place_name(place, language)}: {say(known, language) if has(known) else key}{bracket}{detail}"
+
+
+def place_name(place: str, language: Language) -> str:
+    """Where models come from: our cache, a hub, the package index."""
+    return say(f"place.{place}", language) if has(f"place.{place}") else place
 
 
 def follow(folder: RunFolder, output: Output) -> int:

@@ -47,8 +47,20 @@ class Story:
         self.waiting = "watch.starting"
         self.validation: float | None = None
         self.ended: Ended | None = None
-        self.losses: list[float] = []
+        self.losses: list[tuple[int, float]] = []  # step and loss
         self.report = ""
+
+    def remember(self, event: Event) -> None:
+        """Take in what happened before the watch began, without a word."""
+        if isinstance(event, Step):
+            self.losses.append((event.step, event.loss))
+        elif isinstance(event, Started):
+            self._taken_back(event)
+
+    def _taken_back(self, event: Started) -> None:
+        """A resumed run does the steps after its checkpoint again."""
+        last = event.resumed_from or 0
+        self.losses = [(step, loss) for step, loss in self.losses if step <= last]
 
     def hear(self, event: Event) -> list[RenderableType]:
         """What to print, once, because of this event."""
@@ -58,7 +70,7 @@ class Story:
                 return []
             case Step():
                 self.step, self.stage = event, None
-                self.losses.append(event.loss)
+                self.losses.append((event.step, event.loss))
                 return []
             case Evaluated():
                 self.validation = event.loss
@@ -113,11 +125,13 @@ class Story:
 
     def curve(self, width: int = 40) -> str:
         """The training loss so far, as a line of blocks."""
-        return sparkline(self.losses, width, self.unicode)
+        return sparkline([loss for _, loss in self.losses], width, self.unicode)
 
     def _milestone(self, event: Event) -> list[RenderableType]:
         """An event that ends a stage, whatever that stage said of itself."""
         self.stage = None
+        if isinstance(event, Started):
+            self._taken_back(event)
         self.waiting = "watch.first_step" if isinstance(event, Loaded) else "watch.preparing"
         match event:
             case Started(resumed_from=int(step)):

@@ -92,7 +92,11 @@ def get_start(folder: RunFolder, emit: Emit) -> int:
     start = checkpoint.step_of(found.folder) if found.folder else 0
     emit(Started(folder.name, os.getpid(), start or None))
     for path, error in found.rejected:
-        emit(Noticed("checkpoint_rejected", {"folder": path.name, "reason": error.what()}))
+        emit(
+            Noticed(
+                "checkpoint_rejected", {"folder": path.name, "reason": {"text": f"error.{error.key}", **error.params}}
+            )
+        )
     return start
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from xiaozao.cli.console import Output, current_output, show
 from xiaozao.cli.disk import gigabytes
+from xiaozao.cli.streams import endure
 from xiaozao.cli.summary import details, document
 from xiaozao.cli.verb import error_text
 from xiaozao.cli.watch import watch
@@ -30,6 +31,7 @@ PATIENCE = 30.0  # seconds until somebody who waits for a stop is told of --now
 
 def look_in(folder: RunFolder, output: Output) -> int:
     """Follow a run to its end. Leaving it (Ctrl-C) leaves the run alone."""
+    endure()
     name, worker = short_name(folder), Worker(folder)
     if worker.alive():
         output.note("runs.watching", name=name)
@@ -72,6 +74,7 @@ def stop_run(name: str, now: bool) -> int:
     output = current_output()
     folder = find_run(name)
     register(folder.path)
+    endure()
     worker, typed = Worker(folder), short_name(folder)
     was = worker.alive()
     if not was:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.options import anchored_model
 from xiaozao.cli.stop import stopping
+from xiaozao.cli.streams import endure
 from xiaozao.cli.verb import error_text
 from xiaozao.cli.watch import watch
 from xiaozao.data.checks import check
@@ -75,6 +76,7 @@ def place_name(place: str, language: Language) -> str:
 
 def follow(folder: RunFolder, output: Output) -> int:
     """Run it in the foreground; the result is the head of its report."""
+    endure()
     viewer = copy.copy(output)
     viewer.format = "quiet" if output.format == "json" else output.format
     worker = Worker(folder, launch(folder))

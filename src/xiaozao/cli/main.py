@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from xiaozao.cli.streams import LOST, open_streams
 from xiaozao.cli.verb import Settings, VerbGroup, error_text
 from xiaozao.errors import EnvironmentProblem, UsageError, XiaozaoError
 from xiaozao.spec.peers import told
@@ -97,16 +98,25 @@ ZAO = Zao(
 
 def main() -> None:
     """The entry point of the command `zao`."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a console that cannot show a character must not end a run
-    sys.exit(run(sys.argv[1:]))
+    _speak_utf8()
+    open_streams()
+    code = run(sys.argv[1:])
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+def _speak_utf8() -> None:
+    """Start again in UTF-8 where the C locale leaves ASCII alone: names of files could not even be opened."""
+    if os.name == "posix" and sys.getfilesystemencoding() == "ascii" and not sys.flags.utf8_mode:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
 
 
 def run(arguments: Sequence[str]) -> int:
     """One invocation; returns the exit code and never raises but for SystemExit."""
     settings = Settings(format="json" if _asks_json(arguments) else "auto")
     try:
+        _check_text(arguments)
         with ZAO.make_context("zao", list(arguments), obj=settings) as context:
             code = ZAO.invoke(context)
             sys.stdout.flush()
@@ -117,7 +127,8 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         # Python flushes stdout once more at exit; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except XiaozaoError as error:
         return report(error, settings)
@@ -129,15 +140,27 @@ def run(arguments: Sequence[str]) -> int:
         return report(environment(error) or unexpected(error), settings)
 
 
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raises UsageError for an argument whose bytes are no text: nothing could be written down about it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
+            raise UsageError("argument_bytes", argument=shown, command="zao") from None
+
+
 def report(error: XiaozaoError, settings: Settings) -> int:
     """Say the error on stderr, and with --json as a document on stdout; returns the exit code."""
     language = settings.language
     if settings.debug:
         traceback.print_exception(error.__cause__ or error, file=sys.stderr)
     problems = [problem.text(language) for problem in error.problems]
-    click.echo(error_text(error.code, error.what(language), problems, error.fix(language), language), err=True)
+    with contextlib.suppress(OSError):  # nobody may be there to read it; the code tells
+        click.echo(error_text(error.code, error.what(language), problems, error.fix(language), language), err=True)
     if settings.format == "json":
-        click.echo(json.dumps(error_document(error, settings), ensure_ascii=False, default=str))
+        with contextlib.suppress(OSError):
+            click.echo(json.dumps(error_document(error, settings), ensure_ascii=False, default=str))
     return error.exit_code
 
 
@@ -202,9 +225,14 @@ def environment(error: Exception) -> XiaozaoError | None:
         errno.ENOSPC: "disk_full", errno.EDQUOT: "disk_full", errno.EACCES: "no_permission",
         errno.EPERM: "no_permission", errno.EROFS: "no_permission",
     }  # fmt: skip
-    if not isinstance(error, OSError) or error.errno not in keys:
+    if not isinstance(error, OSError):
         return None
-    ours = EnvironmentProblem(keys[error.errno], path=error.filename or "?", detail=error.strerror)
+    if error in LOST:
+        ours = EnvironmentProblem("output_lost", detail=error.strerror)
+    elif error.errno not in keys:
+        return None
+    else:
+        ours = EnvironmentProblem(keys[error.errno], path=error.filename or "?", detail=error.strerror)
     ours.__cause__ = error
     return ours
 

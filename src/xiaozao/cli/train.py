@@ -19,6 +19,7 @@ from xiaozao.cli.options import anchored, gather
 from xiaozao.cli.peers import brought, document
 from xiaozao.cli.plan import choice_of, show_choice
 from xiaozao.cli.stop import stopping
+from xiaozao.cli.streams import endure
 from xiaozao.cli.summary import details
 from xiaozao.cli.watch import watch
 from xiaozao.errors import Busy, UsageError
@@ -74,6 +75,7 @@ def work(
 
 
 def _resume(folder: RunFolder, detach: bool, output: Output, changed: Mapping[str, Any]) -> int:
+    endure()
     register(folder.path)
     name, devices = short_name(folder), devices_of(changed)
     if (pid := holder(folder)) is not None:
@@ -91,6 +93,7 @@ def _resume(folder: RunFolder, detach: bool, output: Output, changed: Mapping[st
 
 
 def _start(folder: RunFolder, detach: bool, output: Output, devices: int | None = None) -> int:
+    endure()
     folder.stop.unlink(missing_ok=True)  # a request that an earlier session left behind
     after = last_sequence(folder.events)
     if detach:

@@ -37,13 +37,13 @@ from xiaozao.data.prepare import prepare
 from xiaozao.hub.folder import read_config
 from xiaozao.measure.profiles import profiles
 from xiaozao.plan.duration import step_time
+from xiaozao.plan.lengths import order_of
 from xiaozao.runs.launch import environment
 from xiaozao.spec.pace import ASKED, RATES, Asked, Rates, StepTime
 from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import RowSizes
 from xiaozao.spec.profile import TraceRequest
 from xiaozao.spec.run import RunSpec, read_file
-from xiaozao.worker.resolve import order_of
 
 FILE, DOCS = RESULTS / "duration.jsonl", Path(__file__).parents[1] / "docs"
 DATA, ROWS, BATCH = "alpaca_en_demo.json", 12, 4

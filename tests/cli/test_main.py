@@ -136,7 +136,6 @@ def test_ctrl_c_is_130_and_a_verb_may_return_its_code(capsys: pytest.CaptureFixt
         (["runs", "show"], "RUN"),
         (["runs", "delete"], "show"),
         (["train", "word"], "word"),
-        (["train", "--resume", "x", "rank=3"], "--resume"),
     ],
 )
 def test_a_wrong_command_line_is_2_and_names_what_is_wrong(

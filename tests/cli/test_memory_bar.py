@@ -3,12 +3,14 @@
 import io
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from xiaozao.cli.memory_bar import ASCII, GLYPHS, WIDTH, bar, memory_view
 from xiaozao.events import Planned
 from xiaozao.runs.memory_facts import Memory, of_event, of_plan
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
+from xiaozao.texts.catalogue import LANGUAGES, Language
 
 SIZES = {"weights": 26, "gradients": 1, "optimizer": 3, "activations": 49, "runtime": 12}
 BYTES = {part: size * 10**8 for part, size in SIZES.items()}
@@ -120,3 +122,17 @@ def test_a_plan_and_its_event_are_drawn_alike() -> None:
     plan = MemoryPlan((Moment("load", {"weights": 1}), Moment("backward", BYTES)), 12 * 10**9, 2, 1024, 100, 10)
     event = Planned(2, 1024, BYTES, "backward", plan.peak_bytes, 12 * 10**9, 5)
     assert of_plan(plan) == of_event(event) == _memory(12.0)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("width", [40, 60, 100])
+def test_the_bar_never_wraps(width: int, language: Language) -> None:
+    parts = {"weights": 9 * 10**9, "activations": 3 * 10**9}
+    memory = Memory(parts, 12 * 10**9, 16 * 10**9, "forward", 4, 2048)
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(memory_view(memory, language))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert all(cell_len(line.rstrip()) <= width for line in lines)
+    drawn = [line for line in lines if "■■" in line]
+    assert len(drawn) == 1 and drawn[0].rstrip().endswith("16.0 GB")

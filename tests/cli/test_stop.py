@@ -68,11 +68,11 @@ import os, signal, sys
 from pathlib import Path
 from xiaozao.cli.console import Output
 from xiaozao.cli.stop import stopping
-from xiaozao.cli.verb import Settings
+from xiaozao.cli.verb import OutputSettings
 from xiaozao.store.files import RunFolder
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 folder = RunFolder(Path(sys.argv[1]))
-with stopping(folder, lambda: None, Output(Settings())):
+with stopping(folder, lambda: None, Output(OutputSettings())):
     os.kill(os.getpid(), signal.SIGHUP)
 print(folder.stop.exists())
 """

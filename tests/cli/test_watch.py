@@ -11,7 +11,7 @@ import pytest
 
 from xiaozao.cli.console import Output
 from xiaozao.cli.verb import OutputSettings
-from xiaozao.cli.watch import watch
+from xiaozao.cli.watch import story_of, watch
 from xiaozao.events import Ended, Evaluated, Event, Loaded, Planned, Progress, Started, Step
 from xiaozao.runs.follow import follow, last_sequence, session_start
 from xiaozao.store.journal import Journal
@@ -169,3 +169,15 @@ def test_records_of_another_version_do_not_stop_the_watching(journal: Path, caps
     journal.write_text('{"v":2,"seq":1,"type":"future"}\n' + text, encoding="utf-8")
     assert watch(journal, dead, Output(OutputSettings())) == WHOLE[-1]
     assert "200/200" in capsys.readouterr().err
+
+
+def test_the_curve_goes_on_where_a_resumed_run_does(tmp_path: Path) -> None:
+    """The whole journal is drawn, with the steps that were done again counted once."""
+    path = tmp_path / "events.jsonl"
+    _write(path, Started("r", 1), *(_step(step) for step in range(1, 7)), Started("r", 1, 4), _step(5))
+    story = story_of(path, session_start(path), Output(OutputSettings(language="en")))
+    assert [step for step, _ in story.losses] == [1, 2, 3, 4, 5, 6]
+    story.hear(Started("r", 1, 4))
+    story.hear(_step(5))
+    assert [step for step, _ in story.losses] == [1, 2, 3, 4, 5]
+    assert len(story.curve()) == 5

@@ -44,8 +44,12 @@ def test_an_output_with_something_in_it_is_never_reused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         create_run(str(used), "m")
     assert str(used) in caught.value.what("zh-CN")
-    assert "--resume" in caught.value.fix()
-    assert list(used.iterdir()) == [used / "file"]
+    assert "--resume" not in caught.value.fix()  # nothing ran there
+    used.joinpath("spec.yaml").touch()
+    with pytest.raises(UsageError) as caught:
+        create_run(str(used), "m")
+    assert f"--resume {used}" in caught.value.fix()
+    assert sorted(used.iterdir()) == [used / "file", used / "spec.yaml"]
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")

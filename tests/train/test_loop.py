@@ -37,7 +37,7 @@ class Bench:
     validate: bool = True
     events: list[Event] = field(default_factory=list)
     lengths: list[int] = field(default_factory=lambda: list(LENGTHS))
-    epochs: int = 3
+    epochs: float = 3
     micro_batch: int = 2
     identity: dict[str, str] = field(default_factory=lambda: {"data": "one"})
     decoder: Decoder = field(init=False)
@@ -267,3 +267,26 @@ def test_what_was_learned_by_heart_is_answered_and_ends_with_the_end_token(tmp_p
     wanted = [samples.sample(number)[0].tolist() for number in range(6)]
     answers = generate(bench.decoder, [ids[:3] for ids in wanted], frozenset({2}), Sampling(20))
     assert answers == [ids[3:8] for ids in wanted]
+
+
+@pytest.mark.parametrize(("epochs", "most", "steps"), [(0.5, None, 2), (0.25, None, 1), (0.1, None, 1), (1.5, None, 6),
+                                                       (3, 5, 5), (3, 1, 1), (1, 30, 30), (0.3, None, 2)])  # fmt: skip
+def test_a_run_ends_after_its_steps_wherever_the_epoch_is(epochs: float, most: int | None, steps: int) -> None:
+    """Four steps are an epoch; whatever the end, the steps before it are those of a longer run."""
+    order, longer = (Order(toy_samples(LENGTHS), 6, 2, n, seed=3, most_steps=m) for n, m in ((epochs, most), (9, None)))
+    assert order.steps == steps
+    assert [order.window(step) for step in range(steps)] == [longer.window(step) for step in range(steps)]
+    came = [row for step in range(steps) for row in order.window(step)]
+    lengths = order.samples.lengths
+    assert max(sum(lengths[row]) for row in came) == sum(lengths[order.worst()[0]])
+
+
+@pytest.mark.parametrize("stop_at", range(1, 6))
+def test_a_run_of_half_an_epoch_more_resumes_to_the_same_bits(tmp_path: Path, stop_at: int) -> None:
+    whole = Bench(tmp_path / "whole", epochs=1.5)
+    progress, _ = whole.run()
+    assert progress.step == 6 and whole.steps()[-1].epoch == 1.5
+    Bench(tmp_path / "cut", epochs=1.5, stop_at=stop_at).run()
+    again = Bench(tmp_path / "cut", epochs=1.5)
+    again.run()
+    assert again.digest() == whole.digest()

@@ -12,8 +12,9 @@ Colours and patterns are those of every page: never colour alone, always the sam
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +24,7 @@ from xiaozao.texts.catalogue import Language, say
 from xiaozao.texts.numbers import GB, gigabytes
 
 WIDTH = 48
+LEAST = 10  # cells
 MOST = 10.0  # times the budget; more is only said to be more
 
 GLYPHS = {"weights": "■", "gradients": "▨", "optimizer": "▦", "activations": "░", "runtime": "┆"}
@@ -46,11 +48,23 @@ def memory_view(memory: Memory, language: Language, unicode: bool = True) -> Ren
     total = Text(f"  {say('plan.total', language)}", style="bold")
     table.add_row(total, gigabytes(memory.peak_bytes, memory.places), "")
     where = say("plan.where", language, moment=moment_name(memory.moment, language),
-                micro_batch=memory.samples, tokens=memory.tokens)  # fmt: skip
+                samples=memory.samples, tokens=memory.tokens)  # fmt: skip
     if memory.high_bytes > memory.low_bytes:
         between = {"low": f"{memory.low_bytes / GB:.2f}", "high": f"{memory.high_bytes / GB:.2f} GB"}
         where = f"{where}\n{say('plan.interval', language, **between)}"
-    return Group(verdict_text(memory, language, unicode), bar(memory, unicode), Text(where), Text(), table)
+    return Group(verdict_text(memory, language, unicode), _Bar(memory, unicode), Text(where), Text(), table)
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """The bar, as wide as the screen has room for beside its numbers, so that it never wraps."""
+
+    memory: Memory
+    unicode: bool
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        beside = bar(self.memory, self.unicode, 0).cell_len
+        yield bar(self.memory, self.unicode, max(LEAST, min(WIDTH, options.max_width - beside)))
 
 
 def verdict_text(memory: Memory, language: Language, unicode: bool = True) -> Text:

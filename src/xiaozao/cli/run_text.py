@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from rich.console import RenderableType
+from rich.text import Text
 
 from xiaozao.cli.ladder_view import ladder_view
 from xiaozao.cli.memory_bar import memory_view
@@ -28,7 +29,7 @@ from xiaozao.events import (
     Step,
 )
 from xiaozao.runs.memory_facts import of_event
-from xiaozao.runs.sentences import dropped_text, notice_text, stage_name
+from xiaozao.runs.sentences import left_out, notice_text, stage_name
 from xiaozao.texts.catalogue import Language, say
 from xiaozao.texts.numbers import duration, gigabytes, millions, number
 
@@ -48,11 +49,23 @@ class Story:
         self.waiting = "watch.starting"
         self.validation: float | None = None
         self.ended: Ended | None = None
-        self.losses: list[float] = []
+        self.losses: list[tuple[int, float]] = []  # step and loss
         self.report = ""
         self.clock = clock
         self.heard_at = 0.0  # when the last step was heard of
         self.longest = 0.0  # seconds between two steps, with what comes between them
+
+    def remember(self, event: Event) -> None:
+        """Take in what happened before the watch began, without a word."""
+        if isinstance(event, Step):
+            self.losses.append((event.step, event.loss))
+        elif isinstance(event, Started):
+            self._taken_back(event)
+
+    def _taken_back(self, event: Started) -> None:
+        """A resumed run does the steps after its checkpoint again."""
+        last = event.resumed_from or 0
+        self.losses = [(step, loss) for step, loss in self.losses if step <= last]
 
     def hear(self, event: Event) -> list[RenderableType]:
         """What to print, once, because of this event."""
@@ -65,7 +78,7 @@ class Story:
                 if self.step is not None:
                     self.longest = max(self.longest, now - self.heard_at)
                 self.step, self.stage, self.heard_at = event, None, now
-                self.losses.append(event.loss)
+                self.losses.append((event.step, event.loss))
                 return []
             case Evaluated():
                 self.validation = event.loss
@@ -127,17 +140,20 @@ class Story:
 
     def curve(self, width: int = 40) -> str:
         """The training loss so far, as a line of blocks."""
-        return sparkline(self.losses, width, self.unicode)
+        return sparkline([loss for _, loss in self.losses], width, self.unicode)
 
     def _milestone(self, event: Event) -> list[RenderableType]:
         """An event that ends a stage, whatever that stage said of itself."""
         self.stage = None
+        if isinstance(event, Started):
+            self._taken_back(event)
         self.waiting = "watch.first_step" if isinstance(event, Loaded) else "watch.preparing"
         match event:
             case Started(resumed_from=int(step)):
                 return [self._say("watch.resumed", step=step)]
             case Prepared():
-                return [self._prepared(event)]
+                many = left_out(event.dropped, event.rows_read, self.language)
+                return [self._prepared(event), *([Text(f"! {many}", style="yellow")] if many else [])]
             case Loaded():
                 share = event.trainable / event.parameters if event.parameters else 0.0
                 return [
@@ -157,7 +173,7 @@ class Story:
             tokens=f"{event.tokens:,}", longest=event.longest,
         )  # fmt: skip
         if event.dropped:
-            text += " · " + self._say("watch.dropped", reasons=dropped_text(event.dropped, self.language))
+            text += " · " + self._say("watch.dropped", reasons=event.dropped)
         return text
 
     def _rehearsed(self, event: Rehearsed) -> str:

@@ -20,6 +20,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from xiaozao.data.rows import line_text
 from xiaozao.data.tokens import Encoded
 
 FILES = {"ids": np.int32, "targets": np.uint8, "offsets": np.int64, "lines": np.int64}
@@ -66,6 +67,10 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    def where(self, number: int) -> int | str:
+        """The line of a sample in its file, as a person reads it: a number, or `2:7` in the second of several."""
+        return line_text(int(self.lines[number]))
 
     @property
     def group(self) -> int:

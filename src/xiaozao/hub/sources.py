@@ -155,7 +155,7 @@ def _from_hub(name: str, source: str, revision: str | None, on_progress: OnProgr
         return ModelFolder(folder, hub, name, _commit(folder))
     if len(failed) == 1:
         raise failed[0]
-    problems = [Problem("tried", {"what": error.what()}) for error in failed]
+    problems = [Problem("tried", {"what": {"text": f"error.{error.key}", **error.params}}) for error in failed]
     if all(isinstance(error, NotFound) for error in failed):
         raise NotFound("model_on_hubs", problems, name=name)
     raise HubError("hubs", problems, name=name)

@@ -40,7 +40,7 @@ class Phase(NamedTuple):
     block: int | None = None
 
     @property
-    def in_micro_batch(self) -> bool:
+    def in_a_pass(self) -> bool:
         """Whether it belongs to a micro-batch, and not to what follows a step's last one."""
         return self not in (UPDATE, VALIDATION)
 
@@ -111,7 +111,7 @@ def pieces(
     for name, sizes, updates in (("fresh", fresh, False), ("later", later, False), ("update", later, True)):
         tallies = []
         for size in sizes:
-            ours = {phase: one for phase, one in size.items() if (phase == UPDATE if updates else phase.in_micro_batch)}
+            ours = {phase: one for phase, one in size.items() if (phase == UPDATE if updates else phase.in_a_pass)}
             whole = _total(ours.values())
             if updates:
                 tallies.append(whole.plus(whole, further.blocks * further.share))

@@ -8,6 +8,7 @@ from typing import Any
 from xiaozao.store.journal import read_records
 
 POLL_SECONDS = 0.2
+CHUNK = 1 << 20  # bytes
 
 
 def follow(path: Path, alive: Callable[[], bool], after: int = 0) -> Iterator[dict[str, Any] | None]:
@@ -36,6 +37,31 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def follow_lines(path: Path, alive: Callable[[], bool], offset: int = 0) -> Iterator[str]:
+    """The lines of a growing text file from a byte on, as they come; ends when nobody writes to it any more.
+
+    A file that became shorter is read from its beginning.
+    """
+    rest = b""
+    while True:
+        living = alive()
+        size = path.stat().st_size if path.is_file() else 0
+        offset = offset if size >= offset else 0
+        if size > offset:
+            with path.open("rb") as file:
+                file.seek(offset)
+                rest += file.read(CHUNK)
+                offset = file.tell()
+            *whole, rest = rest.split(b"\n")
+            yield from (line.decode("utf-8", "replace") for line in whole)
+            continue
+        if not living:
+            if rest:
+                yield rest.decode("utf-8", "replace")
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def last_sequence(path: Path) -> int:

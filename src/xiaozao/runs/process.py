@@ -99,7 +99,7 @@ def log_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
     """The last lines of a log but for progress bars, without reading all of it."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 8192))
+            file.seek(max(0, path.stat().st_size - max(8192, lines * 256)))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []

@@ -6,7 +6,7 @@
 import difflib
 import types
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -48,7 +48,8 @@ class Option:
 def _alternatives(annotation: object) -> list[Any]:
     """The types of a union without None, or the single type."""
     if get_origin(annotation) in (Union, types.UnionType):
-        return [one for one in get_args(annotation) if one is not type(None)]
+        kinds = [one for one in get_args(annotation) if one is not type(None)]
+        return [get_args(one)[0] if get_origin(one) is Annotated else one for one in kinds]
     return [annotation]
 
 

@@ -6,15 +6,19 @@ Field names are unique over all parts, because to a user they are one flat list.
 """
 
 import re
+import unicodedata
 from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 ATTENTION = {"cpu": "batched", "cuda": "sdpa"}  # what `attention=auto` means: the fastest on each
+COMMA, EQUALS = re.compile("[,，]"), re.compile("[=＝：]")
+DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|xlsx|txt)(#.*)?$", re.IGNORECASE)
 # What `auto` means of these where memory is no concern: the fastest, and exact. plan/ladder.py goes on from here.
 FIRST = {"checkpointing": "none", "optimizer": "adamw", "base": "none", "stream": "none"}
+EPOCHS = 3  # where neither epochs nor steps are named
 SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -22,13 +26,48 @@ def parse_bytes(value: object) -> object:
     """`8GB`, `8 GiB`, `8e9` -> bytes; anything else is left for the type check. 1 GB = 10^9 bytes."""
     if not isinstance(value, str):
         return value
+    value = unicodedata.normalize("NFKC", value)
     found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?I?)B?\s*", value, re.IGNORECASE)
     return int(float(found[1]) * SIZES[found[2].upper()]) if found else value
 
 
 def split_names(value: object) -> object:
-    """`a,b` -> (a, b): how a list of names is written on a command line."""
-    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+    """`a,b` or `a，b` -> (a, b): how a list of names is written on a command line."""
+    return tuple(name.strip() for name in COMMA.split(value) if name.strip()) if isinstance(value, str) else value
+
+
+def data_files(text: str) -> tuple[str, ...]:
+    """`a.jsonl,b.csv` -> both; a text is one file unless each part of it ends like a file of data."""
+    names = tuple(name.strip() for name in COMMA.split(text))
+    return names if len(names) > 1 and all(DATA_FILE.search(name) for name in names) else (text,)
+
+
+def parse_validation(value: object) -> object:
+    """`10%` -> 0.1, 0 -> none; a whole number stays one, of rows. Raises ValueError for the whole of the data."""
+    if isinstance(value, str):
+        plain = unicodedata.normalize("NFKC", value).strip()
+        if plain.lower() in ("no", "off"):
+            return "none"
+        share = re.fullmatch(r"(-?[0-9.]+)\s*%", plain)
+        if not share and not re.fullmatch(r"-?[0-9]*\.?[0-9]+", plain):
+            return value
+        value = float(share[1]) / 100 if share else float(plain) if "." in plain else int(plain)
+        value = value if not share or value < 1 else 1.0
+    if value is True or (isinstance(value, float) and value >= 1):
+        raise ValueError
+    return "none" if value == 0 else value
+
+
+def parse_columns(value: object) -> object:
+    """`time＝A，sender：B` -> `time=A,sender=B`."""
+    if not isinstance(value, str):
+        return value
+    return ",".join(EQUALS.sub("=", pair, count=1) for pair in COMMA.split(value))
+
+
+def whole(value: float) -> float:
+    """3.0 -> 3, so that a number of epochs reads as it was written."""
+    return int(value) if value == int(value) else value
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
@@ -73,7 +112,11 @@ class DataSpec(Part):
     """From files to samples."""
 
     data: Annotated[str, NO_NUMBER] = Field(min_length=1)
-    validation: Annotated[Annotated[float, Field(gt=0, lt=1)] | str, NO_NUMBER] = 0.05
+    validation: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)] | str,
+        BeforeValidator(parse_validation),
+        NO_NUMBER,
+    ] = 0.05
     format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt", "text", "chatlog", "preference", "kto"] = "auto"
     encoding: Literal["auto", "utf-8", "utf-16", "gb18030"] = "auto"
     rows: int | None = Field(None, ge=1, json_schema_extra=unit("rows"))
@@ -82,7 +125,7 @@ class DataSpec(Part):
     truncation: Literal["drop", "error", "left", "right"] = "drop"
     bad_rows: Literal["stop", "drop"] = "stop"
     system: str | None = None
-    columns: str | None = None
+    columns: Annotated[str | None, BeforeValidator(parse_columns)] = None
     assistant: Names = ()
     gap: float = Field(30.0, gt=0, json_schema_extra=unit("minutes"))
 
@@ -118,7 +161,8 @@ class TrainSpec(Part):
     projection_rank: int = Field(128, ge=1, le=4096)
     switch_every: int | None = Field(None, ge=1, json_schema_extra=unit("steps"))
     fused_update: bool = False
-    epochs: int = Field(3, ge=1)
+    epochs: Annotated[float, AfterValidator(whole)] | None = Field(None, gt=0, le=1_000_000)
+    steps: int | None = Field(None, ge=1, le=100_000_000, json_schema_extra=unit("steps"))
     batch: int = Field(16, ge=1, json_schema_extra=unit("samples"))
     micro_batch: Annotated[int | None, BY_DEVICES] = Field(None, ge=1, json_schema_extra=unit("samples"))
     learning_rate: float | None = Field(None, gt=0, le=1)

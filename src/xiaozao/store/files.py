@@ -121,7 +121,7 @@ def create_run(output: str | None, stem: str, clock: float | None = None) -> Run
             path = _fresh(path, stem, clock)
         return _claimed(RunFolder(path))
     except FileExistsError:  # a file, or a folder that another took in this moment
-        raise UsageError("output_in_use", path=path) from None
+        raise UsageError("output_is_run" if (path / "spec.yaml").is_file() else "output_in_use", path=path) from None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise

@@ -20,6 +20,7 @@ from functools import partial
 
 import torch
 
+from xiaozao.data.order import in_order
 from xiaozao.data.prepare import Samples
 from xiaozao.errors import TrainingError
 from xiaozao.events import Evaluated, Event, Noticed, Saved, Split, Step
@@ -27,7 +28,7 @@ from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.precision import computing
 from xiaozao.train.batches import Order, PackedRow, largest
-from xiaozao.train.losses import Loss, Mean, in_order, mean_over
+from xiaozao.train.losses import Loss, Mean, mean_over
 from xiaozao.train.optim.engine import Optimizer
 from xiaozao.train.preference_losses import Preference, packed_rows
 from xiaozao.train.ranks import ALONE, Ranks
@@ -195,7 +196,7 @@ class Loop:
         """
         lengths = samples.lengths
         tokens = int(sum(lengths[one] for one in short.samples))
-        lack = Lack(step, tokens, int(samples.lines[short.samples[0]]), self.ranks.rank, self.peak_bytes(), self.limit)
+        lack = Lack(step, tokens, samples.where(short.samples[0]), self.ranks.rank, self.peak_bytes(), self.limit)
         if self.settings.fused and where == "training":  # weights have moved already
             raise lack.error("out_of_memory_fused", short)
         if self.ranks.world > 1:  # the others wait for this one in the middle of a block
@@ -254,7 +255,7 @@ class Loop:
         return computing(self.decoder, self.settings.compute)
 
     def _not_finite(self, what: str, value: float, step: int, samples: list[int]) -> TrainingError:
-        lines = ", ".join(str(self.order.samples.lines[one]) for one in samples[:16])
+        lines = ", ".join(str(self.order.samples.where(one)) for one in samples[:16])
         return TrainingError("not_finite", what=what, value=value, step=step + 1, lines=lines)
 
     def _tell(self, progress: Position, row: "_Row", seconds: float, left: float) -> Step:

@@ -11,10 +11,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from xiaozao.data.order import in_order
 from xiaozao.data.prepare import Samples
 from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder, evaluating
-from xiaozao.train.batches import PackedRow, divided, packed_row
+from xiaozao.train.batches import PackedRow, packed_row
 from xiaozao.train.head import head_loss
 from xiaozao.train.preference_losses import Preference, Strength, dpo, kto, orpo, simpo
 from xiaozao.train.ranks import ALONE, Ranks
@@ -60,15 +61,6 @@ def mean_loss(
 ) -> Mean:
     """The loss over all of `samples`, in micro-batches of at most `most` tokens. Training is not touched by it."""
     return mean_over(decoder, loss, samples, in_order(samples, size, most), ranks)
-
-
-def in_order(samples: Samples, size: int, most: int | None = None) -> list[list[int]]:
-    """All samples as they come, in micro-batches; those of more than `most` tokens are divided."""
-    count, lengths = len(samples), samples.lengths
-    micros = [list(range(at, min(at + size, count))) for at in range(0, count, size)]
-    if most is None:
-        return micros
-    return [part for micro in micros for part in divided(micro, lengths, most, size)]
 
 
 def mean_over(

@@ -26,12 +26,12 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from xiaozao.data.order import in_order
 from xiaozao.errors import DoesNotFit, TrainingError
 from xiaozao.events import Rehearsed, Split
 from xiaozao.models.loading.trainstore import PagedStore
 from xiaozao.train.batches import PackedRow, largest
 from xiaozao.train.loop import Loop
-from xiaozao.train.losses import in_order
 from xiaozao.train.optim.engine import Optimizer, local
 from xiaozao.train.recover import Gauge, Lack, Short, attempt, gigabytes, halved, watched
 from xiaozao.train.scaler import Scaler
@@ -79,7 +79,7 @@ def _once(
     if failed is None:
         return None
     if len(row) == 1 or loop.settings.fused:
-        line = int(loop.order.samples.lines[row[0]])
+        line = loop.order.samples.where(row[0])
         raise _does_not_fit("rehearsal_sample", gauge, peak, tokens, line)
     most = halved(tokens, int(loop.order.samples.lengths.max()))
     loop.on_event(Split(1, tokens, most, "rehearsal", peak, gauge.limit))
@@ -127,7 +127,7 @@ def _rest(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Position) ->
         lengths, peak = loop.validation.lengths, int(loop.ranks.maximum(gauge.peak()))
         tokens = int(lengths[row].sum())
         if len(row) == 1:
-            raise _does_not_fit("rehearsal_sample", gauge, peak, tokens, int(loop.validation.lines[row[0]]))
+            raise _does_not_fit("rehearsal_sample", gauge, peak, tokens, loop.validation.where(row[0]))
         progress.most_validating = halved(tokens, int(lengths.max()))
         loop.on_event(Split(0, tokens, progress.most_validating, "validation", peak, gauge.limit))
         gauge.reset()
@@ -149,7 +149,7 @@ def _short(loop: Loop, work: Callable[[], object]) -> bool:
     tried = attempt(work)
     if isinstance(tried, Short) and loop.ranks.world > 1:
         tokens = int(loop.order.samples.lengths[loop.order.worst()[0]].sum())
-        raise Lack(1, tokens, 0, loop.ranks.rank, loop.peak_bytes(), loop.limit).error("out_of_memory_ranks", tried)
+        raise Lack(1, tokens, "-", loop.ranks.rank, loop.peak_bytes(), loop.limit).error("out_of_memory_ranks", tried)
     return isinstance(tried, Short)
 
 
@@ -165,7 +165,7 @@ def _several(loop: Loop, progress: Position) -> bool:
     return not loop.settings.fused and (together < loop.order.batch or progress.most is not None)
 
 
-def _does_not_fit(key: str, gauge: Gauge, peak: int, tokens: int = 0, line: int = 0) -> DoesNotFit:
+def _does_not_fit(key: str, gauge: Gauge, peak: int, tokens: int = 0, line: int | str = 0) -> DoesNotFit:
     numbers = gigabytes(peak), gigabytes(gauge.limit), gigabytes(gauge.planned)
     return DoesNotFit(key, tokens=tokens, line=line, peak=numbers[0], limit=numbers[1], planned=numbers[2])
 

@@ -28,6 +28,7 @@ from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable, rate_factors, replaces
+from xiaozao.plan.lengths import order_of
 from xiaozao.spec.fields import marked
 from xiaozao.spec.parts import NO_NUMBER
 from xiaozao.spec.run import RunSpec
@@ -48,7 +49,6 @@ from xiaozao.worker.proof import Proof
 from xiaozao.worker.ready import Ready, get_ready
 from xiaozao.worker.reference import loss_of, with_reference
 from xiaozao.worker.report_files import write_curve
-from xiaozao.worker.resolve import order_of
 
 Emit = Callable[[Event], object]
 
@@ -95,7 +95,11 @@ def get_start(folder: RunFolder, emit: Emit) -> int:
     start = checkpoint.step_of(found.folder) if found.folder else 0
     emit(Started(folder.name, os.getpid(), start or None))
     for path, error in found.rejected:
-        emit(Noticed("checkpoint_rejected", {"folder": path.name, "reason": error.what()}))
+        emit(
+            Noticed(
+                "checkpoint_rejected", {"folder": path.name, "reason": {"text": f"error.{error.key}", **error.params}}
+            )
+        )
     return start
 
 

@@ -33,6 +33,7 @@ from xiaozao.measure.profiles import profiles
 from xiaozao.models.layers.quantize import ready as import_base
 from xiaozao.models.load import device_of
 from xiaozao.plan.ladder import Choice, Planner, larger_budget
+from xiaozao.plan.lengths import order_of, sizes_of
 from xiaozao.plan.memory import RUNTIMES
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec, read_file
@@ -41,7 +42,7 @@ from xiaozao.train.optim.names import ready as import_optimizer
 from xiaozao.train.ranks import ALONE, Place
 from xiaozao.train.schedules import warmup_steps
 from xiaozao.worker.limits import check_disk, counts_mapped
-from xiaozao.worker.resolve import Plans, on_devices, order_of, resolve, sizes_of
+from xiaozao.worker.resolve import Plans, on_devices, resolve
 
 Emit = Callable[[Event], object]
 
@@ -277,7 +278,7 @@ def _does_not_fit(plan: MemoryPlan, choice: Choice | None) -> DoesNotFit:
     ways = [*(choice.ways[:-1] if choice else ()), larger_budget(plan)]
     return DoesNotFit(
         "does_not_fit", [Problem("way_out", one.words()) for one in ways], peak=f"{plan.peak_bytes / 1e9:.2f}",
-        budget=f"{plan.budget_bytes / 1e9:.2f}", moment=plan.peak.name, micro_batch=plan.samples,
+        budget=f"{plan.budget_bytes / 1e9:.2f}", moment=plan.peak.name, samples=plan.samples,
         tokens=plan.tokens,
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder, view
 from xiaozao.models.families import check
 from xiaozao.models.layers.quantize import ready
-from xiaozao.models.loading.architecture import architecture_of, reason
+from xiaozao.models.loading.architecture import FAILURES, architecture_of, reason
 from xiaozao.models.loading.paged import load_paged
 from xiaozao.models.loading.streamed import load_streamed
 from xiaozao.models.loading.whileloading import WhileLoadingConfig, stored
@@ -140,7 +140,10 @@ def _all_read(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> 
 def _with_generation(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """What from_pretrained reads beside the weights; the heap is given back."""
     if (folder / GENERATION).is_file() and model.can_generate():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        except FAILURES as error:
+            raise wrong(folder / GENERATION, "json", detail=reason(error)) from error
     give_back()
     return model
 

@@ -19,7 +19,7 @@ from xiaozao.models.blocks import view
 from xiaozao.models.generate import Sampling, can_be_cached, generate
 from xiaozao.models.load import load_model
 from xiaozao.plan.answers import choices
-from xiaozao.plan.load import Load, ModelShape
+from xiaozao.plan.workload import Load, ModelShape
 from xiaozao.spec.plan import Questions
 
 LONGEST, ANSWER = 119, 96  # tokens

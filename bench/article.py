@@ -12,10 +12,10 @@ from typing import Any
 
 from bench.rig.elephant_page import Elephant
 from bench.rig.results import read_rows
-from xiaozao.plan.catalogue import Entry, catalogue
 from xiaozao.plan.fit import Setup, every_sample, fit
-from xiaozao.plan.load import STORED, ModelShape
 from xiaozao.plan.memory import RUNTIMES
+from xiaozao.plan.modelcatalogue import Entry, catalogue
+from xiaozao.plan.workload import STORED, ModelShape
 from xiaozao.spec.plan import MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
 from xiaozao.texts.catalogue import LANGUAGES, Language

@@ -22,6 +22,8 @@ from statistics import fmean, median
 import psutil
 
 from bench.plan import tight_budget
+from bench.rig.contention_page import FILE as CONTENTION
+from bench.rig.contention_page import Contended, contention_section
 from bench.rig.data import find_data, without_paths
 from bench.rig.duration_page import Timed, duration_page
 from bench.rig.environments import cache_folder
@@ -35,13 +37,13 @@ from xiaozao.data.prepare import prepare
 from xiaozao.hub.folder import read_config
 from xiaozao.measure.profiles import profiles
 from xiaozao.plan.duration import step_time
+from xiaozao.plan.lengths import order_of
 from xiaozao.runs.launch import environment
 from xiaozao.spec.pace import ASKED, RATES, Asked, Rates, StepTime
 from xiaozao.spec.parts import FIRST
-from xiaozao.spec.plan import Row
-from xiaozao.spec.profile import Question
+from xiaozao.spec.plan import RowSizes
+from xiaozao.spec.profile import TraceRequest
 from xiaozao.spec.run import RunSpec, read_file
-from xiaozao.worker.resolve import order_of
 
 FILE, DOCS = RESULTS / "duration.jsonl", Path(__file__).parents[1] / "docs"
 DATA, ROWS, BATCH = "alpaca_en_demo.json", 12, 4
@@ -113,7 +115,7 @@ def predicted(run: Run, model: Path, cache: Path, returns: bool, rates: Rates) -
     spec = RunSpec.from_options(read_file(run.folder.resolved))
     data = prepare(spec.data, model, spec.train.seed, cache, lambda *_: None, spec.method.objective)
     method, train = spec.method, spec.train
-    question = Question(
+    question = TraceRequest(
         config=dict(read_config(model).values), method=method, precision=method.precision, base=spec.model.base,
         attention=spec.model.attention, checkpointing=train.checkpointing, optimizer=train.optimizer,
         projection_rank=train.projection_rank, fused_update=train.fused_update,
@@ -126,7 +128,8 @@ def predicted(run: Run, model: Path, cache: Path, returns: bool, rates: Rates) -
     for step in range(order.steps):
         micros = [[samples.sample(number) for number in micro] for micro in order.window(step)]
         rows = [
-            Row(tuple(len(ids) for ids, _ in one), sum(int(sum(wanted[1:])) for _, wanted in one)) for one in micros
+            RowSizes(tuple(len(ids) for ids, _ in one), sum(int(sum(wanted[1:])) for _, wanted in one))
+            for one in micros
         ]
         found.append(step_time(profile, rows, spec.model.attention, returns, rates))
     return found
@@ -158,8 +161,14 @@ def main() -> int:
             )
             sys.stdout.write(f"{name_of(row)}: {told}  {json.dumps(result.parts)}\n")
             sys.stdout.flush()
-    (DOCS / "duration.md").write_text(duration_page(in_order(read_rows(FILE, Timed))), encoding="utf-8")
+    write_page(DOCS)
     return 0
+
+
+def write_page(docs: Path) -> None:
+    """docs/duration.md, from all results that there are."""
+    section = contention_section(read_rows(CONTENTION, Contended))
+    (docs / "duration.md").write_text(duration_page(in_order(read_rows(FILE, Timed))) + section, encoding="utf-8")
 
 
 def in_order(found: list[Timed]) -> list[Timed]:

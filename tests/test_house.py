@@ -111,6 +111,29 @@ def test_sql_stands_only_in_the_store() -> None:
     assert found == {"store"}
 
 
+# Modules that share a name: entry points, the same of another stack, a verb beside what it shows, and the sources of
+# two kinds. Every other name says where to look.
+SHARED_NAMES = {
+    "main": {"cli/main.py", "worker/main.py"},
+    "sources": {"data/sources.py", "hub/sources.py"},
+    "plan": {"cli/plan.py", "spec/plan.py", "plan/hf/plan.py"},
+    "runs": {"cli/runs.py", "store/runs.py"},
+    "disk": {"cli/disk.py", "models/artefacts/disk.py"},
+    "launch": {"cli/launch.py", "runs/launch.py"},
+    "attention": {"models/layers/attention.py", "plan/hf/attention.py"},
+    "load": {"models/load.py", "plan/hf/load.py"},
+    "tape": {"spec/tape.py", "plan/hf/tape.py"},
+}
+
+
+def test_a_module_has_a_name_of_its_own() -> None:
+    places: dict[str, set[str]] = {}
+    for path in SOURCE.rglob("*.py"):
+        places.setdefault(path.stem, set()).add(path.relative_to(SOURCE).as_posix())
+    shared = {name: found for name, found in places.items() if len(found) > 1 and not name.startswith("__")}
+    assert shared == SHARED_NAMES
+
+
 # --- what must be instant stays without torch --------------------------------------------------------------------
 
 LOADED = """

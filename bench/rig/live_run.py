@@ -16,9 +16,9 @@ from bench.rig.live import live_peak
 from bench.rig.run_zao import NEVER
 from xiaozao.store.files import RunFolder
 from xiaozao.train.distributed import shard
-from xiaozao.train.optim.blocks import ByBlocks
+from xiaozao.train.optim.by_blocks import ByBlocks
 from xiaozao.train.ranks import ALONE
-from xiaozao.train.state import Progress
+from xiaozao.train.state import Position
 from xiaozao.worker.jobs import get_loop, get_model
 from xiaozao.worker.ready import get_ready
 
@@ -44,7 +44,7 @@ def live_of(run: Path) -> int:
             """With the optimizer's states from the start, as after a rehearsal: step 1 may be the largest."""
             optimizer.begin(0)
             optimizer.prepare()
-            loop.run(optimizer, Progress())
+            loop.run(optimizer, Position())
 
         return sum(held.values()) + live_peak(work)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from bench.rig.measure import Machine
-from xiaozao.machine.hardware import fast_bf16
+from xiaozao.measure.multiply import product_rates
 
 
 def describe(machine: Machine) -> str:
@@ -42,7 +42,8 @@ def measured_gflops(machine: Machine, precision: str) -> float:
 def fast_precision(device: str) -> str:
     """What the processor or the card multiplies fast: bf16, or on older ones fp32 and fp16."""
     if device == "cpu":
-        return "bf16" if fast_bf16() else "fp32"
+        rates = product_rates()
+        return "bf16" if rates["bf16"] > rates["fp32"] else "fp32"
     return "bf16" if card_has_bf16() else "fp16"
 
 

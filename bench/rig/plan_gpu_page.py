@@ -14,10 +14,11 @@ rules of PyTorch's caching allocator. A test holds the saved tensors to transfor
 
 **No number was fitted to these runs.** Each comes from a source file that its docstring names. But the scripts that
 measured do not come with the files, so what they did was inferred from the rows: input and labels are one tensor
-without a padding mask; 4-bit bases have no double quantisation; other bases were moved to the GPU after they were read;
-logits are alive at the optimizer step; adapted models with checkpoints called enable_input_require_grads; the A6000
-runs left gradients from the step before and kept no cache; SDPA on the T4 ran the memory-efficient kernel with repeated
-key-value heads. These are facts about a script, not constants; another script may differ.
+without a padding mask; 4-bit bases have no double quantisation; other bases were moved to the GPU after they were
+read; logits are alive at the optimizer step on the T4 and gone on the A6000; adapted models with checkpoints called
+enable_input_require_grads; the A6000 runs left gradients from the step before and kept no cache; SDPA on the T4 ran
+the memory-efficient kernel with repeated key-value heads. These are facts about a script, not constants; another
+script may differ.
 """
 TARGETS = (  # group, what, mean, worst
     ("SDPA and flash", "allocated", 0.006, 0.015),

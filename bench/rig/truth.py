@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xiaozao.plan.hf.step import HfRun, Replay, replay
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 
 TURING = ("T4",)  # GPUs without flash attention
 PHASES = ("forward", "backward", "optimizer")
@@ -51,8 +51,8 @@ def _row(fields: dict[str, str]) -> Row:
 def run_of(fields: dict[str, str]) -> HfRun:
     """A row's run. Full fine-tuning and LoRA under autocast load fp32; inference loads the 16-bit type.
 
-    Two programs measured. The one on the T4 set gradients to None after each step; the other (files without phases)
-    let them be.
+    Two programs measured. The one on the T4 set gradients to None after each step and held the output meanwhile; the
+    other (files without phases) let gradients be, and had let go of the output when the optimizer stepped.
     """
     arch: dict[str, Any] = json.loads(fields["arch"])
     shape = _shape(arch)
@@ -70,6 +70,7 @@ def run_of(fields: dict[str, str]) -> HfRun:
         stored=4 if autocast or wide else 2, compute=4 if wide else 2, half=precision[-1] == "fp16", autocast=autocast,
         attention="eager" if fields["attn"] == "eager" else fused, checkpointing=fields["grad_ckpt"] == "True",
         optimizer=_optimizer(fields["optimizer"].lower()), accumulates=trains and not fields.get("peak_forward_bytes"),
+        keeps_logits=bool(fields.get("peak_forward_bytes")) or not trains,
         bias=arch.get("attention_bias", added == biases), qk_norm=added == norms, transformers=4 if old else 5,
     )  # fmt: skip
 

@@ -10,6 +10,8 @@ are fractions of 1, numbers that are not finite are written as strings ("nan"), 
 import dataclasses
 import json
 import math
+import types
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 from xiaozao.texts.visible import json_visible
 
 VERSION = 1
+LARGEST = 2**53  # as a number of a record: what every reader of JSON has exactly
+NOT_FINITE = ("nan", "inf", "-inf")
 
 OnProgress = Callable[[str, int, int], object]  # stage, done, total (0: not known)
 
@@ -249,6 +253,38 @@ def from_record(record: dict[str, Any]) -> Event | None:
     values = {name: _number(value) if names[name] in (float, float | None) else value
               for name, value in record.items() if name in names}  # fmt: skip
     return kind(**values)
+
+
+def is_whole(record: object) -> bool:
+    """Whether a record can be read: its number, its time, and every field that its type must have, of the right kind.
+
+    A type that this version does not know is whole.
+    """
+    if not isinstance(record, dict) or not isinstance(record.get("type"), str):
+        return False
+    number = record.get("seq", 0)
+    if not _fits(number, int) or not 0 <= number <= LARGEST or not _fits(record.get("time", 0.0), float):
+        return False
+    kind = TYPES.get(record["type"])
+    return kind is None or all(
+        _fits(record[one.name], one.type) if one.name in record else _has_default(one)
+        for one in dataclasses.fields(kind)
+    )
+
+
+def _has_default(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value from JSON is of the kind that a field is declared with."""
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, one) for one in kind.__args__)
+    if kind is float:
+        return value in NOT_FINITE if isinstance(value, str) else isinstance(value, int | float)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, typing.get_origin(kind) or kind)
 
 
 def to_line(record: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xiaozao.cli.console import GLYPHS, Output, Pace, _bars, can_encode, stage_bars
-from xiaozao.cli.verb import Settings
+from xiaozao.cli.verb import OutputSettings
 
 
 @pytest.fixture(autouse=True)
@@ -29,19 +29,19 @@ class Terminal(io.StringIO):
 
 
 def test_a_person_gets_text_a_program_one_document(capsys: pytest.CaptureFixture[str]) -> None:
-    Output(Settings()).result("[bold]as it is[/bold] :smile:", {"a": 1})
+    Output(OutputSettings()).result("[bold]as it is[/bold] :smile:", {"a": 1})
     assert capsys.readouterr().out == "[bold]as it is[/bold] :smile:\n"
-    Output(Settings(format="json")).result("text", {"a": "中"})
+    Output(OutputSettings(format="json")).result("text", {"a": "中"})
     assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "a": "中"}
-    Output(Settings(format="quiet")).result("text", {"a": 1}, "name")
+    Output(OutputSettings(format="quiet")).result("text", {"a": 1}, "name")
     assert capsys.readouterr().out == "name\n"
-    Output(Settings(format="quiet")).result("text", {"a": 1})
+    Output(OutputSettings(format="quiet")).result("text", {"a": 1})
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(("format_", "said"), [("human", True), ("json", True), ("quiet", False)])
 def test_hints_go_to_stderr_and_are_silent_with_q(format_: str, said: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    output = Output(Settings(format="quiet" if format_ == "quiet" else "json" if format_ == "json" else "human"))
+    output = Output(OutputSettings(format="quiet" if format_ == "quiet" else "json" if format_ == "json" else "human"))
     output.note("cli.usage")
     with output.stages() as report:
         report("x", 1, 1)
@@ -52,16 +52,16 @@ def test_hints_go_to_stderr_and_are_silent_with_q(format_: str, said: bool, caps
 
 def test_a_long_line_is_neither_cut_nor_wrapped_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     name = "organisation/" + "x" * 500
-    Output(Settings()).result(name, {})
+    Output(OutputSettings()).result(name, {})
     assert capsys.readouterr().out == name + "\n"
     table = Table(box=None)
     table.add_column("name", overflow="fold")
     table.add_row(name)
-    Output(Settings()).result(table, {})
+    Output(OutputSettings()).result(table, {})
     assert name in capsys.readouterr().out.replace("\n", "").replace(" ", "")
 
 
-def _coloured(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, settings: Settings) -> bool:
+def _coloured(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, settings: OutputSettings) -> bool:
     monkeypatch.setattr(sys, "stdout", stream)
     table = Table(box=None)
     table.add_column("x", style="red")
@@ -71,9 +71,9 @@ def _coloured(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, settings: Se
 
 
 def test_colour_only_on_a_terminal_that_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _coloured(monkeypatch, Terminal(), Settings())
-    assert not _coloured(monkeypatch, io.StringIO(), Settings())
-    assert not _coloured(monkeypatch, Terminal(), Settings(no_color=True))
+    assert _coloured(monkeypatch, Terminal(), OutputSettings())
+    assert not _coloured(monkeypatch, io.StringIO(), OutputSettings())
+    assert not _coloured(monkeypatch, Terminal(), OutputSettings(no_color=True))
     monkeypatch.setenv("NO_COLOR", "1")
     assert not _has_colour(monkeypatch)
     monkeypatch.delenv("NO_COLOR")
@@ -82,20 +82,20 @@ def test_colour_only_on_a_terminal_that_wants_it(monkeypatch: pytest.MonkeyPatch
 
 
 def _has_colour(monkeypatch: pytest.MonkeyPatch) -> bool:
-    return _coloured(monkeypatch, Terminal(), Settings())
+    return _coloured(monkeypatch, Terminal(), OutputSettings())
 
 
 @pytest.mark.parametrize("name", ["FORCE_COLOR", "CLICOLOR_FORCE"])
 def test_colour_can_be_forced_into_a_pipe(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "1")
-    assert _coloured(monkeypatch, io.StringIO(), Settings())
-    assert not _coloured(monkeypatch, io.StringIO(), Settings(no_color=True))
+    assert _coloured(monkeypatch, io.StringIO(), OutputSettings())
+    assert not _coloured(monkeypatch, io.StringIO(), OutputSettings(no_color=True))
 
 
 def test_a_console_that_cannot_show_the_glyphs_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Output(Settings()).unicode
+    assert Output(OutputSettings()).unicode
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))  # Western Windows
-    assert not Output(Settings()).unicode
+    assert not Output(OutputSettings()).unicode
 
 
 def test_what_an_encoding_can_show() -> None:
@@ -134,13 +134,13 @@ def test_a_short_stage_is_not_worth_many_lines() -> None:
 @pytest.mark.parametrize(("yes", "agreed"), [(True, True), (False, False)])
 def test_without_a_terminal_only_yes_agrees(yes: bool, agreed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    assert Output(Settings(yes=yes)).confirm("cli.usage") is agreed
+    assert Output(OutputSettings(yes=yes)).confirm("cli.usage") is agreed
 
 
 def test_stages_are_plain_lines_in_a_pipe_and_bars_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Output(Settings()).stages() as report:
+    with Output(OutputSettings()).stages() as report:
         for done in range(101):
             report("model.safetensors", done, 100)
     lines = capsys.readouterr().err.splitlines()
@@ -149,7 +149,7 @@ def test_stages_are_plain_lines_in_a_pipe_and_bars_on_a_terminal(
     assert len(lines) <= 22
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    with Output(Settings()).stages() as report:
+    with Output(OutputSettings()).stages() as report:
         report("model.safetensors", 50, 100)
         report("load", 0, 0)
     assert "50%" in stream.getvalue()

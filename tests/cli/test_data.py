@@ -30,7 +30,10 @@ def test_a_good_file_is_described(
     monkeypatch.setenv("ZAO_LANG", language)
     assert run(["data", "check", _file(tmp_path / "数据.jsonl", GOOD, GOOD, GOOD)]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("✔")
+    assert said.startswith("!")  # the same question three times: nothing can be kept aside
+    assert "validation=none" in said
+    assert run(["data", "check", str(tmp_path / "数据.jsonl"), "validation=none"]) == 0
+    assert capsys.readouterr().out.startswith("✔")
     for word in ("数据.jsonl", "messages", "utf-8", "3", "hello there"):
         assert word in said
 
@@ -79,7 +82,7 @@ def test_many_problems_are_counted_and_not_all_shown(tmp_path: Path, capsys: pyt
 
 def test_a_program_gets_the_whole_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = _file(tmp_path / "d.jsonl", GOOD, BAD)
-    assert run(["data", "check", file, "bad_rows=drop", "--json"]) == 3
+    assert run(["data", "check", file, "--json"]) == 3
     document = json.loads(capsys.readouterr().out)
     assert (document["schema_version"], document["ok"], document["problem_count"]) == (1, False, 1)
     assert document["rows_read"] == document["rows_used"] + sum(document["dropped"].values()) == 2
@@ -91,3 +94,60 @@ def test_a_missing_file_and_a_wrong_option_are_errors(tmp_path: Path, capsys: py
     assert "none.jsonl" in capsys.readouterr().err
     assert run(["data", "check", _file(tmp_path / "d.jsonl", GOOD), "lenght=3"]) == 2
     assert "length" in capsys.readouterr().err
+
+
+def test_rows_that_are_dropped_are_no_obstacle_where_that_was_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As training does with the same options."""
+    other = {"messages": [{"role": "user", "content": "ho"}, GOOD["messages"][1]]}
+    file = _file(tmp_path / "d.jsonl", *[GOOD, other] * 20, BAD)
+    assert run(["data", "check", file]) == 3
+    said = capsys.readouterr().out
+    assert "bad_rows=drop" in said and said.startswith("✖")
+    assert run(["data", "check", file, "bad_rows=drop"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("✔ 40 rows") and "1 with problems" in said and "unknown role" in said
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_many_rows_left_out_are_a_warning_with_the_share_and_what_to_do(
+    language: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAO_LANG", language)
+    other = {"messages": [{"role": "user", "content": "ho"}, {"role": "assistant", "content": ""}]}
+    file = _file(tmp_path / "d.jsonl", *[GOOD] * 9, other)
+    assert run(["data", "check", file, "validation=none"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("!") and "10%" in said and "empty_answer" not in said
+    assert ("empty answer" if language == "en" else "回答为空") in said
+    assert run(["data", "check", _file(tmp_path / "e.jsonl", *[GOOD] * 30, other), "validation=none"]) == 0
+    assert capsys.readouterr().out.startswith("✔")
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "word"),
+    [("validation=2", 3, "validation=2"), ("validation=1", 0, ""), ("validation=50%", 0, ""),
+     ("validation=1.0", 2, "5%"), ("validation=typo.jsonl", 8, "typo.jsonl")],
+)  # fmt: skip
+def test_what_validation_would_stop_at_is_told(
+    option: str, code: int, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {"messages": [{"role": "user", "content": "ho"}, GOOD["messages"][1]]}
+    assert run(["data", "check", _file(tmp_path / "d.jsonl", GOOD, other), option]) == code
+    said = capsys.readouterr()
+    assert word in said.out + said.err
+
+
+def test_the_file_that_validates_is_checked_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, held = _file(tmp_path / "d.jsonl", GOOD, GOOD), _file(tmp_path / "v.jsonl", GOOD, BAD)
+    assert run(["data", "check", data, f"validation={held}"]) == 3
+    assert "v.jsonl:2" in capsys.readouterr().out
+    assert run(["data", "check", data, f"validation={held}", "bad_rows=drop"]) == 0
+
+
+def test_several_files_are_checked_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = _file(tmp_path / "a.jsonl", GOOD), _file(tmp_path / "b.jsonl", GOOD, BAD)
+    assert run(["data", "check", f"{one}，{other}"]) == 3
+    said = capsys.readouterr().out
+    assert "b.jsonl:2" in said and "3 read, 2 usable" in said

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from xiaozao.cli import checks
-from xiaozao.cli.checks import Check, TorchBuild, Version
+from xiaozao.cli import doctor_checks as checks
 from xiaozao.cli.doctor import fix, what
+from xiaozao.cli.doctor_checks import Check, TorchBuild, Version
 from xiaozao.cli.main import run
 from xiaozao.hub.reach import Reach
 from xiaozao.machine.hardware import Gpu, Hardware
@@ -129,6 +129,8 @@ def test_the_cuda_of_torch_is_read_from_its_version_file(text: str, cuda: Versio
         (checks.check_disk("home", Path("p"), 100 * GB), "ok"),
         (checks.check_disk("hub", Path("p"), 10 * GB), "warn"),
         (checks.check_disk("hub", Path("p"), GB), "bad"),
+        (checks.check_worker(""), "ok"),
+        (checks.check_worker("libpython3.11.so: not found"), "bad"),
         (checks.check_kernels(True), "warn"),
         (checks.check_kernels(False), "ok"),
         (checks.check_pip(False), "warn"),

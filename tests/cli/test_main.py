@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.toy import toy_folder, write_chats
 from xiaozao.cli.main import VERBS, run
 from xiaozao.cli.verb import Verb
 from xiaozao.errors import DataError, Problem, UsageError
@@ -135,7 +136,6 @@ def test_ctrl_c_is_130_and_a_verb_may_return_its_code(capsys: pytest.CaptureFixt
         (["runs", "show"], "RUN"),
         (["runs", "delete"], "show"),
         (["train", "word"], "word"),
-        (["train", "--resume", "x", "rank=3"], "--resume"),
     ],
 )
 def test_a_wrong_command_line_is_2_and_names_what_is_wrong(
@@ -210,3 +210,52 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         errors = process.stderr.read()
     assert errors == b""
     assert process.returncode == 141
+
+
+LONG = "长" * 100  # 300 bytes
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["runs", "show", LONG], ["export", LONG], ["chat", LONG], ["data", "check", LONG], ["train", "--resume", LONG],
+        ["train", f"model={LONG}", f"data={__file__}"], ["plan", LONG], ["export", "a" * 300],
+    ],
+    ids=lambda words: " ".join(words[:2])[:20],
+)  # fmt: skip
+def test_a_name_that_no_disk_takes_is_refused_in_words(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) in (2, 8, 9)
+    said = capsys.readouterr().err
+    assert "has 300 bytes" in said or "name too long" in said
+
+
+def test_an_output_that_no_disk_takes_is_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from_here = toy_folder(tmp_path / "model"), write_chats(tmp_path / "d.jsonl", 8)
+    words = ["train", f"model={from_here[0]}", f"data={from_here[1]}"]
+    for output in (tmp_path / LONG, tmp_path / "/".join(["a" * 200] * 30)):
+        assert run([*words, f"output={output}"]) == 2
+        said = capsys.readouterr().err
+        assert "file systems allow 255" in said or "file systems allow 4096" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder that is in use cannot be removed there")
+@pytest.mark.parametrize("words", [["runs", "ls"], ["train", "model=m", "data=d"], ["doctor", "--offline"]])
+def test_a_working_folder_that_is_gone_is_said_in_words(tmp_path: Path, words: list[str]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = "import os, sys; os.rmdir(os.getcwd()); from xiaozao.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=gone, capture_output=True, text=True)
+    assert done.returncode == 9
+    assert "no longer exists" in done.stderr and "cd " in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["ZAO_HOME", "ZAO_CACHE"])
+@pytest.mark.parametrize("words", [["runs", "ls"], ["train", "model=m", "data=d"], ["disk"]])
+def test_a_place_of_ours_that_is_a_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, words: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(name, str(tmp_path / "file"))
+    assert run(words) == 9
+    said = capsys.readouterr().err
+    assert name in said and str(tmp_path / "file") in said

@@ -2,17 +2,20 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.toy import toy_folder
+from tests.toy import toy_folder, write_chats
 from xiaozao.cli.console import Output
-from xiaozao.cli.ladder import ladder_view
+from xiaozao.cli.ladder_view import ladder_view
 from xiaozao.cli.main import run
 from xiaozao.cli.plan import show_choice
-from xiaozao.cli.verb import Settings
+from xiaozao.cli.verb import OutputSettings
+from xiaozao.events import Event
+from xiaozao.events import Planned as PlannedEvent
 from xiaozao.machine.hardware import look
 from xiaozao.measure import rates
 from xiaozao.plan import fit
@@ -21,9 +24,11 @@ from xiaozao.plan.memory import RUNTIMES
 from xiaozao.spec.pace import StepTime
 from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
-from xiaozao.spec.run import RunSpec
+from xiaozao.spec.run import RunSpec, read_options
+from xiaozao.store.files import RunFolder
 from xiaozao.texts.catalogue import Language, say
 from xiaozao.texts.numbers import gigabytes
+from xiaozao.worker.ready import get_ready
 
 
 @pytest.fixture(autouse=True)
@@ -76,15 +81,14 @@ def test_options_may_come_from_a_file_before_the_model(
 
 
 def test_a_dry_run_of_train_is_the_same_plan(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = tmp_path / "d.jsonl"
-    data.write_text("{}\n", encoding="utf-8")
-    words = [f"model={model}", "length=64", "budget=8GB", "device=cpu", "--json"]
+    data = write_chats(tmp_path / "d.jsonl", 20)
+    words = [f"model={model}", f"data={data}", "length=64", "budget=8GB", "device=cpu", "--json"]
     assert run(["plan", *words]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert run(["train", *words, f"data={data}", "--dry-run"]) == 0
+    assert run(["train", *words, "--dry-run"]) == 0
     dry = json.loads(capsys.readouterr().out)
     assert dry["moments"] == plan["moments"]
-    assert [one["option"] for one in plan["effects"]] == ["micro_batch", "length", "rank"]
+    assert [one["option"] for one in plan["effects"]] == ["micro_batch", "rank"]  # length changes nothing of real ones
     assert not (tmp_path / "home" / "runs").exists()
 
 
@@ -200,20 +204,21 @@ def test_the_time_of_a_step_is_told_where_it_is_known(
 ) -> None:
     spec = RunSpec.from_options({"data": "none", "model": model, "batch": 8})
     whole = MemoryPlan((Moment("load", dict.fromkeys(PARTS, 10)),), 10**9, 2, 200, 1, 1, step=STEP)
-    assert show_choice(Choice(spec, whole), Output(Settings(language=language, format="human"))) == 0
+    assert show_choice(Choice(spec, whole), Output(OutputSettings(language=language, format="human"))) == 0
     said = capsys.readouterr().out
     assert re.search(r"\b13\b", said) and re.search(r"\b800\b", said)  # seconds; tokens of four micro-batches
     assert (
-        show_choice(Choice(spec, replace(whole, step=None)), Output(Settings(language=language, format="human"))) == 0
+        show_choice(Choice(spec, replace(whole, step=None)), Output(OutputSettings(language=language, format="human")))
+        == 0
     )
     assert len(capsys.readouterr().out) < len(said)
     untold = Choice(spec.with_options(batch=7), whole, unpaced=True)
-    assert show_choice(untold, Output(Settings(language=language, format="human"))) == 0
+    assert show_choice(untold, Output(OutputSettings(language=language, format="human"))) == 0
     assert re.search(r"\b700\b", capsys.readouterr().out)  # the last micro-batch has one sample
     untold = replace(untold, plan=replace(whole, step=None))
-    assert show_choice(untold, Output(Settings(language=language, format="human"))) == 0
+    assert show_choice(untold, Output(OutputSettings(language=language, format="human"))) == 0
     assert say("plan.busy", language) in capsys.readouterr().out.replace("\n", " ")
-    assert show_choice(Choice(spec, whole), Output(Settings(format="json"))) == 0
+    assert show_choice(Choice(spec, whole), Output(OutputSettings(format="json"))) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["step_seconds"] == 12.75
     assert document["step_parts"] == {"products": 8.0, "memory": 3.0, "fresh": 1.0, "calls": 0.25, "update": 0.5}
@@ -248,3 +253,69 @@ def test_what_gave_way_is_summed_up(language: Language) -> None:
     *_, last = ladder_view(steps[:1], language)
     assert "2.00 GB" in str(last) and "1.50" in str(last) and "block" in str(last)
     assert ladder_view([], language) == []
+
+
+def test_a_plan_with_data_is_that_of_the_worker(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The real lengths, not `length`: the same largest micro-batch as the run's own plan."""
+    data = write_chats(tmp_path / "d.jsonl", 40)
+    words = [f"data={data}", "length=256", "batch=8", "micro_batch=4", "budget=8GB", "device=cpu", "steps=3"]
+    assert run(["plan", model, *words, "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["data"]["samples"] == 38 and planned["data"]["steps"] == 3
+    assert planned["data"]["longest"] < 64 and planned["tokens"] <= 4 * planned["data"]["longest"]
+    assert run(["plan", model, *words[1:], "--json"]) == 0
+    unknown = json.loads(capsys.readouterr().out)
+    assert unknown["tokens"] == 4 * 256 and unknown["data"] is None
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    spec = RunSpec.from_options({"model": model, "output": str(folder.path), **read_options(words)})
+    folder.spec.write_text(spec.to_yaml(), encoding="utf-8")
+    told: list[Event] = []
+    get_ready(folder, told.append)
+    own = next(one for one in told if isinstance(one, PlannedEvent))
+    assert (own.tokens, own.micro_batch, own.steps) == (planned["tokens"], 4, 3)
+    assert own.parts["activations"] == planned["parts"]["activations"]
+
+
+def test_a_dry_run_refuses_what_check_refuses(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_chats(tmp_path / "d.jsonl", 20)
+    with data.open("a", encoding="utf-8") as file:
+        file.write('{"messages": [{"role": "nobody", "content": "x"}]}\n')
+    words = ["train", f"model={model}", f"data={data}", "length=64", "budget=8GB", "device=cpu", "--dry-run"]
+    assert run(["data", "check", str(data)]) == 3
+    assert run(words) == 3
+    assert "line 21" in capsys.readouterr().err
+    assert run([*words, "bad_rows=drop", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["data"]["longest"] < 64 and document["tokens"] < 64 * 16
+    assert not (tmp_path / "home" / "runs").exists()
+
+
+@pytest.mark.parametrize("engine", ["xiaozao", "hf"])
+@pytest.mark.parametrize("name", ["", "config.json"])
+def test_a_plan_needs_no_weights_where_the_config_says_the_shapes(
+    engine: str, name: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(Path(model) / "config.json", tmp_path)
+    words = ["length=64", "budget=8GB", "--engine", engine, "--json"]
+    assert run(["plan", str(tmp_path / name), *words]) == 0
+    bare = json.loads(capsys.readouterr().out)
+    assert run(["plan", model, *words]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert bare["peak_bytes"] == whole["peak_bytes"] and bare["parameters"] == whole["parameters"]
+    assert run(["train", f"model={tmp_path}", f"data={write_chats(tmp_path / 'd.jsonl', 9)}", "--dry-run"]) == 8
+    assert "weights" in capsys.readouterr().err
+
+
+def test_a_plan_with_data_asks_for_the_tokenizer(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(Path(model) / "config.json", tmp_path)
+    data = write_chats(tmp_path / "d.jsonl", 9)
+    assert run(["plan", str(tmp_path), f"data={data}", "length=64"]) == 9
+    assert "tokenizer.json" in capsys.readouterr().err
+    for path in Path(model).glob("*token*"):
+        shutil.copy(path, tmp_path)
+    shutil.copy(Path(model) / "chat_template.jinja", tmp_path)
+    assert run(["plan", str(tmp_path), f"data={data}", "length=64", "budget=8GB"]) == 0
+    assert run(["plan", str(tmp_path), "data=typo.jsonl"]) == 8

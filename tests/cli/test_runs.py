@@ -5,13 +5,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
+from xiaozao.cli.console import Output, show
 from xiaozao.cli.main import run
+from xiaozao.cli.runs import listing
+from xiaozao.cli.verb import OutputSettings
 from xiaozao.events import Ended, Evaluated, Event, Loaded, Planned, Started, Step
 from xiaozao.store.files import home
 from xiaozao.store.journal import Journal
-from xiaozao.store.runs import register
-from xiaozao.texts.catalogue import LANGUAGES, say
+from xiaozao.store.runs import Summary, register
+from xiaozao.texts.catalogue import LANGUAGES, Language, say
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +105,69 @@ def test_a_program_gets_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
         "peak_bytes": 880_000_000, "predicted_peak_bytes": 910_000_000, "train_seconds": 190.0,
     }  # fmt: skip
     assert {name: document[name] for name in expected} == expected
+
+
+def test_a_run_that_stopped_early_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _run(tmp_path / "early", *EVENTS[:10], Evaluated(3, 1.5, 5, True), Ended("succeeded", step=7, steps=10))
+    assert run(["runs", "show", str(path)]) == 0
+    assert "stopped early at step 7: the validation loss has not become better since step 3" in capsys.readouterr().out
+    whole = _run(tmp_path / "whole", *DONE)
+    assert run(["runs", "show", str(whole)]) == 0
+    assert "early at" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("width", [100, 60, 44])
+def test_on_a_narrow_screen_columns_give_way_and_not_names_or_digits(
+    width: int, language: Language, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Output(OutputSettings(language=language))
+    output.stdout.width = width
+    name = "SmolLM2-135M-20261130-1426"
+    cut = Summary(name, "/x", "interrupted", step=1234, steps=5678, loss=1.2, best_validation_loss=2.5, started=1.0)
+    runs = [cut, Summary("b", "/y", "succeeded", step=9, steps=9)]
+    show(output.stdout, listing(runs, output))
+    lines = capsys.readouterr().out.splitlines()
+    assert all(cell_len(line.rstrip()) <= width for line in lines) and len(lines) == 3
+    assert name in lines[1] and "1234/5678" in lines[1]
+    assert ("2.5000" in lines[1]) == (width > 44)
+    assert ("1970" in lines[1]) == (width == 100)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_best_and_last_validation_stand_beside_a_plain_verdict(
+    language: Language, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAO_LANG", language)
+    start: list[Event] = [Started("a", 1), Evaluated(0, 2.9, 5, False)]
+    end: list[Event] = [Evaluated(9, 2.2, 5, False), Ended("succeeded", step=9, steps=9, best_validation_loss=2.1)]
+    _run(home() / "runs" / "good", *start, Evaluated(6, 2.1, 5, True), *end)
+    _run(home() / "runs" / "bad", *start, Evaluated(6, 20.7, 5, True), Ended("succeeded", step=6, steps=6))
+    _run(home() / "runs" / "same", *start, Evaluated(6, 2.899, 5, True), Ended("stopped", step=6, steps=6))
+    for name, parts in {
+        "good": ["2.1000", "2.2000", say("runs.verdict.better", language, before="2.9000", after="2.1000")],
+        "bad": [say("runs.verdict.worse", language, before="2.9000", after="20.7000")],
+        "same": [say("runs.verdict.same", language, before="2.9000", after="2.8990")],
+    }.items():
+        assert run(["runs", "show", name]) == 0
+        said = capsys.readouterr().out
+        assert all(part in said for part in parts)
+        assert said.index(parts[-1]) < said.index("org/m")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_why_a_run_failed_is_told_in_the_readers_language(
+    language: Language, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAO_LANG", language)
+    params = {"path": "/d.jsonl", "rows": 3, "reasons": {"too_long": 3}}
+    problem = {"key": "tried", "params": {"what": {"text": "error.offline", "name": "org/m"}}}
+    ended = Ended("failed", "DATA_INVALID", "english", "data_nothing_left", params, [problem], 3)
+    _run(home() / "runs" / "bad", Started("a", 1), ended)
+    assert run(["runs", "show", "bad"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "english" not in said
+    assert "".join(say("error.offline", language, name="org/m").split()) in said.replace(" ", "")
+    assert ("3 too long" if language == "en" else "过长 3 行") in said
+    assert run(["runs", "show", "bad", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["message"] == "english"

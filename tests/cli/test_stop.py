@@ -11,7 +11,7 @@ import pytest
 
 from xiaozao.cli.console import Output
 from xiaozao.cli.stop import stopping
-from xiaozao.cli.verb import Settings
+from xiaozao.cli.verb import OutputSettings
 from xiaozao.store.files import RunFolder
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
@@ -36,7 +36,7 @@ def test_the_first_signal_writes_the_request_and_the_second_kills(
     number: signal.Signals, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, killed = RunFolder(tmp_path), []
-    with stopping(folder, lambda: killed.append(1), Output(Settings(language="en"))) as seen:
+    with stopping(folder, lambda: killed.append(1), Output(OutputSettings(language="en"))) as seen:
         assert not folder.stop.exists()
         os.kill(os.getpid(), number)
         assert folder.stop.exists()
@@ -54,7 +54,7 @@ def test_a_terminal_that_went_away_does_not_lose_the_request(tmp_path: Path, mon
     os.close(reader)
     with os.fdopen(writer, "w", buffering=1) as gone:
         monkeypatch.setattr(sys, "stderr", gone)
-        with stopping(folder, lambda: None, Output(Settings())):
+        with stopping(folder, lambda: None, Output(OutputSettings())):
             os.kill(os.getpid(), signal.SIGTERM)
         monkeypatch.undo()
         assert folder.stop.exists()
@@ -68,11 +68,11 @@ import os, signal, sys
 from pathlib import Path
 from xiaozao.cli.console import Output
 from xiaozao.cli.stop import stopping
-from xiaozao.cli.verb import Settings
+from xiaozao.cli.verb import OutputSettings
 from xiaozao.store.files import RunFolder
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 folder = RunFolder(Path(sys.argv[1]))
-with stopping(folder, lambda: None, Output(Settings())):
+with stopping(folder, lambda: None, Output(OutputSettings())):
     os.kill(os.getpid(), signal.SIGHUP)
 print(folder.stop.exists())
 """

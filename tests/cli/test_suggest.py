@@ -11,9 +11,9 @@ from tests.models.make import model_folder
 from xiaozao.cli.main import run
 from xiaozao.machine import hardware
 from xiaozao.measure.rates import key
-from xiaozao.plan.catalogue import catalogue
 from xiaozao.plan.duration import TYPICAL
-from xiaozao.plan.profiles import write_whole
+from xiaozao.plan.modelcatalogue import catalogue
+from xiaozao.plan.profile_cache import write_whole
 from xiaozao.spec.pace import RATES, Asked
 from xiaozao.store.files import cache
 

@@ -101,6 +101,9 @@ def test_an_output_in_use_is_refused_and_left_as_it_is(tmp_path: Path, capsys: p
     data = tmp_path / "d.jsonl"
     data.write_text("{}\n", encoding="utf-8")
     assert run(["train", "model=m", f"data={data}", f"output={tmp_path}"]) == 2
+    assert "--resume" not in capsys.readouterr().err
+    (tmp_path / "spec.yaml").touch()
+    assert run(["train", "model=m", f"data={data}", f"output={tmp_path}"]) == 2
     assert "--resume" in capsys.readouterr().err
     assert data.read_text(encoding="utf-8") == "{}\n"
 
@@ -110,10 +113,20 @@ def test_a_run_that_is_not_there_cannot_be_resumed(capsys: pytest.CaptureFixture
     assert "zao runs ls" in capsys.readouterr().err
 
 
-def test_a_resumed_run_takes_no_option_but_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_learned_something_keeps_what_its_numbers_depend_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _folder(tmp_path / "cut", Started("r", 1), STEP)
+    assert run(["train", "--resume", str(folder.path), "rank=4", "keep=1"]) == 2
+    said = capsys.readouterr().err
+    assert ": rank." in said and "keep" in said.partition("What may change")[2]
+    assert "rank" not in folder.spec.read_text(encoding="utf-8")
+
+
+def test_a_finished_run_takes_devices_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = _folder(tmp_path / "done", *DONE)
     assert run(["train", "--resume", str(folder.path), "rank=4"]) == 2
-    assert "no other options but devices" in capsys.readouterr().err
+    assert "rank would change nothing" in capsys.readouterr().err
     assert run(["train", "--resume", str(folder.path), "devices=none"]) == 2
     assert "devices" in capsys.readouterr().err
     assert run(["train", "--resume", str(folder.path), "devices=2"]) == 0
@@ -234,3 +247,38 @@ def test_the_end_of_a_large_log_of_any_bytes_is_read(tmp_path: Path) -> None:
     )
     assert log_tail(log)[-1] == "结尾"
     assert len(log_tail(log)) <= 8
+
+
+def test_the_file_of_another_tool_is_taken_over_and_what_was_not_is_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "theirs.yaml"
+    file.write_text("base_model: org/m\nlora_r: 8\ncutoff_len: 512\nsample_packing: true\nfoo: 1\n", encoding="utf-8")
+    words = ["train", "--from-config", str(file), "data=d.jsonl", "length=256", "--print-config"]
+    assert run(words) == 0
+    said = capsys.readouterr()
+    assert "rank: 8" in said.out and "length: 256" in said.out and "model: org/m" in said.out
+    assert "3 of 5" in said.err and "lora_r=8  ->  rank=8" in said.err
+    assert "Left out: 2" in said.err and "sample_packing" in said.err and "foo" in said.err
+    assert run([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in told["from_config"]["left"]] == ["sample_packing", "foo"]
+    assert told["options"]["rank"] == 8
+
+
+def test_a_resumed_run_takes_no_file_of_another_tool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = _folder(tmp_path / "done", *DONE)
+    (tmp_path / "x.yaml").write_text("lora_r: 8\n", encoding="utf-8")
+    assert run(["train", "--resume", str(folder.path), "--from-config", str(tmp_path / "x.yaml")]) == 2
+
+
+def test_a_flag_of_another_tool_is_answered_with_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--lora_r", "8"]) == 2
+    assert "rank" in capsys.readouterr().err
+
+
+def test_of_several_files_the_one_that_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = tmp_path / "a.jsonl"
+    good.write_text("{}\n", encoding="utf-8")
+    assert run(["train", "model=m", f"data={good}，{tmp_path / 'typo.jsonl'}"]) == 8
+    assert "typo.jsonl" in capsys.readouterr().err

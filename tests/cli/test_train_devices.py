@@ -97,7 +97,7 @@ def test_a_process_that_is_killed_ends_the_run_with_a_reason_and_none_stays(word
     with zao("--resume", "run") as second:
         assert second.until("started")["resumed_from"] >= 20
         second.until("step")
-        next(one for one in processes_of(folder.path) if "xiaozao.worker.agent" in one.cmdline()).kill()
+        next(one for one in processes_of(folder.path) if "xiaozao.worker.per_device" in one.cmdline()).kill()
         assert all_gone(folder.path)
 
 

@@ -148,3 +148,19 @@ def test_a_detached_run_goes_on_without_its_starter_and_ends_well(words: list[st
     for name in ("train_seconds", "tokens_per_second", "final_loss", "peak_rss_bytes", "predicted_peak_bytes"):
         assert ended[name] > 0
     assert (folder.adapter / "adapter_model.safetensors").is_file()
+
+
+def test_leaving_a_watch_leaves_a_detached_run_alone_and_a_stop_stops_it(words: list[str], tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    zao_ = [sys.executable, "-m", "xiaozao.cli"]
+    subprocess.run([*zao_, "train", *words, "--detach"], capture_output=True, check=True)
+    with zao("--resume", "run") as watcher:
+        step = watcher.until("step")["step"]
+        watcher.process.send_signal(signal.SIGINT)
+        code, _, said = watcher.end()
+    assert code == 130 and "zao runs watch run" in said
+    assert not folder.stop.exists() and holder(folder) is not None
+    done = subprocess.run([*zao_, "runs", "stop", "run", "--json"], capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    assert told["state"] == "stopped" and told["step"] >= step
+    assert holder(folder) is None

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from xiaozao.cli.console import Output
-from xiaozao.cli.verb import Settings
-from xiaozao.cli.watch import watch
+from xiaozao.cli.verb import OutputSettings
+from xiaozao.cli.watch import story_of, watch
 from xiaozao.events import Ended, Evaluated, Event, Loaded, Planned, Progress, Started, Step
 from xiaozao.runs.follow import follow, last_sequence, session_start
 from xiaozao.store.journal import Journal
@@ -68,7 +68,7 @@ def living(times: int, then: Callable[[], None] = lambda: None) -> Callable[[], 
 def test_a_program_gets_every_record_as_a_line_and_the_end_last(
     journal: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended = watch(journal, dead, Output(Settings(format="json")))
+    ended = watch(journal, dead, Output(OutputSettings(format="json")))
     assert ended == WHOLE[-1]
     said = capsys.readouterr()
     lines = [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in said.out.splitlines()]
@@ -89,7 +89,7 @@ def test_a_program_gets_every_record_as_a_line_and_the_end_last(
 
 
 def test_a_pipe_gets_rare_plain_lines(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    watch(journal, dead, Output(Settings(language="en")))
+    watch(journal, dead, Output(OutputSettings(language="en")))
     said = capsys.readouterr()
     assert said.out == ""
     assert "\x1b" not in said.err
@@ -102,7 +102,7 @@ def test_a_pipe_gets_rare_plain_lines(journal: Path, capsys: pytest.CaptureFixtu
 
 
 def test_nothing_is_said_with_q(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert watch(journal, dead, Output(Settings(format="quiet"))) == WHOLE[-1]
+    assert watch(journal, dead, Output(OutputSettings(format="quiet"))) == WHOLE[-1]
     assert capsys.readouterr() == ("", "")
 
 
@@ -121,7 +121,7 @@ def test_a_terminal_gets_a_live_picture(journal: Path, language: str, monkeypatc
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    assert watch(journal, dead, Output(Settings(language="zh-CN" if language == "zh-CN" else "en"))) == WHOLE[-1]
+    assert watch(journal, dead, Output(OutputSettings(language="zh-CN" if language == "zh-CN" else "en"))) == WHOLE[-1]
     shown = stream.getvalue()
     assert "200/200" in shown
     assert "▁" in shown
@@ -133,7 +133,7 @@ def test_a_worker_that_dies_without_a_word_is_noticed_and_its_last_words_are_rea
 ) -> None:
     path = tmp_path / "events.jsonl"
     alive = living(2, lambda: _write(path, Started("r", 1), _step(1)))
-    assert watch(path, alive, Output(Settings(format="json"))) is None
+    assert watch(path, alive, Output(OutputSettings(format="json"))) is None
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
@@ -154,7 +154,7 @@ def test_only_what_comes_after_the_last_session_is_told(journal: Path, capsys: p
     assert before == len(WHOLE)
     _write(journal, Started("r", 2, 10), Ended("stopped"))
     assert session_start(journal) == before
-    ended = watch(journal, dead, Output(Settings(format="json")), before)
+    ended = watch(journal, dead, Output(OutputSettings(format="json")), before)
     assert ended == Ended("stopped")
     assert len(capsys.readouterr().out.splitlines()) == 2
 
@@ -167,5 +167,17 @@ def test_a_journal_that_is_not_there_yet_has_no_past(tmp_path: Path) -> None:
 def test_records_of_another_version_do_not_stop_the_watching(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = journal.read_text(encoding="utf-8")
     journal.write_text('{"v":2,"seq":1,"type":"future"}\n' + text, encoding="utf-8")
-    assert watch(journal, dead, Output(Settings())) == WHOLE[-1]
+    assert watch(journal, dead, Output(OutputSettings())) == WHOLE[-1]
     assert "200/200" in capsys.readouterr().err
+
+
+def test_the_curve_goes_on_where_a_resumed_run_does(tmp_path: Path) -> None:
+    """The whole journal is drawn, with the steps that were done again counted once."""
+    path = tmp_path / "events.jsonl"
+    _write(path, Started("r", 1), *(_step(step) for step in range(1, 7)), Started("r", 1, 4), _step(5))
+    story = story_of(path, session_start(path), Output(OutputSettings(language="en")))
+    assert [step for step, _ in story.losses] == [1, 2, 3, 4, 5, 6]
+    story.hear(Started("r", 1, 4))
+    story.hear(_step(5))
+    assert [step for step, _ in story.losses] == [1, 2, 3, 4, 5]
+    assert len(story.curve()) == 5

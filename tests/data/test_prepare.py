@@ -128,7 +128,8 @@ def test_row_whose_answer_is_cut_off_is_dropped_and_counted(tmp_path: Path, mode
     with pytest.raises(DataError) as caught:
         run(write_jsonl(tmp_path / "b.jsonl", rows[1:]), model, validation="none", length=40, truncation="right")
     assert caught.value.key == "data_nothing_left"
-    assert "no_target 1" in str(caught.value)
+    assert caught.value.params["reasons"] == {"no_target": 1}
+    assert "截断后没有可学的内容 1 行" in caught.value.what("zh-CN")
 
 
 @pytest.mark.parametrize(("rows", "fits"), [(1, False), (2, True), (3, True)])
@@ -282,3 +283,46 @@ def test_same_file_in_another_order_gives_the_same_samples(tmp_path: Path, model
     first = texts(run(write_jsonl(tmp_path / "a.jsonl", ROWS), model, validation="none"), model)
     second = texts(run(write_jsonl(tmp_path / "b.jsonl", ROWS[::-1]), model, validation="none"), model)
     assert first == second[::-1]
+
+
+def test_several_files_are_read_as_one_and_each_row_is_found_again(tmp_path: Path, model: Path) -> None:
+    one, other = write_jsonl(tmp_path / "a.jsonl", ROWS[:30]), write_jsonl(tmp_path / "b.jsonl", ROWS[30:])
+    whole = run(write_jsonl(tmp_path / "whole.jsonl", ROWS), model, validation="none")
+    spec = DataSpec(data=f"{one}，{other}", validation="none")
+    both = prepare(spec, model, 0, tmp_path / "cache", lambda stage, done, total: None)
+    assert np.array_equal(both.train.ids, whole.train.ids) and both.counts.rows_read == 60
+    assert [both.train.where(index) for index in (0, 29, 30, 59)] == [1, 30, "2:1", "2:30"]
+    assert both.fingerprint != whole.fingerprint
+
+
+def test_a_bad_row_of_the_second_file_names_that_file(tmp_path: Path, model: Path) -> None:
+    bad = {"messages": [{"role": "nobody", "content": "x"}]}
+    one, other = write_jsonl(tmp_path / "a.jsonl", ROWS), write_jsonl(tmp_path / "b.jsonl", [ROWS[0], bad])
+    with pytest.raises(DataError) as caught:
+        prepare(DataSpec(data=f"{one},{other}"), model, 0, tmp_path / "cache", lambda *_: None)
+    assert [problem.params["line"] for problem in caught.value.problems] == ["b.jsonl:2"]
+
+
+def test_a_file_of_another_kind_among_several_is_refused_by_name(tmp_path: Path, model: Path) -> None:
+    one = write_jsonl(tmp_path / "a.jsonl", ROWS)
+    other = write_jsonl(tmp_path / "b.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    with pytest.raises(DataError) as caught:
+        prepare(DataSpec(data=f"{one},{other}"), model, 0, tmp_path / "cache", lambda *_: None)
+    assert caught.value.key == "data_pairs" and caught.value.params["path"] == other
+
+
+def test_a_number_of_rows_validates_and_one_too_large_is_refused(tmp_path: Path, model: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", ROWS)
+    data = run(path, model, validation=7)
+    assert data.counts.rows_validation == 7 and conserved(data)
+    with pytest.raises(DataError, match="validation=60"):
+        run(path, model, validation=60)
+
+
+def test_validation_without_a_usable_row_is_told_with_its_own_counts(tmp_path: Path, model: Path) -> None:
+    rows = [chat(f"hi {number}", "hello") for number in range(30)]
+    held = write_jsonl(tmp_path / "v.jsonl", [chat("w" * 200, "hello"), chat("v" * 200, "hello")])
+    with pytest.raises(DataError) as caught:
+        run(write_jsonl(tmp_path / "a.jsonl", rows), model, validation=str(held), length=60, rows=20)
+    assert (caught.value.key, caught.value.params["rows"]) == ("data_nothing_validates", 2)
+    assert caught.value.params["reasons"] == {"too_long": 2}

@@ -53,3 +53,8 @@ def test_hold_out_takes_about_the_share_from_everywhere() -> None:
     held = hold_out([str(index).encode() for index in range(1000)], 0.1, 3)
     assert held.sum() == 100
     assert held[:500].sum() > 30 and held[500:].sum() > 30
+
+
+def test_a_whole_number_holds_out_so_many_rows() -> None:
+    assert hold_out([str(index).encode() for index in range(1000)], 7, 3).sum() == 7
+    assert hold_out([str(index).encode() for index in range(1000)], 1, 3).sum() == 1

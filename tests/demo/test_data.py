@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from datasketch import MinHash
 
-from xiaozao.demo.files import LANGUAGES, PARTS, SIZES, Language, Part, demo_file
-from xiaozao.demo.generate import SYSTEM
+from xiaozao.demo.make import SYSTEM
+from xiaozao.demo.shipped import LANGUAGES, PARTS, SIZES, Language, Part, demo_file
 from xiaozao.demo.similarity import SHINGLE_LENGTH, shingles, similarity
 from xiaozao.demo.ticket import FIELDS, INTENTS, URGENCIES
 from xiaozao.demo.wording import read_lists

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import pytest
 
 from xiaozao.evaluate.compare import Pair, choose, compare
-from xiaozao.evaluate.contract import Answer, Verdict
+from xiaozao.evaluate.contract import Answer, Judgement
 
 REFERENCE = '{"intent": "refund", "order": null}'
 WRONG = '{"intent": "other", "order": null}'
@@ -18,7 +18,7 @@ def pairs(kinds: Sequence[tuple[bool, bool]]) -> tuple[Pair, ...]:
     """Questions of which base and tuned were right or not."""
     answer = Answer("q", REFERENCE, REFERENCE)
     return tuple(
-        Pair(number, answer, answer, Verdict(True, before, {}), Verdict(True, after, {}))
+        Pair(number, answer, answer, Judgement(True, before, {}), Judgement(True, after, {}))
         for number, (before, after) in enumerate(kinds, 1)
     )
 

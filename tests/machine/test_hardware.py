@@ -2,11 +2,23 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from xiaozao.machine.hardware import Gpu, cores, cpu_quota, fast_bf16, gpus, look, memory_limit, own_cgroup, slow_fp16
+from xiaozao.machine.hardware import (
+    Gpu,
+    cores,
+    cpu_quota,
+    fast_bf16,
+    gpus,
+    idle_cores,
+    look,
+    memory_limit,
+    own_cgroup,
+    processor,
+)
 
 GB = 10**9
 
@@ -89,14 +101,20 @@ def test_fast_bf16_is_read_from_the_cpus_flags(tmp_path: Path, flags: str, fast:
     assert fast_bf16(tmp_path / "none") is False
 
 
-@pytest.mark.parametrize(("line", "slow"), [
-    ("flags : fpu avx512_bf16", True), ("flags : fpu avx512_fp16", False), ("flags : amx_fp16", False),
-    ("Features : fp asimdhp", False),
-])  # fmt: skip
-def test_fp16_is_slow_where_the_flags_are_those_of_x86_and_lack_it(tmp_path: Path, line: str, slow: bool) -> None:
-    lay(tmp_path, {"cpuinfo": f"processor : 0\n{line}\n"})
-    assert slow_fp16(tmp_path / "cpuinfo") is slow
-    assert slow_fp16(tmp_path / "none") is False
+def test_a_processor_has_the_name_that_the_system_gives_it(tmp_path: Path) -> None:
+    lay(tmp_path, {"cpuinfo": "processor : 0\nmodel name\t: A Chip 9\nmodel name : another\n"})
+    assert processor(tmp_path / "cpuinfo") == "A Chip 9"
+    assert processor(tmp_path / "none")
+
+
+def test_a_core_that_another_program_keeps_busy_is_not_idle() -> None:
+    program = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.2)
+        assert 1 <= idle_cores(0.3) <= max(1, cores() - 1)
+    finally:
+        program.kill()
+        program.wait()
 
 
 @pytest.mark.parametrize(("capability", "has"), [((8, 0), True), ((12, 0), True), ((7, 5), False), (None, False)])

@@ -11,17 +11,17 @@ import pytest
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.measure import profiles as module
 from xiaozao.measure.profiles import Tracer
-from xiaozao.plan.profiles import Profiles
+from xiaozao.plan.profile_cache import Profiles
 from xiaozao.spec.parts import MethodSpec
-from xiaozao.spec.plan import Row
-from xiaozao.spec.profile import QUESTION, Question
+from xiaozao.spec.plan import RowSizes
+from xiaozao.spec.profile import QUESTION, TraceRequest
 from xiaozao.spec.tape import Steps
 
 LLAMA: dict[str, object] = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 384, "max_position_embeddings": 512, "tie_word_embeddings": True,
 }  # fmt: skip
-PLAIN = Question(LLAMA, MethodSpec(alpha=1.0, rank=64), "fp32", "none", "batched", "none", "adamw", 128, False)
+PLAIN = TraceRequest(LLAMA, MethodSpec(alpha=1.0, rank=64), "fp32", "none", "batched", "none", "adamw", 128, False)
 
 
 @pytest.mark.parametrize("change", [{"base": "nf4"}, {"optimizer": "adamw8bit"}])
@@ -38,7 +38,7 @@ def test_a_fresh_process_traces_what_needs_tables_of_codes(change: dict[str, Any
 
 
 def test_a_fresh_process_says_what_steps_reserve_and_it_is_kept(tmp_path: Path) -> None:
-    steps, tracer = Steps(PLAIN, (Row((64, 64), 126),), False, None), Tracer()
+    steps, tracer = Steps(PLAIN, (RowSizes((64, 64), 126),), False, None), Tracer()
     kept = Profiles(tmp_path, tracer.trace, tracer.reserve)
     try:
         found = kept.reserved(steps)

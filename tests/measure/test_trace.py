@@ -25,11 +25,11 @@ from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable
 from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.parts import MethodSpec
-from xiaozao.spec.plan import MemoryPlan, Row
-from xiaozao.spec.profile import Profile, Question
+from xiaozao.spec.plan import MemoryPlan, RowSizes
+from xiaozao.spec.profile import Profile, TraceRequest
 from xiaozao.train.batches import PackedRow
 from xiaozao.train.losses import sft
-from xiaozao.train.optim.blocks import ByBlocks
+from xiaozao.train.optim.by_blocks import ByBlocks
 from xiaozao.train.optim.engine import Optimizer, Options
 from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.update import Fused, Update, Whole
@@ -66,20 +66,20 @@ CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def question(config: dict[str, object] = LLAMA, **changes: Any) -> Question:
+def question(config: dict[str, object] = LLAMA, **changes: Any) -> TraceRequest:
     values: dict[str, Any] = {
         "config": config, "method": LORA, "precision": "fp32", "base": "none", "attention": "batched",
         "checkpointing": "none", "optimizer": "adamw", "projection_rank": 8, "fused_update": False,
     }  # fmt: skip
-    return Question(**{**values, **changes})
+    return TraceRequest(**{**values, **changes})
 
 
-def planned(profile: Profile, asked: Question, accumulates: bool, lengths: tuple[int, ...] = LENGTHS) -> MemoryPlan:
+def planned(profile: Profile, asked: TraceRequest, accumulates: bool, lengths: tuple[int, ...] = LENGTHS) -> MemoryPlan:
     setting = Setting(asked.attention, len(lengths), accumulates, 0, True, True, 0, [], 10**12)
-    return plan_traced(profile, [Row(lengths, sum(lengths) - len(lengths))], [], setting)
+    return plan_traced(profile, [RowSizes(lengths, sum(lengths) - len(lengths))], [], setting)
 
 
-def real(asked: Question) -> tuple[Decoder, Optimizer]:
+def real(asked: TraceRequest) -> tuple[Decoder, Optimizer]:
     """The same model with numbers in it."""
     method = asked.method
     frozen = method.method == "lora" or method.last_blocks is not None
@@ -101,7 +101,7 @@ def from_base(decoder: Decoder, base: str) -> None:
 
 
 def measured(
-    decoder: Decoder, optimizer: Optimizer, asked: Question, micros: int, lengths: tuple[int, ...] = LENGTHS
+    decoder: Decoder, optimizer: Optimizer, asked: TraceRequest, micros: int, lengths: tuple[int, ...] = LENGTHS
 ) -> int:
     """The peak of a step of `micros` equal micro-batches, after one that gave the optimizer its states."""
     tokens, ends = sum(lengths), torch.tensor(lengths).cumsum(0)

@@ -8,7 +8,7 @@ from tests.measure.test_trace import CASES, LENGTHS, LLAMA, question, real, trac
 from xiaozao.measure.trace import trace
 from xiaozao.measure.work import Tally
 from xiaozao.plan.duration import work_of
-from xiaozao.spec.plan import Row
+from xiaozao.spec.plan import RowSizes
 from xiaozao.spec.profile import COSTS, Profile
 from xiaozao.train.batches import PackedRow
 from xiaozao.train.losses import sft
@@ -27,7 +27,7 @@ def row(lengths: tuple[int, ...] = LENGTHS) -> PackedRow:
 
 def counted(profile: Profile, piece: str, cost: str = "flops") -> float:
     work = next(one for one in profile.work if one.name == piece)
-    return work_of(work, Row(LENGTHS, TARGETS), profile.bytes)[COSTS.index(cost)]
+    return work_of(work, RowSizes(LENGTHS, TARGETS), profile.bytes)[COSTS.index(cost)]
 
 
 def in_place(self_shape: object, a_shape: list[int], b_shape: list[int], out_shape: object = None, **_: object) -> int:

@@ -13,7 +13,19 @@ from transformers import AutoModelForCausalLM
 
 from tests.toy import toy_folder
 from xiaozao.errors import ArtefactError, NotFound
-from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors, attach
+from xiaozao.hub.hashes import weights_hash
+from xiaozao.hub.sources import ModelFolder
+from xiaozao.models.adapter import (
+    CONFIG,
+    WEIGHTS,
+    adapter_config,
+    adapter_facts,
+    adapter_tensors,
+    attach,
+    base_name,
+    check_base,
+    is_vouched_for,
+)
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, run
 from xiaozao.models.layers.linear import adapt, adapters, matching
@@ -118,6 +130,19 @@ def test_we_load_what_peft_wrote_and_compute_the_same(tmp_path: Path, options: d
         torch.testing.assert_close(logits(ours), theirs(input_ids=IDS[None]).logits[0], rtol=1e-5, atol=1e-5)
 
 
+def test_the_base_is_named_so_that_a_reader_finds_it_or_nothing(tmp_path: Path) -> None:
+    toy_folder(tmp_path / "model")
+    cached = tmp_path / "models--owner--name" / "snapshots" / "0123"
+    assert base_name(ModelFolder(cached, "cache", "owner/name", "0123")) == "owner/name"
+    for origin in ("local", "gguf", "pypi", "modelscope", "cache"):
+        found = ModelFolder(tmp_path / "model", origin, "owner/name", None)
+        assert base_name(found) == str(tmp_path / "model")
+    facts = adapter_facts(ModelFolder(tmp_path / "model", "local", "model", None))
+    assert facts["base"] == {
+        "name": "model", "origin": "local", "commit": None, "weights_sha256": weights_hash(tmp_path / "model"),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("alpha_pattern", {"q_proj": 3}), ("bias", "all"), ("init_lora_weights", "pissa"), ("peft_type", "LOHA")],
@@ -182,3 +207,50 @@ def _refused(place: Path, field: str, value: object) -> str:
         attach(decoder, place / "adapter")
     assert not adapters(decoder.model)
     return str(caught.value)
+
+
+def spoil(folder: Path, how: str) -> None:
+    """An adapter that is still read, but is not the one that was trained."""
+    weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    if how == "a bit of the weights":
+        data = bytearray(weights.read_bytes())
+        data[-2] ^= 1
+        weights.write_bytes(data)
+    elif how == "a flag of the config":
+        config.write_text(json.dumps({**json.loads(config.read_text()), "use_rslora": True}))
+    else:
+        weights.rename(folder.parent / "elsewhere")
+        weights.symlink_to(folder.parent / "elsewhere")
+
+
+@pytest.mark.parametrize("how", ["a bit of the weights", "a flag of the config", "weights behind a link"])
+def test_an_adapter_that_is_not_the_one_that_was_trained_is_refused(tmp_path: Path, how: str) -> None:
+    tuned(tmp_path)
+    assert is_vouched_for(tmp_path / "adapter")
+    spoil(tmp_path / "adapter", how)
+    with pytest.raises(ArtefactError, match="differs|size|bytes|link"):
+        attach(load(tmp_path / "model", torch.float32, CPU), tmp_path / "adapter")
+
+
+def test_without_hashes_an_adapter_is_read_but_no_link_out_of_its_folder(tmp_path: Path) -> None:
+    tuned(tmp_path)
+    (tmp_path / "adapter" / "manifest.json").unlink()
+    assert not is_vouched_for(tmp_path / "adapter")
+    attach(load(tmp_path / "model", torch.float32, CPU), tmp_path / "adapter")
+    spoil(tmp_path / "adapter", "weights behind a link")
+    with pytest.raises(ArtefactError, match="outside"):
+        attach(load(tmp_path / "model", torch.float32, CPU), tmp_path / "adapter")
+
+
+def test_an_adapter_is_not_put_onto_other_weights_than_those_it_learned_on(tmp_path: Path) -> None:
+    tuned(tmp_path)
+    facts = adapter_facts(ModelFolder(tmp_path / "model", "local", "model", None))
+    check_base(tmp_path / "adapter", tmp_path / "model")  # nothing is said of a base
+    (tmp_path / "adapter" / "xiaozao.json").write_text(json.dumps(facts))
+    check_base(tmp_path / "adapter", tmp_path / "model")
+    other = toy_folder(tmp_path / "other", seed=5)
+    with pytest.raises(ArtefactError, match="learned on the weights of model"):
+        check_base(tmp_path / "adapter", other)
+    (tmp_path / "adapter" / "xiaozao.json").write_text("{}")
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        check_base(tmp_path / "adapter", tmp_path / "model")

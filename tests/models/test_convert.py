@@ -135,4 +135,8 @@ def test_two_at_once_end_with_one_whole_folder(tmp_path: Path) -> None:
     config = (found[0].path / "config.json").read_text(encoding="utf-8")
     assert json.loads(config)["model_type"] == "llama"
     assert "somewhere" not in config
+    assert json.loads(config)["rope_theta"] == json.loads(config)["rope_parameters"]["rope_theta"]
+    settings = json.loads((found[0].path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert not [name for name in settings if name.startswith("_") or name in ("local_files_only", "gguf_file")]
     assert parameter_count(found[0].path) == read_gguf(file).parameters

@@ -4,6 +4,7 @@ import copy
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.toy import SHAPE, toy_folder, toy_samples
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
+from xiaozao.hub.folder import WEIGHTS
+from xiaozao.machine.heap import give_back
+from xiaozao.machine.resident import peak_rss, reset_peak, rss
 from xiaozao.models.artefacts.disk import DISK, Disk
 from xiaozao.models.blocks import blocks_of
 from xiaozao.models.layers.linear import is_plain
@@ -22,6 +26,7 @@ from xiaozao.models.loading import trainstore as paged
 from xiaozao.models.loading.paged import store_of
 from xiaozao.models.loading.trainstore import PAGE, PagedStore
 from xiaozao.models.recompute import recompute
+from xiaozao.models.save import write_model
 from xiaozao.models.swap import fuse
 from xiaozao.train.batches import packed_row
 from xiaozao.train.losses import sft
@@ -90,13 +95,18 @@ def test_a_disk_without_room_and_another_system_are_refused(tmp_path: Path, monk
         PagedStore(tmp_path, 100, 0)
 
 
-def test_a_file_written_one_by_one_is_the_one_that_the_library_writes(tmp_path: Path) -> None:
+def test_a_file_written_in_pieces_is_the_one_that_the_library_writes(tmp_path: Path) -> None:
     tensors = {
         "a": torch.randn(3, 5), "b": torch.randn(7).to(torch.bfloat16), "scale": torch.tensor(2.5),
         "codes": torch.randint(0, 255, (4, 4), dtype=torch.uint8), "none": torch.empty(0, 3),
     }  # fmt: skip
     done: list[str] = []
-    DISK.write_one_by_one(tmp_path / "ours.safetensors", tensors, tensors.__getitem__, done.append)
+
+    def pieces(name: str) -> Iterator[torch.Tensor]:
+        yield from tensors[name].reshape(-1).split(4)
+        done.append(name)
+
+    DISK.write_pieces(tmp_path / "ours.safetensors", tensors, pieces)
     save_file(tensors, tmp_path / "theirs.safetensors", {"format": "pt"})
     ours, theirs = load_file(tmp_path / "ours.safetensors"), load_file(tmp_path / "theirs.safetensors")
     assert done == list(tensors) and ours.keys() == theirs.keys()
@@ -160,6 +170,34 @@ def test_no_more_than_the_head_and_a_matrix_are_looked_at_in_a_step(tmp_path: Pa
     everything = sum(one.nbytes for one in decoder.trainable().values() if one.ndim == 2)
     largest = max(one.nbytes for one in decoder.trainable().values())
     assert 0 < most[0] < 3 * largest < everything / 4
+
+
+def test_the_result_is_written_a_piece_at_a_time_and_is_the_one_of_a_model_in_memory(tmp_path: Path) -> None:
+    folder = toy_folder(tmp_path / "model", vocab_size=80_000, hidden_size=256, tie_word_embeddings=True)
+    matrix = 80_000 * 256 * 4
+    decoder, plain = (load(folder, torch.float32, CPU, live=live) for live in (tmp_path, None))
+    for name in ("rehearsed", "ours", "theirs"):
+        (tmp_path / name).mkdir()
+    before = {name: one.clone() for name, one in decoder.trainable().items()}
+    kind = decoder.model.config.dtype
+    for keeps, name in ((False, "rehearsed"), (True, "ours")):
+        give_back()
+        reset_peak()
+        held = rss()
+        write_model(decoder.model, tmp_path / name, folder, torch.bfloat16, keeps)
+        assert peak_rss() - held < matrix / 2
+        if not keeps:
+            assert all(torch.equal(one, before[key]) for key, one in decoder.trainable().items())
+            assert decoder.model.config._attn_implementation == decoder.attention.name
+            assert decoder.model.config.dtype == kind
+    write_model(plain.model, tmp_path / "theirs", folder, torch.bfloat16)
+    rehearsed, ours, theirs = (load_file(tmp_path / name / WEIGHTS) for name in ("rehearsed", "ours", "theirs"))
+    assert rehearsed.keys() == ours.keys() == theirs.keys()
+    assert all(torch.equal(rehearsed[key], one) and torch.equal(ours[key], one) for key, one in theirs.items())
+    store = store_of(decoder.model)
+    assert store is not None
+    assert all(torch.equal(one, theirs[key]) for key, one in decoder.trainable().items())
+    assert all(store.of(one) for one in decoder.trainable().values() if one.ndim == 2)
 
 
 def test_a_head_of_another_kind_keeps_its_own_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

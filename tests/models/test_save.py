@@ -47,7 +47,7 @@ def test_far_into_a_text_the_model_in_memory_answers_as_the_written_one(tmp_path
     (tmp_path / "out").mkdir()
     write_model(decoder.model, tmp_path / "out", tmp_path / "model", torch.bfloat16)
     written, ids = load(tmp_path / "out", torch.bfloat16, CPU), [torch.arange(1500) % 300 + 5]
-    written.model.set_attn_implementation("eager")  # as writing leaves it
+    assert "xiaozao" not in (tmp_path / "out" / "config.json").read_text(encoding="utf-8")
     with torch.no_grad():
         assert torch.equal(run(decoder, ids), run(written, ids))
 

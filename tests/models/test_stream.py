@@ -36,7 +36,7 @@ from xiaozao.models.trainable import make_trainable
 from xiaozao.spec.parts import MethodSpec
 from xiaozao.train.batches import packed_row
 from xiaozao.train.losses import LOSSES, sft
-from xiaozao.train.preferences import Strength
+from xiaozao.train.preference_losses import Strength
 
 CPU = torch.device("cpu")
 SAMPLES = toy_samples([24, 17, 30, 9])

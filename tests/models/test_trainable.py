@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.models.test_adapter import CPU, IDS, logits, write
 from tests.toy import toy_decoder, toy_folder, toy_samples
@@ -205,6 +205,21 @@ def test_the_last_blocks_train_and_the_model_is_written_whole(tmp_path: Path) ->
     assert len(tied.trainable()) == 19 and not any("embed" in name or "head" in name for name in tied.trainable())
     with pytest.raises(UsageError, match="last_blocks=3, but this model has 2 blocks"):
         opened(tmp_path / "model", method="full", last_blocks=3)
+
+
+def test_blocks_that_lie_deeper_in_the_model_are_the_last_blocks_too(tmp_path: Path) -> None:
+    """OPT keeps its blocks and the final norm in a decoder inside its base model; they are found as for an adapter."""
+    config = AutoConfig.for_model(
+        "opt", hidden_size=32, word_embed_proj_dim=32, ffn_dim=64, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=300, max_position_embeddings=64, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    decoder = opened(tmp_path / "model", method="full", last_blocks=1)
+    names = set(decoder.trainable())
+    final, head = "model.decoder.final_layer_norm.", "lm_head.weight"
+    assert {f"{final}weight", f"{final}bias", head} < names
+    assert all(name.startswith(("model.decoder.layers.2.", final)) for name in names - {head})
 
 
 def test_last_blocks_in_bf16_have_the_gradients_of_autocast(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from tests.plan.test_traced import ANY, SETTING
 from xiaozao.models.layers import kvcache
 from xiaozao.plan import answers
 from xiaozao.plan.answers import as_many_as_fit, choices
-from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import plan
 from xiaozao.plan.traced import Setting, plan_traced
-from xiaozao.spec.plan import Questions, Row
+from xiaozao.plan.workload import Load, ModelShape
+from xiaozao.spec.plan import Questions, RowSizes
 
 SMOLLM = {
     "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
@@ -65,7 +65,7 @@ def test_longer_answers_are_given_by_fewer_at_a_time() -> None:
 
 
 def test_a_traced_plan_takes_as_many_as_its_training_leaves_room_for() -> None:
-    rows = [Row((64, 64), 100)]
+    rows = [RowSizes((64, 64), 100)]
     alone = plan_traced(ANY, rows, [], SETTING)
     room = alone.live_bytes - ANY.weights.of(ANY.blocks)
     setting = Setting(**{**vars(SETTING), "answers": [(8, 10 * room), (4, room), (1, 1)]})

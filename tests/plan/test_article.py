@@ -9,7 +9,7 @@ import pytest
 from bench.article import DOCS, FULL, PAGES, SEVEN, numbers, pages, planned, training
 from bench.rig.elephant_page import Elephant
 from bench.rig.results import write_rows
-from xiaozao.plan.catalogue import catalogue
+from xiaozao.plan.modelcatalogue import catalogue
 
 MODEL = next(one for one in catalogue() if one.name == SEVEN)
 ROW = Elephant(

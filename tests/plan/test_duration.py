@@ -7,15 +7,15 @@ import pytest
 from xiaozao.plan.attention_memory import Bucket
 from xiaozao.plan.attention_work import attended
 from xiaozao.plan.duration import least_hours, step_time, work_of
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 from xiaozao.spec.pace import Rates
-from xiaozao.spec.plan import Row
+from xiaozao.spec.plan import RowSizes
 from xiaozao.spec.profile import COSTS, VERSION, Amount, Attended, Heads, Profile, Stretch, Work
 
 RATES = Rates(flops=100.0, operands=50.0, moved=20.0, heavy=10.0, unpacked=5.0, eight_bit=4.0, fresh=8.0, calls=1000.0)
 HEADS = Heads(heads=4, kv_heads=2, width=8, value_width=8, window=None)
 NOTHING = Amount(0.0, 0.0)
-ROW = Row((30, 60), 70)  # padded to 32 and 64; one chunk of logits
+ROW = RowSizes((30, 60), 70)  # padded to 32 and 64; one chunk of logits
 
 
 def work(name: str, attends: tuple[Attended, ...] = (), **lines: tuple[float, ...]) -> Work:
@@ -60,7 +60,11 @@ def test_memory_is_new_at_every_storage_or_once_a_step() -> None:
 
 def test_chunks_of_logits_are_counted_whole() -> None:
     piece = work("fresh", moved=(0, 0, 0, 0, 1))
-    assert [work_of(piece, Row((300,), targets), 4)[COSTS.index("moved")] for targets in (1, 128, 129)] == [1, 1, 2]
+    assert [work_of(piece, RowSizes((300,), targets), 4)[COSTS.index("moved")] for targets in (1, 128, 129)] == [
+        1,
+        1,
+        2,
+    ]
 
 
 def test_attention_multiplies_what_a_block_of_queries_sees() -> None:

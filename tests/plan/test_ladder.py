@@ -9,7 +9,7 @@ from xiaozao.errors import UsageError
 from xiaozao.plan import ladder
 from xiaozao.plan.fit import Setup, every_sample, fit
 from xiaozao.plan.ladder import Choice, choose, effects, larger_budget
-from xiaozao.plan.streamed import stays_cached
+from xiaozao.plan.streaming import stays_cached
 from xiaozao.spec.parts import FIRST
 from xiaozao.spec.plan import MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
@@ -112,7 +112,7 @@ def test_what_the_user_named_is_kept(pinned: dict[str, Any], budget: int) -> Non
 def test_the_steps_down_lead_from_comfort_to_the_choice() -> None:
     comfort = ask(spec().decided(), 0)
     found = chosen(round(0.2 * comfort.peak_bytes))
-    named = values(Choice(spec().decided(micro_batch=comfort.micro_batch), comfort))
+    named = values(Choice(spec().decided(micro_batch=comfort.samples), comfort))
     for step in found.steps:
         assert str(named[step.option]) == step.before
         named[step.option] = step.after
@@ -132,7 +132,7 @@ def test_a_micro_batch_that_grew_is_nothing_that_gave_way() -> None:
         return MemoryPlan((moment,), budget, size, 64, 1, 1)
 
     found = choose(spec(optimizer="adamw", base="none", checkpointing="block", batch=4), "cuda", 500, plan)
-    assert values(found)["stream"] == "disk" and found.plan.micro_batch == 2
+    assert values(found)["stream"] == "disk" and found.plan.samples == 2
     assert [(one.option, one.saves_bytes) for one in found.steps] == [("stream", 990)]
 
 

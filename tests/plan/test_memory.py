@@ -13,9 +13,9 @@ from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable
 from xiaozao.plan.fit import Setup, every_sample, fit
-from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import block_activations, mlp_activations, plan
 from xiaozao.plan.states import gradient_bytes, held_states, state_bytes, whole_update
+from xiaozao.plan.workload import Load, ModelShape
 from xiaozao.spec.parts import MethodSpec, TrainSpec
 from xiaozao.spec.run import FULL_ONLY
 from xiaozao.train.batches import packed_row
@@ -150,12 +150,8 @@ def test_states_that_no_device_shares_are_counted_whole() -> None:
 
 def test_a_fused_update_is_planned_with_the_micro_batch_it_will_have() -> None:
     train = TrainSpec(optimizer="adamw", checkpointing="none", batch=16, budget=1, fused_update=True)
-    assert (
-        fit(
-            SEVEN_B, Setup(MethodSpec(method="full", precision="bf16"), train, "cpu", 0), every_sample((1,))
-        ).micro_batch
-        == 16
-    )
+    setup = Setup(MethodSpec(method="full", precision="bf16"), train, "cpu", 0)
+    assert fit(SEVEN_B, setup, every_sample((1,))).samples == 16
 
 
 def test_bf16_weights_and_a_fused_update_take_what_they_say() -> None:
@@ -179,7 +175,7 @@ def test_the_micro_batch_is_the_largest_that_fits(budget: int, expected: int) ->
     method = MethodSpec(rank=4, precision="bf16")
     train = TrainSpec(optimizer="adamw", checkpointing="none", batch=16, budget=budget)
     found = fit(SEVEN_B, Setup(method, train, "cpu", 0), every_sample((128,)))
-    assert found.micro_batch == expected
+    assert found.samples == expected
     assert found.fits == (expected > 1)
 
 
@@ -201,10 +197,10 @@ def test_devices_divide_what_is_held_but_not_what_is_loaded_or_computed_with() -
 def test_each_device_has_its_share_of_a_window() -> None:
     train = TrainSpec(optimizer="adamw", checkpointing="none", batch=16, devices=4, budget=10**12)
     found = fit(SEVEN_B, Setup(MethodSpec(precision="bf16"), train, "cpu", 0), every_sample((1,)))
-    assert found.micro_batch == 4
+    assert found.samples == 4
     assert next(one for one in found.moments if one.name == "loss").parts["gradients"] == 0
 
 
 def test_a_given_micro_batch_is_kept() -> None:
     train = TrainSpec(optimizer="adamw", checkpointing="none", batch=16, micro_batch=16, budget=1)
-    assert fit(SEVEN_B, Setup(MethodSpec(precision="fp32"), train, "cpu", 0), every_sample((1,))).micro_batch == 16
+    assert fit(SEVEN_B, Setup(MethodSpec(precision="fp32"), train, "cpu", 0), every_sample((1,))).samples == 16

@@ -5,7 +5,7 @@ from xiaozao.plan.attention_memory import buckets, transients
 from xiaozao.plan.ladder import Choice, choose
 from xiaozao.plan.reserved import reserved
 from xiaozao.spec.parts import FIRST
-from xiaozao.spec.plan import PARTS, MemoryPlan, Moment, Reserved, Row
+from xiaozao.spec.plan import PARTS, MemoryPlan, Moment, Reserved, RowSizes
 from xiaozao.spec.profile import Heads
 from xiaozao.spec.run import RunSpec
 from xiaozao.spec.tape import Attends, Event, Given, Taken
@@ -22,7 +22,7 @@ def test_what_is_given_back_is_used_again_where_it_fits_and_held_where_it_does_n
 
 
 def test_attention_takes_for_itself_what_the_row_needs() -> None:
-    row = Row((2048, 2048), 4000)
+    row = RowSizes((2048, 2048), 4000)
     _, backward = transients("sdpa", [HEADS], buckets(row.lengths), 2)
     assert backward > 10 * MIB
     without = reserved([row, Attends("forward", HEADS)], "sdpa", 2)

@@ -13,18 +13,19 @@ from xiaozao.models.blocks import Head
 from xiaozao.models.layers import attention, batched
 from xiaozao.models.loading import stream
 from xiaozao.plan import command as planning
-from xiaozao.plan import memory, streamed
+from xiaozao.plan import memory
+from xiaozao.plan import streaming as streamed
 from xiaozao.plan.attention_memory import Bucket, buckets, transients
 from xiaozao.plan.command import plan_command
 from xiaozao.plan.duration import TYPICAL
 from xiaozao.plan.fit import SMALL, Setup, Traced, every_sample, fit
 from xiaozao.plan.ladder import Choice
-from xiaozao.plan.profiles import Profiles, key
+from xiaozao.plan.profile_cache import Profiles, key
 from xiaozao.plan.traced import Setting, plan_traced
 from xiaozao.spec.pace import Asked, Rates, StepTime
 from xiaozao.spec.parts import MethodSpec, TrainSpec
-from xiaozao.spec.plan import Questions, Row
-from xiaozao.spec.profile import COSTS, Amount, Heads, Profile, Question, Stretch, Work
+from xiaozao.spec.plan import Questions, RowSizes
+from xiaozao.spec.profile import COSTS, Amount, Heads, Profile, Stretch, TraceRequest, Work
 from xiaozao.spec.run import RunSpec
 
 NOTHING, PIECES = Amount(0.0, 0.0), ("fresh", "later", "update")
@@ -38,14 +39,14 @@ PROFILE = Profile(
     work=tuple(Work(name, tuple((1e9 * (one == "fresh"), 0.0, 0.0, 0.0, 0.0) for one in COSTS), ()) for name in PIECES),
 )  # fmt: skip
 ANY = replace(PROFILE, accumulating=(FORWARD,))  # of a run with any micro-batch
-QUESTION = Question(
+QUESTION = TraceRequest(
     {"model_type": "llama"}, MethodSpec(alpha=1.0), "fp32", "none", "batched", "none", "adamw", 128, False
 )
 SETTING = Setting("batched", 2, False, 1000, False, True, 0, [], 10**9)
 
 
 def test_the_highest_line_and_the_further_blocks_make_the_level() -> None:
-    row = Row((32, 32), 10)
+    row = RowSizes((32, 32), 10)
     forward, _ = transients("batched", PROFILE.attention, buckets(row.lengths), 4)
     found = plan_traced(PROFILE, [row], [], SETTING)
     level = max(100 + 2 * 64 + forward, 50 * 10) + 10 * (5 + 64)
@@ -55,7 +56,7 @@ def test_the_highest_line_and_the_further_blocks_make_the_level() -> None:
 
 
 def test_every_candidate_row_counts() -> None:
-    small, wide = Row((32, 32), 10), Row((32, 32), 1000)
+    small, wide = RowSizes((32, 32), 10), RowSizes((32, 32), 1000)
     both = plan_traced(PROFILE, [small, wide], [], SETTING)
     assert both.peak_bytes == plan_traced(PROFILE, [wide], [], SETTING).peak_bytes
     assert both.peak_bytes > plan_traced(PROFILE, [small], [], SETTING).peak_bytes
@@ -63,7 +64,7 @@ def test_every_candidate_row_counts() -> None:
 
 def test_on_a_cpu_the_plan_stands_behind_an_interval() -> None:
     for returns in (False, True):
-        found = plan_traced(PROFILE, [Row((32,), 10)], [], replace(SETTING, cpu=True, returns=returns))
+        found = plan_traced(PROFILE, [RowSizes((32,), 10)], [], replace(SETTING, cpu=True, returns=returns))
         assert found.low_bytes < found.peak_bytes < found.high_bytes
 
 
@@ -80,9 +81,9 @@ def test_samples_of_like_length_are_one_bucket() -> None:
 
 
 def test_a_profile_is_traced_once(tmp_path: Path) -> None:
-    asked: list[Question] = []
+    asked: list[TraceRequest] = []
 
-    def measure(question: Question) -> Profile:
+    def measure(question: TraceRequest) -> Profile:
         asked.append(question)
         return PROFILE
 
@@ -95,9 +96,9 @@ def test_a_profile_is_traced_once(tmp_path: Path) -> None:
 
 
 def test_a_model_that_cannot_be_traced_is_tried_once(tmp_path: Path) -> None:
-    asked: list[Question] = []
+    asked: list[TraceRequest] = []
 
-    def measure(question: Question) -> Profile:
+    def measure(question: TraceRequest) -> Profile:
         asked.append(question)
         raise UnsupportedModel("trace", model="llama", detail="-")
 
@@ -133,9 +134,9 @@ def test_small_models_are_not_worth_a_trace(tmp_path: Path, hidden: int, traced:
 def test_weights_on_disk_are_traced_and_large_ones_always_leave_a_heap_that_gives_back(
     tmp_path: Path, width: int, budget: int, returns: bool
 ) -> None:
-    asked: list[Question] = []
+    asked: list[TraceRequest] = []
 
-    def measure(question: Question) -> Profile:
+    def measure(question: TraceRequest) -> Profile:
         asked.append(question)
         return ANY
 
@@ -184,14 +185,14 @@ def test_buckets_are_those_that_attention_makes(lengths: tuple[int, ...]) -> Non
 def test_a_heap_that_keeps_adds_to_the_steps_where_loading_would_be_the_peak_without_it() -> None:
     large = replace(PROFILE, largest=100_000_000)
     for returns in (False, True):
-        found = plan_traced(large, [Row((32,), 10)], [], replace(SETTING, cpu=True, returns=returns))
+        found = plan_traced(large, [RowSizes((32,), 10)], [], replace(SETTING, cpu=True, returns=returns))
         assert (found.peak.name == "load") == returns
         assert found.low_bytes < found.peak_bytes < found.high_bytes
 
 
 def test_a_heap_keeps_what_the_budget_leaves_it_and_no_less_than_what_is_taken_between_two_looks() -> None:
     churn, setting = 30_000_000, replace(SETTING, cpu=True, returns=False, churn=30_000_000)
-    rows = [Row((32,), 10)]
+    rows = [RowSizes((32,), 10)]
     free = plan_traced(PROFILE, rows, [], replace(setting, budget=0))
     alive = free.peak_bytes - memory.KEPT[1]
     for budget, kept in ((0, memory.KEPT[1]), (alive + 120_000_000, 80_000_000), (alive + 50_000_000, churn)):
@@ -203,7 +204,7 @@ def test_a_heap_keeps_what_the_budget_leaves_it_and_no_less_than_what_is_taken_b
 
 
 def test_of_weights_on_disk_a_tile_may_be_there_once_more_where_the_heap_keeps() -> None:
-    rows, setting = [Row((32,), 10)], replace(SETTING, cpu=True, returns=False, churn=30_000_000)
+    rows, setting = [RowSizes((32,), 10)], replace(SETTING, cpu=True, returns=False, churn=30_000_000)
     for returns, more in ((False, 7_000_000), (True, 0)):
         plain, tiled = (
             plan_traced(PROFILE, rows, [], replace(setting, returns=returns, tile=tile)) for tile in (0, 7_000_000)
@@ -218,11 +219,11 @@ CONFIG = {
 
 
 def command(
-    folder: Path, pace: Callable[[Asked], Rates | None], asked: list[Question] | None = None, **options: str
+    folder: Path, pace: Callable[[Asked], Rates | None], asked: list[TraceRequest] | None = None, **options: str
 ) -> Choice:
     """`zao plan` of a model whose profile is ANY; what was traced goes to `asked`."""
 
-    def measure(question: Question) -> Profile:
+    def measure(question: TraceRequest) -> Profile:
         if asked is not None:
             asked.append(question)
         return ANY
@@ -235,7 +236,7 @@ def command(
 
 def test_a_hopeless_budget_is_answered_without_tracing_all_that_is_hopeless(tmp_path: Path) -> None:
     """The first choice, and what comes out as the least, which is planned exactly."""
-    asked: list[Question] = []
+    asked: list[TraceRequest] = []
     found = command(tmp_path, lambda _: None, asked, budget="1MB")
     assert not found.plan.fits and found.plan.traced and found.plan.budget_bytes == 10**6
     assert len(asked) <= 2
@@ -247,7 +248,7 @@ def test_a_hopeless_budget_is_answered_without_tracing_all_that_is_hopeless(tmp_
 def test_the_last_micro_batch_of_a_step_may_be_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def step_time(profile: Profile, micros: Sequence[Row], *rest: object) -> StepTime:
+    def step_time(profile: Profile, micros: Sequence[RowSizes], *rest: object) -> StepTime:
         seen.extend(row.tokens for row in micros)
         return StepTime(1.0, 0.0, 0.0, 0.0, 0.0)
 
@@ -276,7 +277,7 @@ def test_weights_that_learn_in_16_bits_are_planned_as_the_run_computes_with_them
 def test_a_trace_that_failed_is_not_tried_again_and_a_missing_package_is_told(tmp_path: Path) -> None:
     tried: list[str] = []
 
-    def fails(question: Question) -> Profile:
+    def fails(question: TraceRequest) -> Profile:
         tried.append(question.base)
         raise EnvironmentProblem("tracer" if question.base == "none" else "no_bitsandbytes", model="m", detail="d")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from xiaozao.spec.fields import OPTIONS, PARTS, json_schema, nearest, options_page
+from xiaozao.spec.fields import OPTIONS, PARTS, json_schema, marked, nearest, options_page
+from xiaozao.spec.parts import BY_DEVICES, NO_NUMBER, NO_SHAPE
 from xiaozao.spec.run import RunSpec
 from xiaozao.texts.catalogue import LANGUAGES
 
@@ -47,3 +48,14 @@ def test_the_pages_in_docs_are_up_to_date() -> None:
     assert (DOCS / "options.md").read_text(encoding="utf-8") == options_page(), "run scripts/make_docs.py"
     schema = json.loads((DOCS / "config.schema.json").read_text(encoding="utf-8"))
     assert schema == json_schema(), "run scripts/make_docs.py"
+
+
+def test_the_marks_of_options_are_those_that_were_agreed_on() -> None:
+    """One mark too many, and a run is resumed with other numbers, or planned with another's memory."""
+    assert marked(NO_NUMBER) == {
+        "model", "source", "data", "validation", "output", "budget", "keep", "track", "questions", "answer_tokens",
+    }  # fmt: skip
+    assert marked(NO_SHAPE) == {
+        "beta", "gamma", "label_smoothing", "desirable_weight", "undesirable_weight", "lora_plus", "precision",
+    }  # fmt: skip
+    assert marked(BY_DEVICES) == {"devices", "micro_batch", "threads"}

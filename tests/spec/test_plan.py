@@ -9,7 +9,7 @@ BACKWARD = Moment("backward", {"weights": 4, "gradients": 1, "activations": 3, "
 
 
 def _plan(budget: int) -> MemoryPlan:
-    return MemoryPlan((LOAD, BACKWARD), budget, micro_batch=1, tokens=8, parameters=10, trainable=2)
+    return MemoryPlan((LOAD, BACKWARD), budget, samples=1, tokens=8, parameters=10, trainable=2)
 
 
 def test_the_peak_is_the_moment_with_the_largest_sum() -> None:

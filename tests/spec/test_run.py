@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from xiaozao.cli.options import gather
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.spec.fields import OPTIONS, show
+from xiaozao.spec.parts import data_files
 from xiaozao.spec.run import RunSpec, read_file, read_options
 from xiaozao.texts.catalogue import LANGUAGES
 
@@ -57,7 +58,8 @@ VALUES: dict[str, tuple[str, object]] = {
     "projection_rank": ("64", 64),
     "switch_every": ("50", 50),
     "fused_update": ("true", True),
-    "epochs": ("2", 2),
+    "epochs": ("0.5", 0.5),
+    "steps": ("60", 60),
     "batch": ("12", 12),
     "micro_batch": ("3", 3),
     "learning_rate": ("1e-4", 0.0001),
@@ -186,6 +188,11 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("stream_devices", {"stream": "disk", "devices": 2}, ["stream=disk", "devices=2"]),
     ("stream_pissa", {"stream": "disk", "adapter": "pissa"}, ["stream=disk", "adapter=pissa"]),
     ("stream_also", {"stream": "disk", "also": "norms,head"}, ["stream=disk", "also=head"]),
+    ("steps_epochs", {"steps": 60, "epochs": 2}, ["steps=60", "epochs=2"]),
+    ("bad_validation", {"validation": 1.0}, ["validation", "1.0", "5%"]),
+    ("bad_validation", {"validation": "100%"}, ["validation", "100%"]),
+    ("bad_validation", {"validation": -1}, ["validation", "-1"]),
+    ("peer_is", {"lora_r": 8}, ["lora_r", "rank=8"]),
     ("validation_is_data", {"validation": "d.jsonl"}, ["d.jsonl"]),
 ]
 
@@ -249,3 +256,46 @@ def test_sizes_are_bytes(text: object, count: int) -> None:
 
 def test_a_default_is_shown_as_a_user_would_write_it() -> None:
     assert [show(value) for value in (None, ("a", "b"), 0.05)] == ["null", "a,b", "0.05"]
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "value"),
+    [
+        ("validation=10%", "validation", 0.1),
+        ("validation=１０％", "validation", 0.1),
+        ("validation=0.5%", "validation", 0.005),
+        ("validation=0", "validation", "none"),
+        ("validation=0%", "validation", "none"),
+        ("validation=false", "validation", "none"),
+        ("validation=1", "validation", 1),
+        ("validation=50", "validation", 50),
+        ("validation=.1", "validation", 0.1),
+        ("validation=v.jsonl", "validation", "v.jsonl"),
+        ("rank＝８", "rank", 8),
+        ("budget=８ＧＢ", "budget", 8_000_000_000),
+        ("learning_rate=１ｅ－４", "learning_rate", 1e-4),
+        ("assistant=甲，乙", "assistant", ("甲", "乙")),
+        ("columns=time：日期，text＝内容", "columns", "time=日期,text=内容"),
+        ("system=您好，我是８号：小灶", "system", "您好，我是８号：小灶"),
+        ("epochs=3.0", "epochs", 3),
+    ],
+)
+def test_values_are_read_as_people_write_them(word: str, name: str, value: object) -> None:
+    for options in (read_options([word]), gather([], {name: word.replace("＝", "=", 1).partition("=")[2]})):
+        spec = RunSpec.from_options(REQUIRED | options)
+        assert spec.options()[name] == value
+        assert type(spec.options()[name]) is type(value)
+        assert RunSpec.from_options(spec.options()) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("a.jsonl", ("a.jsonl",)),
+        ("a,b.jsonl", ("a,b.jsonl",)),
+        ("a.jsonl,b.csv", ("a.jsonl", "b.csv")),
+        ("甲.jsonl，乙.xlsx#表2, c.txt", ("甲.jsonl", "乙.xlsx#表2", "c.txt")),
+    ],
+)
+def test_a_comma_parts_files_only_where_each_part_is_one(text: str, files: tuple[str, ...]) -> None:
+    assert data_files(text) == files

@@ -10,6 +10,7 @@ import pytest
 
 from xiaozao.errors import EnvironmentProblem
 from xiaozao.store import db
+from xiaozao.store.files import home
 
 ADD = """
 import sys
@@ -72,3 +73,44 @@ def test_paths_are_found_by_name() -> None:
     assert db.paths("a") == [Path("/x/a"), Path("/y/a")]
     db.remove(Path("/x/a"))
     assert db.paths("a") == [Path("/y/a")]
+
+
+def spoil(how: str) -> None:
+    """The index as something else: half of it, zeros after its first page, another program's, an empty one of ours."""
+    for number in range(400):
+        db.add(Path(f"/{number}" * 30))
+    path = db.index_path()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = path.read_bytes()
+    if how == "another's":
+        path.unlink()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript("CREATE TABLE mine (x); PRAGMA user_version = 1")
+    else:
+        path.write_bytes(data[: len(data) // 2] if how == "cut" else data[:4096] + bytes(len(data) - 4096))
+
+
+@pytest.mark.parametrize("how", ["cut", "zeros", "another's"])
+@pytest.mark.parametrize("first", ["write", "read"])
+def test_a_damaged_index_is_built_anew_from_the_folders_for_writing_as_for_reading(how: str, first: str) -> None:
+    run = home() / "runs" / "one"
+    run.mkdir(parents=True)
+    (run / "spec.yaml").write_text("model: m\n", encoding="utf-8")
+    spoil(how)
+    if first == "write":
+        db.add(Path("/b"), 1e12)
+    assert db.paths() == ([Path("/b"), run] if first == "write" else [run])
+    assert db.index_path().with_suffix(".damaged").is_file()
+
+
+def test_an_index_that_another_holds_for_long_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "BUSY_MILLISECONDS", 200)
+    db.add(Path("/a"))
+    with closing(sqlite3.connect(db.index_path(), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(EnvironmentProblem) as caught:
+            db.add(Path("/b"))
+        assert caught.value.key == "index_locked" and "index.db" in caught.value.what("zh-CN")
+    db.add(Path("/b"))
+    assert len(db.paths()) == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from xiaozao.errors import Busy
 from xiaozao.store.files import RunFolder
-from xiaozao.store.lock import acquire, holder, started
+from xiaozao.store.lock import LEASE, acquire, holder, lock_file, started
 
 HOLD = """
 import sys
@@ -151,3 +152,56 @@ def test_a_process_that_is_not_there_has_no_start_time() -> None:
     process.wait()
     assert started(process.pid) is None
     assert started(os.getpid()) == started(os.getpid())
+
+
+NO_LOCKS = """
+import errno, fcntl
+def refuse(*_):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+fcntl.flock = refuse
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX")
+def test_without_file_locks_one_still_holds_the_run(folder: RunFolder) -> None:
+    first = _start(NO_LOCKS + HOLD, folder)
+    assert _line(first) == "held"
+    racers = [_start(NO_LOCKS + RACE, folder) for _ in range(4)]
+    for one in racers:
+        assert one.stdin is not None
+        one.stdin.write("x")
+        one.stdin.flush()
+    assert [_line(one) for one in racers] == ["busy"] * 4
+    first.kill()
+    for one in (first, *racers):
+        one.communicate()
+    racers = [_start(NO_LOCKS + RACE, folder) for _ in range(4)]
+    for one in racers:
+        assert one.stdin is not None
+        one.stdin.write("x")
+        one.stdin.flush()
+    assert sorted(_line(one) for one in racers) == ["busy", "busy", "busy", "held"]
+    for one in racers:
+        one.communicate()
+    assert not (folder.path / ".mutex.held").exists()
+
+
+def test_a_lock_file_of_the_dead_or_of_long_ago_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "held"
+    here = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": "long ago", "token": "x"}
+    for owner, age in ((here, 0.0), ({**here, "host": "elsewhere"}, LEASE + 5), ({}, LEASE + 5)):
+        path.write_text(json.dumps(owner), encoding="utf-8")
+        os.utime(path, (time.time() - age, time.time() - age))
+        with lock_file(path):
+            assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid()
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_file_of_another_machine_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozao.store.lock.LEASE", 0.3)
+    path = tmp_path / "held"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 7, "token": "x"}), encoding="utf-8")
+    os.utime(path, (time.time() + 60, time.time() + 60))  # it is kept fresh
+    with pytest.raises(Busy) as caught, lock_file(path):
+        pass
+    assert "elsewhere" in caught.value.what("zh-CN") and "process 7" in caught.value.what()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from xiaozao import errors
+from xiaozao.cli.demo import tried_text
 from xiaozao.spec.fields import OPTIONS
 from xiaozao.texts.catalogue import LANGUAGES, Language, catalogue, has, language_from, language_of, say
 
@@ -137,3 +138,24 @@ def test_the_language_is_the_readers(environment: dict[str, str], language: str)
 def test_windows_names_of_languages_are_known() -> None:
     assert language_of("Chinese (Simplified)_China") == "zh-CN"
     assert language_of("English_United States") == "en"
+
+
+def test_every_reason_to_leave_a_row_out_has_words() -> None:
+    """Problems of rows are counted under their keys where bad_rows=drop leaves them out."""
+    rows = [key.removeprefix("problem.") for key in catalogue("en") if key.startswith("problem.row_")]
+    assert [key for key in rows if not has(f"dropped.{key}")] == []
+
+
+def test_counts_become_words_and_control_characters_are_shown() -> None:
+    assert say("watch.dropped", "en", reasons={"too_long": 3, "empty_answer": 1, "media": 0}) == (
+        "dropped: 3 too long, 1 empty answer"
+    )
+    assert say("watch.dropped", "zh-CN", reasons={"too_long": 3}) == "丢弃：过长 3 行"
+    assert say("error.data_empty", "en", path="a\x1b]0;evil\x07.csv\u202e") == r"a\x1b]0;evil\x07.csv\x202e is empty"
+
+
+def test_what_the_demo_tried_is_told_in_the_readers_language() -> None:
+    assert tried_text("cache: found", "zh-CN") == "缓存: 已有"
+    assert tried_text("hf: unreachable (timed out)", "zh-CN") == "Hugging Face: 无法连接 (timed out)"
+    assert tried_text("modelscope: not installed", "en") == "ModelScope: its client is not installed"
+    assert tried_text("pypi: fetched", "en") == "PyPI: fetched"

@@ -11,7 +11,7 @@ from rich.text import Text
 from tests.data.folders import write_jsonl
 from xiaozao.cli.console import Output, show, stage_bars
 from xiaozao.cli.main import run
-from xiaozao.cli.verb import Settings
+from xiaozao.cli.verb import OutputSettings
 from xiaozao.errors import ArtefactError, Problem
 from xiaozao.events import Noticed, to_line, to_record
 from xiaozao.texts.visible import LONGEST, in_line, json_visible, visible
@@ -60,7 +60,7 @@ def test_a_record_of_the_journal_can_be_looked_at() -> None:
 def test_tables_bars_and_plain_text_are_shown_through_the_same_window(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     monkeypatch.setattr("sys.stdout", file)
-    console = Output(Settings(no_color=True)).stdout
+    console = Output(OutputSettings(no_color=True)).stdout
     table = Table(EVIL, title=EVIL)
     table.add_row(EVIL, Text("b\x1bc\x9b"))
     show(console, table)

@@ -34,7 +34,7 @@ from xiaozao.train.losses import sft
 from xiaozao.train.optim.engine import Options
 from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.ranks import ALONE, Ranks, join, leave
-from xiaozao.train.state import Keeper, Progress
+from xiaozao.train.state import Keeper, Position
 
 CPU = torch.device("cpu")
 # 22 samples: three windows of 7 and a last one of a single sample, which is fewer micro-batches than ranks.
@@ -116,7 +116,7 @@ def train(case: Case, folder: Path, ranks: Ranks = ALONE, checkpoints: str | Non
         lambda: 0, ranks=ranks,
     )  # fmt: skip
     start = checkpoint.newest(keeper.folder).folder
-    progress, stopped = loop.run(optimizer, keeper.load(start, decoder, optimizer) if start else Progress())
+    progress, stopped = loop.run(optimizer, keeper.load(start, decoder, optimizer) if start else Position())
     answers = sharded.together(lambda: generate(decoder, [[5, 9, 17], [40, 41]], frozenset({2}), Sampling(6)))
     steps = [one for one in events if isinstance(one, Step)]
     return Found(

@@ -20,7 +20,7 @@ from xiaozao.train.losses import Loss, mean_loss, sft
 from xiaozao.train.optim.engine import Options
 from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.schedules import learning_rate
-from xiaozao.train.state import Keeper, Progress, load_weights
+from xiaozao.train.state import Keeper, Position, load_weights
 
 LENGTHS = [9, 30, 14, 22, 7, 18, 25, 11, 16, 28, 12, 20, 8, 19, 23, 10, 27, 13, 21, 17, 26, 15]
 SETTINGS = Settings(5e-3, "cosine", 2, 0.01, 1.0, eval_every=5, save_every=4, patience=None, compute=torch.float32)
@@ -37,7 +37,7 @@ class Bench:
     validate: bool = True
     events: list[Event] = field(default_factory=list)
     lengths: list[int] = field(default_factory=lambda: list(LENGTHS))
-    epochs: int = 3
+    epochs: float = 3
     micro_batch: int = 2
     identity: dict[str, str] = field(default_factory=lambda: {"data": "one"})
     decoder: Decoder = field(init=False)
@@ -45,7 +45,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.decoder = toy_decoder(lora=self.lora, attention_dropout=0.1)
 
-    def run(self, loss: Loss = sft) -> tuple[Progress, bool]:
+    def run(self, loss: Loss = sft) -> tuple[Position, bool]:
         order = Order(toy_samples(self.lengths), 6, self.micro_batch, self.epochs, seed=3)
         keeper = Keeper(self.folder / "checkpoints", self.identity, keep=2)
         loop = Loop(
@@ -54,7 +54,7 @@ class Bench:
         )  # fmt: skip
         optimizer = OPTIMIZERS["adamw"](self.decoder.trainable(), Options(self.settings.weight_decay))
         found = checkpoint.newest(keeper.folder)
-        progress = keeper.load(found.folder, self.decoder, optimizer) if found.folder else Progress()
+        progress = keeper.load(found.folder, self.decoder, optimizer) if found.folder else Position()
         return loop.run(optimizer, progress)
 
     def _should_stop(self) -> bool:
@@ -263,7 +263,30 @@ def test_what_was_learned_by_heart_is_answered_and_ends_with_the_end_token(tmp_p
     order = Order(samples, 6, 6, 150, seed=0)
     keeper = Keeper(tmp_path / "checkpoints", {}, 2)
     loop = Loop(bench.decoder, sft, order, None, settings, keeper, bench.events.append, lambda: False, lambda: 0)
-    loop.run(OPTIMIZERS["adamw"](bench.decoder.trainable(), Options()), Progress())
+    loop.run(OPTIMIZERS["adamw"](bench.decoder.trainable(), Options()), Position())
     wanted = [samples.sample(number)[0].tolist() for number in range(6)]
     answers = generate(bench.decoder, [ids[:3] for ids in wanted], frozenset({2}), Sampling(20))
     assert answers == [ids[3:8] for ids in wanted]
+
+
+@pytest.mark.parametrize(("epochs", "most", "steps"), [(0.5, None, 2), (0.25, None, 1), (0.1, None, 1), (1.5, None, 6),
+                                                       (3, 5, 5), (3, 1, 1), (1, 30, 30), (0.3, None, 2)])  # fmt: skip
+def test_a_run_ends_after_its_steps_wherever_the_epoch_is(epochs: float, most: int | None, steps: int) -> None:
+    """Four steps are an epoch; whatever the end, the steps before it are those of a longer run."""
+    order, longer = (Order(toy_samples(LENGTHS), 6, 2, n, seed=3, most_steps=m) for n, m in ((epochs, most), (9, None)))
+    assert order.steps == steps
+    assert [order.window(step) for step in range(steps)] == [longer.window(step) for step in range(steps)]
+    came = [row for step in range(steps) for row in order.window(step)]
+    lengths = order.samples.lengths
+    assert max(sum(lengths[row]) for row in came) == sum(lengths[order.worst()[0]])
+
+
+@pytest.mark.parametrize("stop_at", range(1, 6))
+def test_a_run_of_half_an_epoch_more_resumes_to_the_same_bits(tmp_path: Path, stop_at: int) -> None:
+    whole = Bench(tmp_path / "whole", epochs=1.5)
+    progress, _ = whole.run()
+    assert progress.step == 6 and whole.steps()[-1].epoch == 1.5
+    Bench(tmp_path / "cut", epochs=1.5, stop_at=stop_at).run()
+    again = Bench(tmp_path / "cut", epochs=1.5)
+    again.run()
+    assert again.digest() == whole.digest()

@@ -12,7 +12,7 @@ from transformers.optimization import Adafactor as TheirAdafactor
 from xiaozao.errors import EnvironmentProblem
 from xiaozao.models.layers.quantize import bitsandbytes
 from xiaozao.models.layers.rounding import generator
-from xiaozao.train.optim.blocks import ByBlocks, blocks_of
+from xiaozao.train.optim.by_blocks import ByBlocks, blocks_of
 from xiaozao.train.optim.engine import Options
 from xiaozao.train.optim.lowrank import APOLLO_SCALE, GALORE_SCALE, GROWTH
 from xiaozao.train.optim.names import OPTIMIZERS

@@ -25,9 +25,9 @@ from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES, Loss, sft
 from xiaozao.train.optim.engine import Options
 from xiaozao.train.optim.names import OPTIMIZERS
-from xiaozao.train.preferences import Strength
+from xiaozao.train.preference_losses import Strength
 from xiaozao.train.recover import Gauge, LimitPassed, Short, attempt, halved, is_memory
-from xiaozao.train.state import Keeper, Progress
+from xiaozao.train.state import Keeper, Position
 
 SETTINGS = Settings(5e-3, "cosine", 2, 0.01, 1.0, eval_every=3, save_every=2, patience=None, compute=torch.float32)
 # Windows of 8 in micro-batches of 8; one sample is eight times as long as the others.
@@ -92,7 +92,7 @@ class Stove:
     def __post_init__(self) -> None:
         self.decoder = toy_decoder(lora=self.lora, attention_dropout=self.dropout)
 
-    def run(self, progress: Progress | None = None) -> Progress:
+    def run(self, progress: Position | None = None) -> Position:
         order = Order(self.samples, 8, self.micro_batch, 2, seed=1)
         keeper = Keeper(self.folder, {}, keep=9)
         loop = Loop(
@@ -103,7 +103,7 @@ class Stove:
         found = checkpoint.newest(self.folder).folder
         if found is not None:
             progress = keeper.load(found, self.decoder, optimizer)
-        return loop.run(optimizer, progress or Progress())[0]
+        return loop.run(optimizer, progress or Position())[0]
 
     def _hear(self, event: Event) -> None:
         self.events.append(event)
@@ -147,7 +147,7 @@ def test_a_rescued_run_has_the_bits_of_one_that_was_split_from_the_start(
     assert progress.step == 6 and len(rescued.splits()) == 1 and rescued.splits()[0].where == "training"
     assert max(LENGTHS) <= rescued.splits()[0].most < ROOM < rescued.splits()[0].tokens
     split = Stove(tmp_path / "b", dropout=0.1, micro_batch=micro_batch)
-    split.run(Progress(most=rescued.splits()[0].most))
+    split.run(Position(most=rescued.splits()[0].most))
     assert split.splits() == [] and rescued.told() == split.told() and rescued.digest() == split.digest()
 
 
@@ -294,7 +294,7 @@ def test_the_watch_stops_a_pass_at_a_block_and_the_run_goes_on_split(tmp_path: P
     stove.run()
     assert len(stove.splits()) == 1 and stove.splits()[0].limit_bytes == 1000 * ROOM
     split = Stove(tmp_path / "b")
-    split.run(Progress(most=stove.splits()[0].most))
+    split.run(Position(most=stove.splits()[0].most))
     assert stove.told() == split.told() and stove.digest() == split.digest()
     assert not any(block._forward_pre_hooks for block in stove.decoder.model.model.layers)
 

@@ -17,13 +17,13 @@ from xiaozao.models.blocks import Decoder
 from xiaozao.train.batches import Order, PackedRow
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES, Loss, sft
-from xiaozao.train.optim.blocks import ByBlocks
+from xiaozao.train.optim.by_blocks import ByBlocks
 from xiaozao.train.optim.engine import Optimizer, Options
 from xiaozao.train.optim.names import OPTIMIZERS
-from xiaozao.train.preferences import Strength
+from xiaozao.train.preference_losses import Strength
 from xiaozao.train.recover import Gauge
 from xiaozao.train.rehearsal import rehearse
-from xiaozao.train.state import Keeper, Progress
+from xiaozao.train.state import Keeper, Position
 
 FULL = replace(SETTINGS, fused=True)
 
@@ -47,7 +47,7 @@ class Kitchen:
     highest: int = 0
     decoder: Decoder = field(init=False)
     optimizer: Optimizer = field(init=False)
-    progress: Progress = field(default_factory=Progress)
+    progress: Position = field(default_factory=Position)
 
     def __post_init__(self) -> None:
         self.decoder = toy_decoder(lora=self.lora, attention_dropout=0.1)
@@ -138,7 +138,7 @@ def test_a_rehearsal_leaves_everything_as_it_was(
     assert kitchen.optimizer.states == {} and kitchen.optimizer.counts == {}
     assert all(one.grad is None for one in kitchen.decoder.model.parameters())
     assert {name: one.requires_grad for name, one in kitchen.decoder.model.named_parameters()} == asked
-    assert kitchen.progress == Progress() and list(tmp_path.iterdir()) == []
+    assert kitchen.progress == Position() and list(tmp_path.iterdir()) == []
     assert not any(one._post_accumulate_grad_hooks for one in kitchen.decoder.trainable().values())
 
 
@@ -189,7 +189,7 @@ def test_what_was_too_much_is_halved_before_the_run_begins(tmp_path: Path) -> No
     assert isinstance(split, Split)
     assert (split.step, split.most, split.where, split.limit_bytes) == (1, 96, "rehearsal", 100_000)
     assert split.peak_bytes == 1000 * split.tokens > 100_000
-    other = Kitchen(tmp_path / "b", micro_batch=8, progress=Progress(most=96))
+    other = Kitchen(tmp_path / "b", micro_batch=8, progress=Position(most=96))
     assert kitchen.run() == other.run()
     assert kitchen.highest <= 100_000
 
@@ -229,7 +229,7 @@ def test_a_checkpoint_that_is_too_much_is_refused(tmp_path: Path) -> None:
     loop, saved = kitchen.loop, []
 
     class Greedy(Keeper):
-        def save(self, optimizer: Optimizer, progress: Progress) -> int:
+        def save(self, optimizer: Optimizer, progress: Position) -> int:
             kitchen.highest = 10**6
             saved.append(sorted(optimizer.states) == sorted(optimizer.parameters))
             return super().save(optimizer, progress)

@@ -1,25 +1,27 @@
 """A run before it begins: what its budget decides on real data, and what is kept of a run that is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.toy import write_judged
 from tests.worker.test_reference import make
-from xiaozao.errors import DataError, DoesNotFit
+from xiaozao.errors import DataError, DoesNotFit, UsageError
 from xiaozao.evaluate import exam
-from xiaozao.events import Event, Planned, Progress
+from xiaozao.events import Event, Noticed, Planned, Progress
 from xiaozao.hub.folder import read_config
-from xiaozao.machine.hardware import look
+from xiaozao.machine.hardware import cores, look
 from xiaozao.machine.resident import rss
 from xiaozao.plan import fit
 from xiaozao.plan.fit import every_sample
 from xiaozao.plan.ladder import Choice
-from xiaozao.plan.profiles import Profiles
+from xiaozao.plan.profile_cache import Profiles
 from xiaozao.spec.parts import FIRST
-from xiaozao.spec.plan import MemoryPlan, Moment, Reserved, Row
+from xiaozao.spec.plan import MemoryPlan, Moment, Reserved, RowSizes
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.spec.tape import Steps
 from xiaozao.store.files import RunFolder
@@ -111,7 +113,7 @@ def test_of_a_run_on_a_gpu_it_is_asked_what_the_allocator_holds(tmp_path: Path, 
     for batch in (4, 2):
         found = plans.holds(spec.with_options(batch=batch))
         assert found is not None and found.reserved == 200
-    row = Row((64, 64), 128)
+    row = RowSizes((64, 64), 128)
     assert [(one.rows, one.accumulates, one.validation) for one in asked] == [((row,), True, row), ((row,), False, row)]
     for other in ({"device": "cpu"}, {"devices": 2}, {"checkpointing": "offload"}):
         assert plans.holds(spec.with_options(**other)) is None
@@ -189,7 +191,45 @@ def test_the_loss_of_long_questions_is_taken_of_as_many_as_are_answered_together
     monkeypatch.setattr(exam, "generate", lambda decoder, prompts, *rest: [[1]] * len(prompts))
     assert ready.exam
     nobody: Any = None
-    for together, micro_batch in ((2, 4), (4, 2)):
-        plan = replace(ready.plan, together=together, micro_batch=micro_batch)
+    for together, size in ((2, 4), (4, 2)):
+        plan = replace(ready.plan, together=together, samples=size)
         ready.exam.sit("base", nobody, plan, loss, lambda event: None)
     assert seen == [2, 2]
+
+
+def notices(folder: RunFolder) -> list[str]:
+    told: list[Event] = []
+    get_ready(folder, told.append)
+    return [event.key for event in told if isinstance(event, Noticed)]
+
+
+def test_a_model_without_a_template_is_told_of_where_it_is_asked_something(tmp_path: Path, model: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(model, bare)
+    (bare / "chat_template.jinja").unlink()
+    assert notices(make(tmp_path / "chats", bare, "sft")) == ["plain_template"]
+    assert notices(make(tmp_path / "own", model, "sft")) == []
+    folder = make(tmp_path / "texts", bare, "sft")
+    write_judged(tmp_path / "texts" / "data.jsonl", 16, "texts")
+    assert notices(folder) == []
+
+
+def test_threads_far_beyond_the_cores_are_refused_with_the_numbers(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        get_ready(make(tmp_path / "run", model, "sft", threads=100_000), lambda event: None)
+    assert "100000" in caught.value.what("zh-CN") and str(cores()) in caught.value.what()
+
+
+@pytest.mark.parametrize(("warmup", "told"), [(1000, ["warmup_long"]), (2, []), (0.5, []), (0, [])])
+def test_a_warm_up_that_is_longer_than_the_run_is_told_of(
+    tmp_path: Path, model: Path, warmup: float, told: list[str]
+) -> None:
+    assert notices(make(tmp_path / "run", model, "sft", warmup=warmup)) == told
+
+
+def test_answers_without_another_to_be_held_against_are_told_of(tmp_path: Path, model: Path) -> None:
+    assert notices(make(tmp_path / "many", model, "kto")) == []
+    few = make(tmp_path / "few", model, "kto", rows=3, batch=2)
+    assert notices(few) == ["kto_validation"]
+    one = make(tmp_path / "one", model, "kto", rows=2, batch=1, micro_batch=1)
+    assert notices(one) == ["kto_train", "kto_validation"]

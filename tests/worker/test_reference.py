@@ -19,7 +19,7 @@ from xiaozao.models.trainable import make_trainable
 from xiaozao.spec.objectives import BETAS, KINDS
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder
-from xiaozao.train.preferences import Preference
+from xiaozao.train.preference_losses import Preference
 from xiaozao.worker.jobs import run
 from xiaozao.worker.reference import loss_of, switches_off, with_reference
 

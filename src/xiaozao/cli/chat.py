@@ -3,16 +3,14 @@
 import sys
 from pathlib import Path
 
-import click
 import torch
 
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.export import trained
-from xiaozao.cli.verb import Verb
 from xiaozao.data.formats import Turn
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.hub.sources import resolve
-from xiaozao.models.adapter import attach
+from xiaozao.models.adapter import attach, is_vouched_for
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.load import DTYPES, device_of, load
@@ -20,14 +18,7 @@ from xiaozao.store.files import cache
 from xiaozao.texts.visible import visible
 
 
-@click.command("chat", cls=Verb)
-@click.argument("run")
-@click.option("--ask", metavar="TEXT", help="cli.chat.ask")
-@click.option("--base", is_flag=True, help="cli.chat.base")
-@click.option("--system", metavar="TEXT", help="cli.chat.system")
-@click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True, help="cli.chat.max_tokens")
-@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="cli.chat.temperature")
-def command(run: str, ask: str | None, base: bool, system: str | None, max_tokens: int, temperature: float) -> None:
+def work(run: str, ask: str | None, base: bool, system: str | None, max_tokens: int, temperature: float) -> None:
     output = current_output()
     folder, spec = trained(run)
     precision = DTYPES["fp32" if spec.method.precision == "fp32" else "bf16"]
@@ -39,6 +30,8 @@ def command(run: str, ask: str | None, base: bool, system: str | None, max_token
         streams = cache() / "streams" if spec.model.stream == "disk" and tuned == source else None
         decoder = load(tuned, precision, device_of(spec.model.device), base=stored, streams=streams)
     if folder.adapter.is_dir() and not base:
+        if not is_vouched_for(folder.adapter):
+            output.note("cli.export.no_manifest", folder=folder.adapter)
         attach(decoder, folder.adapter)
     prompt = system if system is not None else spec.data.system
     opening = [Turn("system", prompt)] if prompt else []

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.segment import Segment
 from rich.text import Text
 
-from xiaozao.cli.verb import Settings
+from xiaozao.cli.verb import OutputSettings
 from xiaozao.events import OnProgress
 from xiaozao.texts.catalogue import Language, has, say
 from xiaozao.texts.visible import json_visible, visible
@@ -36,7 +36,7 @@ GLYPHS = "■▨▦░┆✔✖█▁▂▃▄▅▆▇"
 class Output:
     """Language, format and colours of one invocation, and the two streams."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: OutputSettings) -> None:
         self.language: Language = settings.language
         self.format: Literal["human", "json", "quiet"] = "human" if settings.format == "auto" else settings.format
         self.yes = settings.yes
@@ -109,7 +109,7 @@ class Output:
 
 def current_output() -> Output:
     """The output of the verb that is running."""
-    return Output(click.get_current_context().ensure_object(Settings))
+    return Output(click.get_current_context().ensure_object(OutputSettings))
 
 
 def show(console: Console, human: RenderableType) -> None:

@@ -1,30 +1,29 @@
 """`zao data check`: what is in a file, what is wrong with it row by row, and what would be trained on."""
 
-import click
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.options import anchored_model, gather, spec_flags
-from xiaozao.cli.verb import Verb, VerbGroup
+from xiaozao.cli.options import anchored_files, gather
 from xiaozao.data.checks import DataReport, check
 from xiaozao.errors import DataError
 from xiaozao.hub.sources import resolve
-from xiaozao.runs.sentences import dropped_text
+from xiaozao.runs.sentences import left_out
 from xiaozao.spec.objectives import FORMATS, those_of
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import cache
+from xiaozao.texts.catalogue import counted
 
 SHOWN = 20  # problems; the count of all stands above them
 EXAMPLE = 160  # characters of a turn
 
 
-def _check(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
+def check_file(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
     output = current_output()
     options = {**gather(arguments, flags), "data": file}
     with_model = "model" in options
-    spec = RunSpec.from_options({"model": "none", **options, **anchored_model(options)})
+    spec = RunSpec.from_options({"model": "none", **options, **anchored_files(options)})
     if unread := sorted(UNREAD & options.keys()):
         output.note("data.whole", names=", ".join(unread))
     with output.stages() as report:
@@ -44,15 +43,32 @@ def _view(report: DataReport, output: Output) -> RenderableType:
     for key, value in _facts(report, output):
         if value:
             table.add_row(output.say(f"data.{key}"), Text(value))
-    return Group(_verdict(report, output), table, *_problems(report, output), *_example(report, output))
+    return Group(
+        _verdict(report, output), *_warnings(report, output), table, *_problems(report, output),
+        *_example(report, output),
+    )  # fmt: skip
 
 
 def _verdict(report: DataReport, output: Output) -> Text:
-    if report.ok:
-        sign = "✔" if output.unicode else "+"
-        return Text(f"{sign} {output.say('data.ok', rows=report.rows_used)}", style="bold green")
-    sign = "✖" if output.unicode else "X"
-    return Text(f"{sign} {output.say('data.not_ok', problems=report.problem_count)}", style="bold red")
+    if not report.ok:
+        sign = "✖" if output.unicode else "X"
+        problems = report.problem_count + len(report.blocks)
+        return Text(f"{sign} {output.say('data.not_ok', problems=problems)}", style="bold red")
+    text = output.say("data.ok", rows=report.rows_used)
+    if report.problem_count:
+        text = output.say("data.ok_dropped", rows=report.rows_used, problems=report.problem_count)
+    if report.doubts or left_out(report.dropped, report.rows_read, output.language):
+        return Text(f"! {text}", style="bold yellow")
+    return Text(f"{'✔' if output.unicode else '+'} {text}", style="bold green")
+
+
+def _warnings(report: DataReport, output: Output) -> list[RenderableType]:
+    """What hurts though training could start, and what to do about problems that stop it."""
+    lines = [output.say("error.data_rows.fix")] if report.problem_count and not report.ok else []
+    many = left_out(report.dropped, report.rows_read, output.language) if report.ok else ""
+    lines += [many] if many else []
+    lines += [one.text(output.language) for one in (*report.blocks, *report.doubts)]
+    return [Text(f"  {line}", style="yellow") for line in lines]
 
 
 def _facts(report: DataReport, output: Output) -> list[tuple[str, str]]:
@@ -62,7 +78,7 @@ def _facts(report: DataReport, output: Output) -> list[tuple[str, str]]:
         ("kind", " · ".join(filter(None, (report.kind, report.format, report.encoding)))),
         ("rows", output.say(
             "data.counts", read=report.rows_read, used=report.rows_used, conversations=report.conversations)),
-        ("dropped", dropped_text(report.dropped, output.language)),
+        ("dropped", counted(report.dropped, output.language) if any(report.dropped.values()) else ""),
         ("objective", those_of(FORMATS.get(report.format, "answers"))),
         ("turns", f"{report.turns:.1f}"),
         ("characters", f"{report.characters:,.0f}"),
@@ -94,19 +110,5 @@ def _example(report: DataReport, output: Output) -> list[RenderableType]:
     return []
 
 
-# What concerns reading; how much is used and what validates is for training to say.
-UNREAD = {"validation", "rows", "stratify"}
-UNUSED = {"data", *UNREAD, "base", "attention", "device"}
-FLAGS = [flag for flag in spec_flags(("model", "data"), asked=()) if flag.name not in UNUSED]
-command = VerbGroup("data")
-command.add_command(
-    Verb(
-        "check",
-        callback=_check,
-        params=[
-            click.Argument(["file"], metavar="FILE"),
-            click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
-            *FLAGS,
-        ],
-    )
-)
+# All rows are checked; which of them are taken is for training to draw.
+UNREAD = {"rows", "stratify"}

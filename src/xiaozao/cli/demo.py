@@ -7,15 +7,14 @@ import copy
 import json
 from typing import Any, Literal
 
-import click
-
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.options import anchored_model
 from xiaozao.cli.stop import stopping
-from xiaozao.cli.verb import Verb, error_text
+from xiaozao.cli.streams import endure
+from xiaozao.cli.verb import error_text
 from xiaozao.cli.watch import watch
 from xiaozao.data.checks import check
-from xiaozao.demo.files import demo_file
+from xiaozao.demo.shipped import demo_file
 from xiaozao.hub.sources import ModelFolder, demo_model, resolve
 from xiaozao.runs.launch import launch
 from xiaozao.runs.process import Worker, died
@@ -23,6 +22,7 @@ from xiaozao.runs.sentences import failure
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, cache, create_run
 from xiaozao.store.runs import register
+from xiaozao.texts.catalogue import Language, has, say
 
 # Found by trying: one pass over the data at a high rate with a short warm-up; more passes gain little.
 OPTIONS: dict[str, Any] = {
@@ -32,12 +32,7 @@ OPTIONS: dict[str, Any] = {
 HEAD = ("base", "tuned", "n", "train_seconds", "peak_rss_bytes", "predicted_peak_bytes", "report")
 
 
-@click.command("demo", cls=Verb)
-@click.option("--data-language", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="cli.demo.data")
-@click.option("--model", metavar="MODEL", help="cli.demo.model")
-@click.option("--output", metavar="FOLDER", help="cli.demo.output")
-@click.option("--rows", type=click.IntRange(16, 600), help="cli.demo.rows")
-def command(data_language: Literal["en", "zh"], model: str | None, output: str | None, rows: int | None) -> int:
+def work(data_language: Literal["en", "zh"], model: str | None, output: str | None, rows: int | None) -> int:
     out = current_output()
     found = find_model(model, out)
     name = model or (found.name if "/" in found.name else f"pypi:{found.name}")
@@ -61,13 +56,27 @@ def find_model(name: str | None, output: Output) -> ModelFolder:
             return resolve(name, "auto", None, cache(), report)
         model, tried = demo_model(cache(), report)
     for line in tried:
-        output.hint(line)
-    output.note("cli.demo.took", name=model.name, origin=model.origin)
+        output.hint(tried_text(line, output.language))
+    output.note("cli.demo.took", name=model.name, origin=place_name(model.origin, output.language))
     return model
+
+
+def tried_text(line: str, language: Language) -> str:
+    """`hf: unreachable (timed out)` in the reader's language: a place, what became of it, and a detail in brackets."""
+    place, _, state = line.partition(": ")
+    key, bracket, detail = state.partition(" (")
+    known = f"tried.{key.replace(' ', '_')}"
+    return f"{place_name(place, language)}: {say(known, language) if has(known) else key}{bracket}{detail}"
+
+
+def place_name(place: str, language: Language) -> str:
+    """Where models come from: our cache, a hub, the package index."""
+    return say(f"place.{place}", language) if has(f"place.{place}") else place
 
 
 def follow(folder: RunFolder, output: Output) -> int:
     """Run it in the foreground; the result is the head of its report."""
+    endure()
     viewer = copy.copy(output)
     viewer.format = "quiet" if output.format == "json" else output.format
     worker = Worker(folder, launch(folder))

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.models import named
-from xiaozao.cli.verb import Verb
 from xiaozao.errors import Busy, NotFound, UsageError
 from xiaozao.hub.cached import cached_models, folder_bytes, remove_model, remove_tree
 from xiaozao.hub.conversions import conversions
@@ -138,10 +136,7 @@ def _free(wanted: Sequence[str], dry_run: bool, output: Output) -> None:
     output.result(output.say("disk.freed", size=gigabytes(freed)), {**document, "dry_run": False})
 
 
-@click.command("disk", cls=Verb)
-@click.option("--free", multiple=True, metavar="WHAT", help="cli.disk.free")
-@click.option("--dry-run", is_flag=True, help="cli.common.dry_run")
-def command(free: tuple[str, ...], dry_run: bool) -> None:
+def work(free: tuple[str, ...], dry_run: bool) -> None:
     output = current_output()
     if free:
         _free(free, dry_run, output)

@@ -5,14 +5,12 @@ import subprocess
 import sys
 from typing import Any
 
-import click
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xiaozao.cli.checks import Check, check_machine
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.verb import Verb
+from xiaozao.cli.doctor_checks import Check, check_machine
 from xiaozao.runs.launch import environment
 from xiaozao.texts.catalogue import Language, has, say
 
@@ -74,11 +72,7 @@ def try_engine(output: Output) -> int:
     return 0 if well else ENVIRONMENT
 
 
-@click.command("doctor", cls=Verb)
-@click.option("--offline", is_flag=True, help="cli.doctor.offline")
-@click.option("--seconds", type=click.FloatRange(0.5, 60), default=5.0, show_default=True, help="cli.doctor.seconds")
-@click.option("--selftest", is_flag=True, help="cli.doctor.selftest")
-def command(offline: bool, seconds: float, selftest: bool) -> int:
+def work(offline: bool, seconds: float, selftest: bool) -> int:
     output = current_output()
     if selftest:
         return try_engine(output)

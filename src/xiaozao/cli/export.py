@@ -2,17 +2,25 @@
 
 from pathlib import Path
 
-import click
-
 from xiaozao.cli.console import current_output
-from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.export.merge import merge_adapter
 from xiaozao.hub.sources import resolve
+from xiaozao.models.adapter import is_vouched_for
 from xiaozao.models.load import DTYPES
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder, cache
 from xiaozao.store.runs import find_run
+
+MERGED = "merged"
+LATER = (
+    "gguf",
+    "ollama",
+    "awq",
+    "gptq",
+    "quantized",
+    "onnx",
+)  # converters begin where we end
 
 
 def trained(name: str) -> tuple[RunFolder, RunSpec]:
@@ -24,18 +32,16 @@ def trained(name: str) -> tuple[RunFolder, RunSpec]:
     return folder, RunSpec.from_options(read_file(path))
 
 
-@click.command("export", cls=Verb)
-@click.argument("run")
-@click.option("--to", type=click.Choice(["merged"]), default="merged", show_default=True, help="cli.export.to")
-@click.option("--folder", metavar="FOLDER", help="cli.export.folder")
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True,
-              help="cli.export.precision")  # fmt: skip
-def command(run: str, to: str, folder: str | None, precision: str) -> None:
+def work(run: str, to: str, folder: str | None, precision: str) -> None:
     output = current_output()
+    if to != MERGED:
+        raise UsageError("export_later" if to in LATER else "export_kind", to=to, known=MERGED, run=run)
     source, spec = trained(run)
     if not source.adapter.is_dir():
         raise NotFound("nothing_to_merge", folder=source.model)
     target = Path(folder).expanduser().absolute() if folder else source.path / to
+    if not is_vouched_for(source.adapter):
+        output.note("cli.export.no_manifest", folder=source.adapter)
     with output.stages() as report:
         base = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report)
         merged = merge_adapter(base.path, source.adapter, target, DTYPES[precision], spec.model.base, report)

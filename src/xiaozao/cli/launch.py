@@ -2,11 +2,8 @@
 
 from pathlib import Path, PurePosixPath
 
-import click
-
 from xiaozao.cli.console import current_output
-from xiaozao.cli.options import gather, spec_flags
-from xiaozao.cli.verb import Verb
+from xiaozao.cli.options import gather
 from xiaozao.errors import EnvironmentProblem, UsageError
 from xiaozao.launch.job import Job, quoted
 from xiaozao.launch.targets import TARGETS
@@ -16,7 +13,7 @@ APART = ("output", "devices")  # said to torchrun, not as options of the run
 LOCAL = ("model", "data", "validation", "questions")
 
 
-def _run(arguments: tuple[str, ...], on: str, nodes: int, file: str | None, force: bool, **flags: str | None) -> None:
+def work(arguments: tuple[str, ...], on: str, nodes: int, file: str | None, force: bool, **flags: str | None) -> None:
     output = current_output()
     options = gather(arguments, flags)
     job = job_of(options, nodes)
@@ -62,17 +59,3 @@ def write(path: Path, text: str, force: bool) -> None:
         raise UsageError("job_exists", path=path) from None
     except OSError as error:
         raise EnvironmentProblem("not_writable", path=path, detail=error.strerror) from None
-
-
-command = Verb(
-    "launch",
-    callback=_run,
-    params=[
-        click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
-        click.Option(["--on"], type=click.Choice(list(TARGETS)), required=True, help="cli.launch.on"),
-        click.Option(["--nodes"], type=click.IntRange(min=1), default=1, show_default=True, help="cli.launch.nodes"),
-        click.Option(["--file"], metavar="FILE", help="cli.launch.file"),
-        click.Option(["--force"], is_flag=True, help="cli.launch.force"),
-        *spec_flags(),
-    ],
-)

@@ -9,6 +9,7 @@ import errno
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -17,97 +18,56 @@ from typing import Any
 
 import click
 
-from xiaozao.cli.verb import Settings, VerbGroup, error_text
+from xiaozao.cli.streams import LOST, open_streams
+from xiaozao.cli.verb import OutputSettings, VerbGroup, error_text
 from xiaozao.errors import EnvironmentProblem, UsageError, XiaozaoError
-from xiaozao.store.files import home
+from xiaozao.spec.peers import told
+from xiaozao.store.files import check_places, home
 from xiaozao.texts.visible import json_visible
 
+LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes, on the file systems of today
+SHOWN = 120  # characters of a name that is too long
 
-def _demo() -> click.Command:
-    from xiaozao.cli.demo import command
-
-    return command
-
-
-def _doctor() -> click.Command:
-    from xiaozao.cli.doctor import command
-
-    return command
+BAD_VALUE = re.compile(r"'?(.*?)'? is not ")  # how click begins to say that a value will not do
 
 
-def _disk() -> click.Command:
-    from xiaozao.cli.disk import command
+def _declared(name: str) -> Callable[[], click.Command]:
+    """A verb of cli/declared.py."""
 
-    return command
+    def command() -> click.Command:
+        from xiaozao.cli import declared
 
-
-def _uninstall() -> click.Command:
-    from xiaozao.cli.uninstall import command
+        found: click.Command = getattr(declared, name)
+        return found
 
     return command
 
 
-def _models() -> click.Command:
-    from xiaozao.cli.models import command
+def _asked(name: str) -> Callable[[], click.Command]:
+    """A verb of cli/asked.py, which takes the options of a run."""
 
-    return command
+    def command() -> click.Command:
+        from xiaozao.cli import asked
 
-
-def _plan() -> click.Command:
-    from xiaozao.cli.plan import command
-
-    return command
-
-
-def _data() -> click.Command:
-    from xiaozao.cli.data import command
-
-    return command
-
-
-def _train() -> click.Command:
-    from xiaozao.cli.train import command
-
-    return command
-
-
-def _launch() -> click.Command:
-    from xiaozao.cli.launch import command
-
-    return command
-
-
-def _runs() -> click.Command:
-    from xiaozao.cli.runs import command
-
-    return command
-
-
-def _chat() -> click.Command:
-    from xiaozao.cli.chat import command
-
-    return command
-
-
-def _export() -> click.Command:
-    from xiaozao.cli.export import command
+        found: click.Command = getattr(asked, name)
+        return found
 
     return command
 
 
 VERBS: dict[str, Callable[[], click.Command]] = {
-    "demo": _demo,
-    "doctor": _doctor,
-    "models": _models,
-    "data": _data,
-    "plan": _plan,
-    "train": _train,
-    "launch": _launch,
-    "runs": _runs,
-    "chat": _chat,
-    "export": _export,
-    "disk": _disk,
-    "uninstall": _uninstall,
+    "demo": _declared("DEMO"),
+    "doctor": _declared("DOCTOR"),
+    "models": _declared("MODELS"),
+    "data": _asked("DATA"),
+    "plan": _asked("PLAN"),
+    "train": _asked("TRAIN"),
+    "launch": _asked("LAUNCH"),
+    "runs": _declared("RUNS"),
+    "chat": _declared("CHAT"),
+    "export": _declared("EXPORT"),
+    "disk": _declared("DISK"),
+    "uninstall": _declared("UNINSTALL"),
 }
 
 
@@ -142,17 +102,27 @@ ZAO = Zao(
 
 def main() -> None:
     """The entry point of the command `zao`."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a console that cannot show a character must not end a run
-    sys.exit(run(sys.argv[1:]))
+    _speak_utf8()
+    open_streams()
+    code = run(sys.argv[1:])
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+def _speak_utf8() -> None:
+    """Start again in UTF-8 where the C locale leaves ASCII alone: names of files could not even be opened."""
+    if os.name == "posix" and sys.getfilesystemencoding() == "ascii" and not sys.flags.utf8_mode:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
 
 
 def run(arguments: Sequence[str]) -> int:
     """One invocation; returns the exit code and never raises but for SystemExit."""
-    settings = Settings(format="json" if _asks_json(arguments) else "auto")
+    settings = OutputSettings(format="json" if _asks_json(arguments) else "auto")
     try:
+        _check_text(arguments)
         with ZAO.make_context("zao", list(arguments), obj=settings) as context:
+            check_places()
             code = ZAO.invoke(context)
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
@@ -162,7 +132,8 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         # Python flushes stdout once more at exit; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except XiaozaoError as error:
         return report(error, settings)
@@ -174,19 +145,32 @@ def run(arguments: Sequence[str]) -> int:
         return report(environment(error) or unexpected(error), settings)
 
 
-def report(error: XiaozaoError, settings: Settings) -> int:
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raises UsageError for an argument whose bytes are no text: nothing could be written down about it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
+            raise UsageError("argument_bytes", argument=shown, command="zao") from None
+
+
+def report(error: XiaozaoError, settings: OutputSettings) -> int:
     """Say the error on stderr, and with --json as a document on stdout; returns the exit code."""
     language = settings.language
     if settings.debug:
         traceback.print_exception(error.__cause__ or error, file=sys.stderr)
     problems = [problem.text(language) for problem in error.problems]
-    click.echo(error_text(error.code, error.what(language), problems, error.fix(language), language), err=True)
+    with contextlib.suppress(OSError):  # nobody may be there to read it; the code tells
+        click.echo(error_text(error.code, error.what(language), problems, error.fix(language), language), err=True)
     if settings.format == "json":
-        click.echo(json_visible(json.dumps(error_document(error, settings), ensure_ascii=False, default=str)))
+        document = json_visible(json.dumps(error_document(error, settings), ensure_ascii=False, default=str))
+        with contextlib.suppress(OSError):
+            click.echo(document)
     return error.exit_code
 
 
-def error_document(error: XiaozaoError, settings: Settings) -> dict[str, Any]:
+def error_document(error: XiaozaoError, settings: OutputSettings) -> dict[str, Any]:
     """What a program reads instead of the message."""
     language = settings.language
     problems = [{"key": one.key, "params": one.params, "message": one.text(language)} for one in error.problems]
@@ -207,6 +191,11 @@ def usage(error: click.ClickException) -> XiaozaoError:
     command = context.command_path if context else "zao"
     match error:
         case click.NoSuchOption():
+            peer = told(error.option_name, "?", {})
+            if peer is not None and peer.ours:
+                return UsageError(
+                    "no_such_flag_peer", name=error.option_name, ours=", ".join(peer.ours), command=command
+                )
             near = ", ".join(error.possibilities or [])
             key = "no_such_flag_near" if near else "no_such_flag"
             return UsageError(key, name=error.option_name, nearest=near, command=command)
@@ -214,19 +203,56 @@ def usage(error: click.ClickException) -> XiaozaoError:
             name = error.param.human_readable_name if error.param else ""
             return UsageError("missing_argument", name=name, command=command)
         case click.BadParameter() if isinstance(error.param, click.Option):
+            allowed = _allowed(error.param.type)
+            if allowed is not None:
+                value = BAD_VALUE.match(error.message)
+                name, got = error.param.opts[-1], value[1] if value else ""
+                return UsageError("bad_choice", name=name, value=got, allowed=allowed, command=command)
             return UsageError("bad_flag", name=error.param.opts[-1], detail=error.message, command=command)
     return UsageError("usage", detail=error.format_message(), command=command)
 
 
+def _allowed(kind: click.ParamType[Any]) -> dict[str, object] | None:
+    """What a flag takes, as a text that is said in the reader's language; None for what click says well enough."""
+    if isinstance(kind, click.Choice):
+        return {"text": "allowed", "kind": " | ".join(map(str, kind.choices)), "bounds": ""}
+    whole = isinstance(kind, click.types.IntParamType)
+    if not whole and not isinstance(kind, click.types.FloatParamType):
+        return None
+    signs = ((">=", getattr(kind, "min", None)), ("<=", getattr(kind, "max", None)))
+    bounds = ", ".join(f"{sign} {bound}" for sign, bound in signs if bound is not None)
+    key = "kind.whole_number" if whole else "kind.number"
+    return {"text": "allowed", "kind": {"text": key}, "bounds": f" {bounds}" if bounds else ""}
+
+
 def environment(error: Exception) -> XiaozaoError | None:
-    """A full disk or a missing permission, as the user's environment; None for anything else."""
+    """A full disk, a missing permission or a name too long, as the user's environment; None for anything else."""
     keys = {
         errno.ENOSPC: "disk_full", errno.EDQUOT: "disk_full", errno.EACCES: "no_permission",
         errno.EPERM: "no_permission", errno.EROFS: "no_permission",
     }  # fmt: skip
-    if not isinstance(error, OSError) or error.errno not in keys:
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return too_long(error)
+    if not isinstance(error, OSError):
         return None
-    ours = EnvironmentProblem(keys[error.errno], path=error.filename or "?", detail=error.strerror)
+    if error in LOST:
+        ours = EnvironmentProblem("output_lost", detail=error.strerror)
+    elif error.errno not in keys:
+        return None
+    else:
+        ours = EnvironmentProblem(keys[error.errno], path=error.filename or "?", detail=error.strerror)
+    ours.__cause__ = error
+    return ours
+
+
+def too_long(error: OSError) -> XiaozaoError:
+    """A name that no file system takes, wherever it was given."""
+    path = str(error.filename or "?")
+    longest = max((len(os.fsencode(part)) for part in path.split(os.sep)), default=0)
+    limit = LONGEST_NAME if longest > LONGEST_NAME else LONGEST_PATH
+    shown = path if len(path) <= SHOWN else f"{path[:SHOWN]}..."
+    size = longest if longest > LONGEST_NAME else len(os.fsencode(path))
+    ours = UsageError("name_too_long", path=shown, bytes=size, limit=limit)
     ours.__cause__ = error
     return ours
 

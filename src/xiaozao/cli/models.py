@@ -2,13 +2,10 @@
 
 from typing import Any
 
-import click
 from rich.console import RenderableType
 from rich.table import Table
 
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.suggest import SUGGEST
-from xiaozao.cli.verb import Verb, VerbGroup
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.hub.cached import CachedModel, cached_models, remove_model
 from xiaozao.hub.folder import parameter_count, tensor_bytes
@@ -51,13 +48,13 @@ def named(name: str) -> CachedModel:
     return found[0]
 
 
-def _ls() -> None:
+def ls() -> None:
     output = current_output()
     found = cached_models(cache())
     output.result(_listing(found, output), {"models": [document(one) for one in found]}, "\n".join(map(typed, found)))
 
 
-def _pull(model: str, source: str, revision: str | None) -> None:
+def pull(model: str, source: str, revision: str | None) -> None:
     output = current_output()
     with output.stages() as report:
         found = resolve(model, source, revision, cache(), report)
@@ -69,14 +66,14 @@ def _pull(model: str, source: str, revision: str | None) -> None:
     output.result(human, {**where, "parameters": count, "bytes": size}, str(found.path))
 
 
-def _path(model: str) -> None:
+def path(model: str) -> None:
     output = current_output()
     with output.stages() as report:
         found = resolve(model, "auto", None, cache(), report, offline=True)
     output.result(str(found.path), {"name": found.name, "path": str(found.path)}, str(found.path))
 
 
-def _rm(model: str, dry_run: bool) -> None:
+def remove(model: str, dry_run: bool) -> None:
     output = current_output()
     found = named(model)
     if not dry_run:
@@ -86,20 +83,3 @@ def _rm(model: str, dry_run: bool) -> None:
     key = "models.would_remove" if dry_run else "models.removed"
     human = output.say(key, name=typed(found), path=found.root, size=f"{found.bytes / 1e9:.2f}")
     output.result(human, {"removed": not dry_run, "path": str(found.root), "bytes": found.bytes})
-
-
-MODEL = click.Argument(["model"])
-DRY_RUN = click.Option(["--dry-run"], is_flag=True, help="cli.common.dry_run")
-
-command = VerbGroup("models")
-command.add_command(Verb("ls", callback=_ls))
-command.add_command(
-    Verb("pull", callback=_pull, params=[
-        MODEL,
-        click.Option(["--source"], type=click.Choice(SOURCES), default="auto", show_default=True, help="option.source"),
-        click.Option(["--revision"], help="option.revision"),
-    ])
-)  # fmt: skip
-command.add_command(Verb("path", callback=_path, params=[MODEL]))
-command.add_command(Verb("rm", callback=_rm, params=[MODEL, DRY_RUN]))
-command.add_command(SUGGEST)

@@ -1,5 +1,6 @@
 """The options of a run on a command line: flags made from the fields, beside YAML files and `key=value`."""
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 from xiaozao.cli.verb import reader_language
 from xiaozao.errors import NotFound
 from xiaozao.spec.fields import OPTIONS, Option, show
+from xiaozao.spec.parts import data_files, parse_validation
 from xiaozao.spec.run import read_options
 from xiaozao.spec.yamlfile import read_scalar
 from xiaozao.texts.catalogue import Language, has, say
@@ -54,16 +56,31 @@ def anchored(options: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises NotFound for a data file that is not there: better before a run folder exists than after.
     """
-    found = dict(options)
-    for name in ("data", "validation", "questions"):
-        value = found.get(name)
-        if isinstance(value, str) and value != "none":
-            found[name] = str(Path(value).expanduser().absolute())
-            if not os.path.exists(found[name]):
-                raise NotFound("file", name=name, path=found[name])
+    found = {**options, **anchored_files(options)}
     if isinstance(found.get("output"), str):
         found["output"] = str(Path(found["output"]).expanduser().absolute())
-    return found | anchored_model(found)
+    return found
+
+
+def anchored_files(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that name files and the model, with absolute paths. Raises NotFound."""
+    found = anchored_model(options)
+    for name in ("data", "validation", "questions"):
+        value = options.get(name)
+        if name == "validation":
+            with contextlib.suppress(ValueError):  # what it is not is for the spec to say
+                value = parse_validation(value)
+        if isinstance(value, str) and value != "none":
+            files = data_files(value) if name == "data" else (value,)
+            found[name] = ",".join(_anchored_file(name, file) for file in files)
+    return found
+
+
+def _anchored_file(name: str, file: str) -> str:
+    path = str(Path(file).expanduser().absolute())
+    if not os.path.exists(path) and not os.path.exists(path.rpartition("#")[0]):  # FILE.xlsx#SHEET
+        raise NotFound("file", name=name, path=path)
+    return path
 
 
 def anchored_model(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,19 +3,19 @@
 from dataclasses import asdict
 from typing import Any
 
-import click
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.verb import Verb
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.machine.hardware import look
+from xiaozao.measure.fastest import known as known_products
+from xiaozao.measure.fastest import measured
 from xiaozao.measure.rates import known
-from xiaozao.plan.catalogue import Entry, catalogue
 from xiaozao.plan.duration import least_hours
-from xiaozao.plan.suggest import JOBS, Hours, Need, Suggestion, size_class, suggest
+from xiaozao.plan.modelcatalogue import Entry, catalogue
+from xiaozao.plan.suggestions import JOBS, Hours, Need, Suggestion, size_class, suggest
 from xiaozao.spec.pace import Asked
 from xiaozao.spec.parts import parse_bytes
 from xiaozao.texts.numbers import gigabytes
@@ -26,7 +26,7 @@ SAMPLES, EPOCHS = 1000, 3  # that the hours are said of
 LENGTH = 2048  # the default of the option length
 
 
-def _run(job: str, language: str | None, budget: str | None, device: str, length: int, all_: bool) -> int:
+def work(job: str, language: str | None, budget: str | None, device: str, length: int, all_: bool) -> int:
     output = current_output()
     need = needed(job, language or output.language, budget, device, length)
     found = suggest(need, catalogue(), hours(need))
@@ -45,7 +45,7 @@ def _run(job: str, language: str | None, budget: str | None, device: str, length
 
 def needed(job: str, language: str, budget: str | None, device: str, length: int) -> Need:
     """The question in full: what was not said is read off this machine. Raises UsageError."""
-    hardware = look()
+    hardware = measured(look(), known_products())
     on = hardware.device(device)
     if on == "cuda" and not hardware.gpus and budget is None:
         raise UsageError("suggest_no_gpu")
@@ -163,22 +163,3 @@ def _languages(entry: Entry) -> str:
 
 def _size(parameters: float) -> str:
     return f"{parameters / 1e9:.2g} B" if parameters < 10e9 else f"{parameters / 1e9:.0f} B"
-
-
-SUGGEST = Verb(
-    "suggest",
-    callback=_run,
-    params=[
-        click.Option(["--job"], type=click.Choice(list(JOBS)), required=True, help="cli.models.suggest.job"),
-        click.Option(["--language"], help="cli.models.suggest.language"),
-        click.Option(["--budget"], help="option.budget"),
-        click.Option(
-            ["--device"], type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True,
-            help="cli.models.suggest.device",
-        ),
-        click.Option(
-            ["--length"], type=click.IntRange(8), default=LENGTH, show_default=True, help="cli.models.suggest.length"
-        ),
-        click.Option(["--all", "all_"], is_flag=True, help="cli.models.suggest.all"),
-    ],
-)  # fmt: skip

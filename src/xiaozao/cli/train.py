@@ -3,31 +3,33 @@
     options -> RunSpec -> run folder, spec.yaml -> worker (a process of its own) -> watch the journal in the foreground
 
 The worker belongs to nobody's terminal. A first Ctrl-C (or SIGTERM, SIGHUP) leaves a stop request in the run folder:
-the worker finishes its step, saves, and ends; a second one kills it. `--resume` looks in on a run that is going on,
-and continues one that is not.
+the worker finishes its step, saves, and ends; a second one kills it. `--resume` continues a run that is not going on;
+one that is, it only watches, as `zao runs watch` does: whoever leaves a watch leaves the run alone.
 """
 
 import os
 import time
 from collections.abc import Mapping
 from pathlib import PurePath
+from typing import Any
 
-import click
-
-from xiaozao.cli.console import Output, current_output, show
-from xiaozao.cli.options import anchored, gather, spec_flags
+from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.control import conclude, look_in
+from xiaozao.cli.from_config import brought, document
+from xiaozao.cli.options import anchored, gather
 from xiaozao.cli.plan import choice_of, show_choice
-from xiaozao.cli.runs import details
-from xiaozao.cli.stop import Signals, stopping
-from xiaozao.cli.verb import Verb, error_text
+from xiaozao.cli.stop import stopping
+from xiaozao.cli.streams import endure
+from xiaozao.cli.summary import details
 from xiaozao.cli.watch import watch
-from xiaozao.errors import UsageError
-from xiaozao.events import Ended, to_line
+from xiaozao.errors import Busy, UsageError
+from xiaozao.events import to_line
 from xiaozao.hub.sources import check_name
-from xiaozao.runs.follow import last_sequence, session_start
+from xiaozao.machine.threads import check_threads
+from xiaozao.runs.follow import last_sequence
 from xiaozao.runs.launch import launch
 from xiaozao.runs.process import Worker, died
-from xiaozao.runs.sentences import failure
+from xiaozao.runs.restart import change
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, create_run
 from xiaozao.store.journal import read_records
@@ -42,49 +44,58 @@ def devices_of(changed: Mapping[str, object]) -> int | None:
     """The number of devices to go on with, None for as many as before. Raises UsageError for another value."""
     if "devices" not in changed:
         return None
-    return RunSpec.from_options({"model": "-", "data": "-", "batch": 4096, **changed}).train.devices
+    return RunSpec.from_options({"model": "-", "data": "-", "batch": 4096, "devices": changed["devices"]}).train.devices
 
 
-def _run(
-    arguments: tuple[str, ...], resume: str | None, detach: bool, dry_run: bool, print_config: bool,
-    **flags: str | None,
+def work(
+    arguments: tuple[str, ...], resume: str | None, from_config: str | None, detach: bool, dry_run: bool,
+    print_config: bool, **flags: str | None,
 ) -> int:  # fmt: skip
     output = current_output()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("under_torchrun", world=os.environ["WORLD_SIZE"])
     if resume is not None:
-        changed = gather(arguments, flags)
-        if changed.keys() - {"devices"}:
-            raise UsageError("resume_alone", name=resume)
-        return _resume(find_run(resume), detach, output, devices_of(changed))
-    spec = RunSpec.from_options(gather(arguments, flags))
+        theirs = brought(from_config, output)
+        return _resume(find_run(resume), detach, output, {**theirs.options, **gather(arguments, flags)})
+    theirs = brought(from_config, output)
+    spec = RunSpec.from_options({**theirs.options, **gather(arguments, flags)})
     if print_config:
-        output.result(spec.to_yaml().rstrip(), {"options": spec.options()}, spec.to_yaml().rstrip())
+        told = {"from_config": document(theirs, output)} if from_config is not None else {}
+        output.result(spec.to_yaml().rstrip(), {"options": spec.options(), **told}, spec.to_yaml().rstrip())
         return 0
     spec = RunSpec.from_options(anchored(spec.options()))
     check_name(spec.model.model, spec.model.source)  # better before a run folder exists than after
+    check_threads(spec.train.threads)
     require(spec.train.track)
     if dry_run:
-        return show_choice(choice_of(spec, output), output)
+        choice, known = choice_of(spec, output)
+        return show_choice(choice, output, known)
     folder = create_run(spec.train.output, PurePath(spec.model.model.removeprefix("pypi:")).name)
     folder.spec.write_text(spec.with_options(output=str(folder.path)).to_yaml(), encoding="utf-8")
     register(folder.path)
     return _start(folder, detach, output)
 
 
-def _resume(folder: RunFolder, detach: bool, output: Output, devices: int | None) -> int:
+def _resume(folder: RunFolder, detach: bool, output: Output, changed: Mapping[str, Any]) -> int:
+    endure()
     register(folder.path)
-    name = short_name(folder)
-    if holder(folder) is not None:
-        output.note("train.attached", name=name)
-        return _foreground(Worker(folder), session_start(folder.events), output)
+    name, devices = short_name(folder), devices_of(changed)
+    if (pid := holder(folder)) is not None:
+        if changed or detach:
+            raise Busy("run_busy", name=name, pid=pid)
+        return look_in(folder, output)
     if summarise(folder).state == "succeeded":
+        if given := changed.keys() - {"devices"}:
+            raise UsageError("resume_finished", name=name, given=", ".join(sorted(given)))
         output.note("train.already", name=name)
         return _already(folder, output)
+    if changed:
+        change(folder, name, {**changed, **anchored(changed)})
     return _start(folder, detach, output, devices)
 
 
 def _start(folder: RunFolder, detach: bool, output: Output, devices: int | None = None) -> int:
+    endure()
     folder.stop.unlink(missing_ok=True)  # a request that an earlier session left behind
     after = last_sequence(folder.events)
     if detach:
@@ -111,35 +122,16 @@ def _detached(worker: Worker, after: int, output: Output) -> int:
 
 def _foreground(worker: Worker, after: int, output: Output) -> int:
     folder = worker.folder
-    name = short_name(folder)
     with stopping(folder, worker.kill, output) as signals:
         ended = watch(folder.events, worker.alive, output, after)
     if ended is None:
         if signals.count > 1:
-            output.note("train.killed", name=name)
+            output.note("train.killed", name=short_name(folder))
             return signals.exit_code
         raise died(worker)
     worker.code()
-    return _conclude(ended, folder, signals, output)
-
-
-def _conclude(ended: Ended, folder: RunFolder, signals: Signals, output: Output) -> int:
-    """The last words, and the exit code."""
-    name = short_name(folder)
-    if output.format == "human":
-        show(output.stdout, details(summarise(folder), output))
-    elif output.format == "quiet":
-        output.line(str(folder.path))
-    if ended.state == "stopped":
-        output.note("train.stopped", name=name)
-        return signals.exit_code if signals.count else ended.exit_code
-    if ended.state == "failed":
-        what, problems, fix = failure(ended, output.language)
-        output.always(error_text(ended.code, what, problems, fix, output.language))
-        output.note("train.resumable", name=name)
-    else:
-        output.note("train.next_full" if folder.model.is_dir() else "train.next", name=name, path=folder.model)
-    return ended.exit_code
+    code = conclude(ended, folder, output)
+    return signals.exit_code if ended.state == "stopped" and signals.count else code
 
 
 def _already(folder: RunFolder, output: Output) -> int:
@@ -149,21 +141,3 @@ def _already(folder: RunFolder, output: Output) -> int:
     else:
         output.result(details(summarise(folder), output), {}, str(folder.path))
     return 0
-
-
-def _flag(name: str, key: str) -> click.Option:
-    return click.Option([name], is_flag=True, help=key)
-
-
-command = Verb(
-    "train",
-    callback=_run,
-    params=[
-        click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
-        click.Option(["--resume"], metavar="RUN", help="cli.train.resume"),
-        _flag("--detach", "cli.train.detach"),
-        _flag("--dry-run", "cli.train.dry_run"),
-        _flag("--print-config", "cli.train.print_config"),
-        *spec_flags(),
-    ],
-)

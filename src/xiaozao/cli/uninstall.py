@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.disk import gigabytes
-from xiaozao.cli.verb import Verb
 from xiaozao.errors import EnvironmentProblem, UsageError
 from xiaozao.hub.cached import folder_bytes, remove_tree
 from xiaozao.store.files import cache, home
@@ -90,11 +87,7 @@ def _wanted(output: Output, name: str, path: Path, flag: bool) -> bool:
     return output.confirm(f"uninstall.also_{name}", path=path, size=gigabytes(folder_bytes(path)))
 
 
-@click.command("uninstall", cls=Verb)
-@click.option("--runs", is_flag=True, help="cli.uninstall.runs")
-@click.option("--caches", is_flag=True, help="cli.uninstall.caches")
-@click.option("--dry-run", is_flag=True, help="cli.common.dry_run")
-def command(runs: bool, caches: bool, dry_run: bool) -> None:
+def work(runs: bool, caches: bool, dry_run: bool) -> None:
     output = current_output()
     found = installed(Path(sys.prefix))
     extra = {"caches": (cache(), caches), "runs": (home() / "runs", runs)}

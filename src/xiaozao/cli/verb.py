@@ -40,7 +40,7 @@ def error_text(code: str, what: str, problems: Sequence[str], fix: str, language
 
 
 @dataclass
-class Settings:
+class OutputSettings:
     """The common options, as far as they were read. Mutable, because they may stand before or after the verb."""
 
     format: Format = "auto"
@@ -51,7 +51,7 @@ class Settings:
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: object) -> None:
-    settings = context.ensure_object(Settings)
+    settings = context.ensure_object(OutputSettings)
     if value and parameter.name in ("json", "quiet"):
         settings.format = "json" if parameter.name == "json" else "quiet"
     elif value and parameter.name:

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import STAGE_SECONDS, Output, Pace
-from xiaozao.cli.story import Story
+from xiaozao.cli.run_text import Story
 from xiaozao.events import Ended, from_record, to_line
 from xiaozao.runs.follow import follow
+from xiaozao.store.journal import read_records
 
 
 def watch(path: Path, alive: Callable[[], bool], output: Output, after: int = 0) -> Ended | None:
@@ -21,12 +22,22 @@ def watch(path: Path, alive: Callable[[], bool], output: Output, after: int = 0)
     records = follow(path, alive, after)
     if output.format == "json":
         return _machine(records, output)
-    story = Story(output.language, output.unicode)
+    story = story_of(path, after, output)
     if output.format == "quiet":
         return _silent(records, story)
     if output.stderr.is_terminal and not output.stderr.is_dumb_terminal:
         return _live(records, story, output)
     return _plain(records, story, output)
+
+
+def story_of(path: Path, after: int, output: Output) -> Story:
+    """A story that knows what the journal says up to the record `after`: a curve begins where the run did."""
+    story = Story(output.language, output.unicode)
+    for record in read_records(path)[0] if after else ():
+        event = from_record(record) if int(record.get("seq", 0)) <= after else None
+        if event is not None:
+            story.remember(event)
+    return story
 
 
 def _machine(records: Iterator[dict[str, Any] | None], output: Output) -> Ended | None:

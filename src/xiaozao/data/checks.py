@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from xiaozao.data.conversations import ConversationFile
+from xiaozao.data.conversations import ConversationFile, open_conversations
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.prepare import check_kind, fit, tokenise
-from xiaozao.data.survey import survey
+from xiaozao.data.survey import Survey, survey
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import Problem
 from xiaozao.events import OnProgress
@@ -59,6 +59,9 @@ class DataReport:
     fields: tuple[str, ...]
     samples: tuple[dict[str, Any], ...]
     token_statistics: TokenStatistics | None = None
+    bad_rows: str = "stop"
+    blocks: tuple[Problem, ...] = ()  # what training would stop at, though every row is in order
+    doubts: tuple[Problem, ...] = ()  # the same of what nobody named: the default validation
 
     @property
     def tokens(self) -> int:
@@ -67,16 +70,18 @@ class DataReport:
 
     @property
     def ok(self) -> bool:
-        """Whether training could start on it with bad_rows=stop."""
-        return self.problem_count == 0 and self.rows_used > 0
+        """Whether training could start on it: with bad_rows=drop problems of rows are no obstacle."""
+        stops = self.problem_count > 0 and (self.bad_rows == "stop" or "row_too_long" in self.dropped)
+        return not stops and not self.blocks and self.rows_used > 0
 
     def to_json(self, language: Language = "en") -> dict[str, Any]:
         """The report as plain values; problems with their text."""
         document = asdict(self)
-        document["problems"] = [
-            {"key": one.key, "text": one.text(language), **{k: _plain(v) for k, v in one.params.items()}}
-            for one in self.problems
-        ]
+        for name in ("problems", "blocks", "doubts"):
+            document[name] = [
+                {"key": one.key, "text": one.text(language), **{k: _plain(v) for k, v in one.params.items()}}
+                for one in getattr(self, name)
+            ]
         return {**document, "fields": list(self.fields), "samples": list(self.samples), "ok": self.ok}
 
 
@@ -85,17 +90,20 @@ def check(
 ) -> DataReport:
     """Read spec.data and say what is in it, and with `objective` whether that could learn from it.
 
-    Raises DataError only where the file as a whole cannot be read, or holds another kind of rows.
+    A file that validates is read as well. Raises DataError only where a file as a whole cannot be read, or holds
+    another kind of rows.
     """
-    file = ConversationFile(Path(spec.data), spec)
+    file = open_conversations(spec)
     tokenizer = ChatTokenizer.from_folder(model_folder) if model_folder else None
     look = _Look(spec, tokenizer, cut=objective is not None and KINDS[objective] == "texts")
     found = survey(file, spec.stratify, on_progress, look.see)
     if objective is not None:
         check_kind(file, objective)
     for problem in look.problems:
-        found.add_problem(problem)
+        found.add_problem(file.placed(problem))
     dropped = found.dropped + look.dropped
+    validated = _validated(spec, found, objective)
+    by_default = spec.validation == DataSpec.model_fields["validation"].default
     return DataReport(
         path=str(file.source.path),
         kind=file.source.kind,
@@ -114,7 +122,35 @@ def check(
         fields=tuple(sorted(found.fields)),
         samples=tuple(look.samples),
         token_statistics=look.statistics(),
+        bad_rows=spec.bad_rows,
+        blocks=() if by_default else validated,
+        doubts=validated if by_default else (),
     )
+
+
+def _validated(spec: DataSpec, found: Survey, objective: str | None) -> tuple[Problem, ...]:
+    """What validation would stop at: a file with problems, or too few rows to keep one aside.
+
+    Problems of the file's rows join those that were found; raises DataError where the file is of another kind.
+    """
+    if spec.validation == "none":
+        return ()
+    if isinstance(spec.validation, str):
+        file = ConversationFile(Path(spec.validation), spec)
+        theirs = survey(file, None, lambda *_: None)
+        if objective is not None:
+            check_kind(file, objective)
+        for problem in theirs.problems:
+            named = f"{file.source.path.name}:{problem.params.get('line')}"
+            found.add_problem(Problem(problem.key, {**problem.params, "line": named}))
+        found.problem_count += theirs.problem_count - len(theirs.problems)
+        return () if theirs.questions else (Problem("validation_empty", {"path": file.source.path}),)
+    count = min(spec.rows or len(found.questions), len(found.questions))
+    if isinstance(spec.validation, int) and spec.validation >= count:
+        return (Problem("validation_rows", {"validation": spec.validation, "rows": count}),)
+    if len(set(found.questions)) < 2:
+        return (Problem("too_few", {"rows": count}),)
+    return ()
 
 
 @dataclass

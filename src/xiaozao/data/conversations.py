@@ -3,17 +3,18 @@
 sources.read_rows -> format_of, one format per file -> formats.parse_row | chatlog.collect -> Verdict
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from xiaozao.data.chatlog import Chatlog, looks_like_chatlog
 from xiaozao.data.encodings import LINE_LIMIT
 from xiaozao.data.formats import DIALOGUE, Conversation, Turn, Verdict, format_of, parse_row
-from xiaozao.data.rows import Row
-from xiaozao.data.sources import open_source, read_rows
+from xiaozao.data.rows import FILE_LINES, Row
+from xiaozao.data.sources import Source, open_source, read_rows
 from xiaozao.errors import DataError, Problem
-from xiaozao.spec.parts import DataSpec
+from xiaozao.spec.parts import DataSpec, data_files
 
 OnBytes = Callable[[int, int], None]
 
@@ -32,6 +33,15 @@ class ConversationFile:
         self._told = 0  # the line that told the format
         if spec.columns:
             self.format = "chatlog"
+
+    @property
+    def members(self) -> tuple["ConversationFile", ...]:
+        """The single files that this is read from."""
+        return (self,)
+
+    def placed(self, problem: Problem) -> Problem:
+        """The problem of a row with its line as a person finds it."""
+        return problem
 
     def __iter__(self) -> Iterator[Verdict]:
         return self.verdicts(lambda done, total: None)
@@ -86,9 +96,65 @@ class ConversationFile:
             self.format, self._told = found, row.line
 
 
+class ConversationFiles(ConversationFile):
+    """Several files, one after the other, as if they were one.
+
+    A line of the second file and of those after it is numbered from FILE_LINES times its place on, so that no two rows
+    share a number; a problem names its file beside the line.
+    """
+
+    def __init__(self, paths: Sequence[Path], spec: DataSpec, limit: int = LINE_LIMIT) -> None:
+        self.files = tuple(ConversationFile(path, spec, limit) for path in paths)
+        sources = [one.source for one in self.files]
+        self.format = ""
+        self.source = Source(
+            Path(",".join(str(one.path) for one in sources)), _joined(one.kind for one in sources),
+            _joined(one.encoding for one in sources), sum(one.size for one in sources),
+        )  # fmt: skip
+
+    @property
+    def members(self) -> tuple[ConversationFile, ...]:
+        return self.files
+
+    def placed(self, problem: Problem) -> Problem:
+        line = problem.params.get("line")
+        if not isinstance(line, int):
+            return problem
+        place, own = divmod(line, FILE_LINES)
+        return Problem(problem.key, {**problem.params, "line": f"{self.files[place].source.path.name}:{own}"})
+
+    def verdicts(self, on_bytes: OnBytes) -> Iterator[Verdict]:
+        def hear(before: int, done: int, _: int) -> None:
+            on_bytes(before + done, self.source.size)
+
+        before = 0
+        for place, file in enumerate(self.files):
+            for verdict in file.verdicts(partial(hear, before)):
+                yield self._numbered(verdict, place * FILE_LINES)
+            before += file.source.size
+        self.format = _joined(file.format for file in self.files)
+
+    def _numbered(self, verdict: Verdict, above: int) -> Verdict:
+        if isinstance(verdict, Problem):
+            line = verdict.params.get("line")
+            own = {**verdict.params, "line": line + above} if isinstance(line, int) else verdict.params
+            return self.placed(Problem(verdict.key, own))
+        return replace(verdict, line=verdict.line + above)
+
+
+def open_conversations(spec: DataSpec) -> ConversationFile:
+    """The file of spec.data, or its several files as one. Raises what open_source raises."""
+    paths = [Path(name) for name in data_files(spec.data)]
+    return ConversationFile(paths[0], spec) if len(paths) == 1 else ConversationFiles(paths, spec)
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(filter(None, names)))
+
+
 def read_conversations(spec: DataSpec) -> Iterator[Conversation]:
     """The conversations of spec.data that can be used, with the spec's system text where they have none."""
-    for verdict in ConversationFile(Path(spec.data), spec):
+    for verdict in open_conversations(spec):
         if isinstance(verdict, Conversation):
             yield with_system(verdict, spec.system)
 

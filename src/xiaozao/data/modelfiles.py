@@ -59,11 +59,22 @@ def read_chat_files(folder: Path) -> ChatFiles:
     )
 
 
+def template_of_readers(folder: Path) -> str | None:
+    """The template that transformers finds for the tokenizer of this folder: it passes over chat_template.json."""
+    if (folder / "chat_template.jinja").is_file():
+        return _text(folder / "chat_template.jinja")
+    return _default(folder, _read(folder / "tokenizer_config.json").get("chat_template"))
+
+
 def _template(folder: Path, settings: dict[str, Any]) -> str | None:
     """chat_template.jinja, else chat_template.json, else the one in tokenizer_config.json ("default" of several)."""
     if (folder / "chat_template.jinja").is_file():
         return _text(folder / "chat_template.jinja")
-    found = _read(folder / "chat_template.json").get("chat_template", settings.get("chat_template"))
+    return _default(folder, _read(folder / "chat_template.json").get("chat_template", settings.get("chat_template")))
+
+
+def _default(folder: Path, found: object) -> str | None:
+    """A template as it is written: a text, or several with names; None for an empty one. Raises ArtefactError."""
     if isinstance(found, list):
         named = [(one.get("name"), one.get("template")) for one in found if isinstance(one, dict)]
         if not all(isinstance(text, str) for pair in named for text in pair) or len(named) != len(found):

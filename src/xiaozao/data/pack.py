@@ -2,7 +2,7 @@
 
     order      4 0 2 6 | 1 3 5        batch = 4: two windows, the last one smaller
     balanced   6 4 0 2 | ..           long samples beside short ones
-    window     [6 4] [0 2]            micro_batch = 2
+    window     [6 4] [0 2]            size = 2
 
 A window's samples count alike whatever their order, so those that lie together may be chosen: the largest micro-batch
 of a run decides its memory, and a small one wastes time. A micro-batch is packed: its samples lie end to end in one
@@ -23,23 +23,21 @@ def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch]))).permutation(n)
 
 
-def pack(order: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, micro_batch: int) -> list[Window]:
-    """`order` cut into windows of `batch` samples, each balanced and cut into micro-batches of at most `micro_batch`.
+def pack(order: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, size: int) -> list[Window]:
+    """`order` cut into windows of `batch` samples, each balanced and cut into micro-batches of at most `size`.
 
     lengths: tokens by sample. Every sample of `order` comes exactly once, in its window; only the last window may be
     smaller.
     """
     whole = len(order) // batch * batch
     windows = [*balanced(order[:whole].reshape(-1, batch), lengths), *balanced(order[whole:][None], lengths)]
-    return [_cut(window.tolist(), micro_batch) for window in windows if len(window)]
+    return [_cut(window.tolist(), size) for window in windows if len(window)]
 
 
-def window_of(
-    order: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, micro_batch: int, number: int
-) -> Window:
+def window_of(order: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, size: int, number: int) -> Window:
     """One window of those that `pack` makes."""
     own = order[number * batch : (number + 1) * batch]
-    return _cut(balanced(own[None], lengths)[0].tolist(), micro_batch)
+    return _cut(balanced(own[None], lengths)[0].tolist(), size)
 
 
 def balanced(windows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -69,8 +67,8 @@ def balanced(windows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[
     return np.concatenate([balanced(halves[half, rows], lengths) for half in (first, 1 - first)], axis=1)
 
 
-def _cut(samples: list[int], micro_batch: int) -> Window:
-    return [samples[start : start + micro_batch] for start in range(0, len(samples), micro_batch)]
+def _cut(samples: list[int], size: int) -> Window:
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
 def boundaries(lengths: Sequence[int]) -> list[int]:

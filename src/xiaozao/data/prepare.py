@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from xiaozao.data.cache import Counts, PreparedData, fingerprint_of, open_or_make
-from xiaozao.data.conversations import ConversationFile, read_conversations
+from xiaozao.data.conversations import ConversationFile, open_conversations, read_conversations
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.samples import Samples, SamplesWriter
 from xiaozao.data.split import choose, hold_out
@@ -41,12 +41,12 @@ def prepare(
     Raises DataError (data of another kind than the objective learns from; rows that cannot be used, listed; nothing
     left to train), NotFound, UnsupportedModel, EnvironmentProblem. on_progress: stage, done, total.
     """
-    file = ConversationFile(Path(spec.data), spec)
+    file = open_conversations(spec)
     other = None
     if isinstance(spec.validation, str) and spec.validation != "none":
         other = ConversationFile(Path(spec.validation), spec)
     tokenizer = ChatTokenizer.from_folder(model_folder)
-    files = [file, *([other] if other else [])]
+    files = [*file.members, *([other] if other else [])]
     fingerprint = fingerprint_of(spec, KINDS[objective], seed, tokenizer.fingerprint, files)
 
     def make(folder: Path) -> Counts:
@@ -68,6 +68,7 @@ class _Preparation:
     dropped: Counter[str] = field(default_factory=Counter)
     used: Counter[str] = field(default_factory=Counter)
     untrained: int = 0
+    lost: dict[str, Counter[str]] = field(default_factory=lambda: {TRAIN: Counter(), VALIDATION: Counter()})
 
     def run(self, file: ConversationFile, other: ConversationFile | None) -> Counts:
         """Survey, choose, write."""
@@ -110,7 +111,10 @@ class _Preparation:
         chosen = choose(count, self.spec.rows or count, self.seed, found.labels or None)
         parts = np.full(count, NOT_SAMPLED, dtype=object)
         parts[chosen] = TRAIN
-        if isinstance(self.spec.validation, float):
+        if isinstance(self.spec.validation, int) and self.spec.validation >= len(chosen):
+            asked = self.spec.validation
+            raise DataError("data_validation_rows", path=file.source.path, validation=asked, rows=len(chosen))
+        if isinstance(self.spec.validation, int | float):
             held = hold_out([found.questions[index] for index in chosen], self.spec.validation, self.seed)
             if not held.any():
                 raise DataError("data_too_few", path=file.source.path, rows=len(chosen))
@@ -131,7 +135,7 @@ class _Preparation:
                 if parts[seen] == NOT_SAMPLED:
                     self.dropped[NOT_SAMPLED] += conversation.rows
                 else:
-                    self._write_one(conversation, parts[seen], writers[parts[seen]], late)
+                    self._write_one(file, conversation, parts[seen], writers[parts[seen]], late)
                 seen += 1
         finally:
             for writer in writers.values():
@@ -144,9 +148,11 @@ class _Preparation:
         self.dropped.update(late.dropped)
         for name, writer in writers.items():
             if not len(writer):
-                raise _nothing_left(file, parts.count(name), self.dropped)
+                raise _nothing_left(file, parts.count(name), self.lost[name], name)
 
-    def _write_one(self, conversation: Conversation, part: str, writer: SamplesWriter, late: Survey) -> None:
+    def _write_one(
+        self, file: ConversationFile, conversation: Conversation, part: str, writer: SamplesWriter, late: Survey
+    ) -> None:
         sample = tokenise(self.tokenizer, conversation, self.spec.system)
         if not isinstance(sample, Problem) and KINDS[self.objective] == "texts":
             for piece in pieces(sample[0], self.spec.length):
@@ -155,10 +161,12 @@ class _Preparation:
             return
         verdict = sample if isinstance(sample, Problem) else fit(sample, conversation, self.spec)
         if isinstance(verdict, Problem):
-            late.add_problem(verdict)
+            late.add_problem(file.placed(verdict))
             late.dropped[verdict.key] += conversation.rows - 1
+            self.lost[part][verdict.key] += conversation.rows
         elif isinstance(verdict, Dropped):
             self.dropped[verdict.reason] += verdict.rows
+            self.lost[part][verdict.reason] += verdict.rows
         else:
             writer.add(verdict, conversation.line, conversation.liked)
             self.used[part] += conversation.rows
@@ -167,14 +175,14 @@ class _Preparation:
 
 def check_kind(file: ConversationFile, objective: str) -> None:
     """Raise DataError where a file that was read holds something else than the objective learns from."""
-    kind, wanted = FORMATS.get(file.format, "answers"), KINDS[objective]
-    plain = wanted == "answers" and kind == "texts"  # conversations or texts: both are sft's
-    if not file.format or kind == wanted or plain:
-        return
-    raise DataError(
-        f"data_{kind}", path=file.source.path, format=file.format, objective=objective,
-        wanted=those_of(wanted), fitting=those_of(kind),
-    )  # fmt: skip
+    for member in file.members:
+        kind, wanted = FORMATS.get(member.format, "answers"), KINDS[objective]
+        plain = wanted == "answers" and kind == "texts"  # conversations or texts: both are sft's
+        if member.format and kind != wanted and not plain:
+            raise DataError(
+                f"data_{kind}", path=member.source.path, format=member.format, objective=objective,
+                wanted=those_of(wanted), fitting=those_of(kind),
+            )  # fmt: skip
 
 
 def tokenise(tokenizer: ChatTokenizer, conversation: Conversation, system: str | None) -> Sequences | Problem:
@@ -226,6 +234,6 @@ def _part(sample: Encoded, kept: slice) -> Encoded:
     return Encoded(sample.ids[kept], targets, sample.untrained)
 
 
-def _nothing_left(file: ConversationFile, rows: int, dropped: Counter[str]) -> DataError:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common()) or "-"
-    return DataError("data_nothing_left", path=file.source.path, rows=rows, reasons=reasons)
+def _nothing_left(file: ConversationFile, rows: int, dropped: Counter[str], part: str = TRAIN) -> DataError:
+    key = "data_nothing_left" if part == TRAIN else "data_nothing_validates"
+    return DataError(key, path=file.source.path, rows=rows, reasons=dict(dropped.most_common()))

@@ -6,6 +6,8 @@ from typing import Any
 
 from xiaozao.errors import Problem
 
+FILE_LINES = 10**12  # more lines than a file has: of several files each has its own numbers
+
 
 @dataclass(frozen=True)
 class Row:
@@ -20,3 +22,9 @@ class Row:
 
 
 Rows = Iterator[Row | Problem]
+
+
+def line_text(line: int) -> int | str:
+    """7; of the second of several files, `2:7`."""
+    place, own = divmod(line, FILE_LINES)
+    return f"{place + 1}:{own}" if place else own

@@ -20,11 +20,13 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from xiaozao.data.rows import line_text
 from xiaozao.data.tokens import Encoded
 
 FILES = {"ids": np.int32, "targets": np.uint8, "offsets": np.int64, "lines": np.int64}
 LIKED = "liked"
 STRIDE = 0.382  # of all samples: how far away the answer stands that a prompt is crossed with
+TRIES = 64  # answers looked at for one that is not the same
 HEADER = 128  # bytes; numpy pads the header so that the shape can be written afterwards
 
 
@@ -66,6 +68,10 @@ class Samples:
     def __len__(self) -> int:
         return len(self.lines)
 
+    def where(self, number: int) -> int | str:
+        """The line of a sample in its file, as a person reads it: a number, or `2:7` in the second of several."""
+        return line_text(int(self.lines[number]))
+
     @property
     def group(self) -> int:
         """Sequences per sample: 2 where samples are preference pairs."""
@@ -96,17 +102,32 @@ class Samples:
 
     def crossed(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """The prompt of sequence `index` with the answer to another one, always the same: what KTO's reference point
-        is estimated on. Neighbours in a file often answer the same question, so the other one stands far away. It is no
-        longer than the longer of the two, which both the plan and the model's positions have room for."""
-        count = len(self.offsets) - 1
+        is estimated on. It is no longer than the longer of the two, which both the plan and the model's positions have
+        room for. There must be a partner."""
+        other = self.partner(index)
+        if other is None:
+            raise ValueError(index)
         ids, targets = self.sample(index)
-        other_ids, other_targets = self.sample((index + max(1, round(count * STRIDE))) % count)
+        other_ids, other_targets = self.sample(other)
         asked, answered = int(targets.argmax()), int(other_targets.argmax())
         kept = slice(max(len(ids), len(other_ids)))
         return (
             np.concatenate([ids[:asked], other_ids[answered:]])[kept],
             np.concatenate([targets[:asked], other_targets[answered:]])[kept],
         )
+
+    def partner(self, index: int) -> int | None:
+        """The sequence whose answer sequence `index` is crossed with; None where all that were looked at say the same,
+        as they do where there is no other. Neighbours in a file often answer the same question, so the search begins
+        far away."""
+        count = len(self.offsets) - 1
+        answer, first = self._answer(index), index + max(1, round(count * STRIDE))
+        others = ((first + more) % count for more in range(min(TRIES, count)))
+        return next((other for other in others if not np.array_equal(self._answer(other), answer)), None)
+
+    def _answer(self, index: int) -> NDArray[np.int32]:
+        ids, targets = self.sample(index)
+        return ids[int(targets.argmax()) :]
 
     def sample(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """ids and targets of sequence `index`."""

@@ -37,6 +37,8 @@ def choose(count: int, rows: int, seed: int, labels: Sequence[str] | None = None
 def hold_out(groups: Sequence[bytes], share: float, seed: int) -> NDArray[np.bool_]:
     """True for the rows that validate: about `share` of them, at least one, and at least one is left to train.
 
+    A share that is an int is a number of rows.
+
     groups: one value per row; rows of one group stay on one side. All False where there is only one group.
     """
     members: dict[bytes, list[int]] = {}
@@ -45,7 +47,8 @@ def hold_out(groups: Sequence[bytes], share: float, seed: int) -> NDArray[np.boo
     held = np.zeros(len(groups), dtype=np.bool_)
     if len(members) < 2:
         return held
-    wanted = min(max(1, round(share * len(groups))), len(groups) - 1)
+    asked = share if isinstance(share, int) else round(share * len(groups))
+    wanted = min(max(1, asked), len(groups) - 1)
     order = list(members.values())
     taken = 0
     for at in _random(seed, SPLIT).permutation(len(order)):

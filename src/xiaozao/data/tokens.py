@@ -54,6 +54,8 @@ class ChatTokenizer:
     """A tokenizer and a chat template as one thing. Training and serving both go through it, so their ids agree.
 
     has_own_template   False where the folder has none and PLAIN_TEMPLATE stands in
+    template           the source of the one that is used
+    turn_end           the text of the control token that it writes after an answer; None where it writes none
     vocab_size         rows of the embedding: every id is below it
     eos_ids            ids that end an answer
     fingerprint        changes with anything that could change an id
@@ -67,7 +69,7 @@ class ChatTokenizer:
         self._tokenizer = self._encoder.tokenizer
         self._files = files
         self.has_own_template = files.template is not None
-        source = files.template or PLAIN_TEMPLATE
+        self.template = source = files.template or PLAIN_TEMPLATE
         self._template = ChatTemplate(source, files.tokens)
         self._control = _control_tokens(self._tokenizer)
         self._sealer = Sealer(self._encoder.path, files.tokenizer_json, *_sealed_tokens(self._tokenizer, source))
@@ -75,6 +77,7 @@ class ChatTokenizer:
         self._bos = self._find_bos()
         self._eos = self._find_eos()
         self._turn_end = self._probe()
+        self.turn_end = None if self._turn_end is None else str(self._tokenizer.id_to_token(self._turn_end))
         self.eos_ids = files.eos_ids | {one for one in (self._eos, self._turn_end) if one is not None}
         self.template_hash = hashlib.sha256(source.encode()).hexdigest()
         self.fingerprint = _hash(VERSION, files.tokenizer_json, source, sorted(files.tokens.items()),

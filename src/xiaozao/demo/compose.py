@@ -10,9 +10,9 @@ import random
 import re
 from dataclasses import dataclass, field
 
-from xiaozao.demo.files import Language
+from xiaozao.demo.figures import Numbers
 from xiaozao.demo.noise import add_noise
-from xiaozao.demo.numbers import Numbers
+from xiaozao.demo.shipped import Language
 from xiaozao.demo.ticket import Ticket
 from xiaozao.demo.wording import Decks
 

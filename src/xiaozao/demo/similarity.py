@@ -1,6 +1,6 @@
 """How much of their letters two messages share."""
 
-from xiaozao.demo.files import Language
+from xiaozao.demo.shipped import Language
 
 Shingles = frozenset[str]
 

@@ -8,7 +8,7 @@ import json
 import random
 from pathlib import Path
 
-from xiaozao.demo.files import Language, Part
+from xiaozao.demo.shipped import Language, Part
 
 WORDING_FOLDER = Path(__file__).parent / "wording"
 Lists = dict[str, list[str]]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xiaozao.evaluate.contract import Answer, Contract, Score, Verdict, judge, learn_contract, score
+from xiaozao.evaluate.contract import Answer, Contract, Judgement, Score, judge, learn_contract, score
 from xiaozao.evaluate.statistics import SIGNIFICANT, holm, mcnemar
 
 SHOWN = 10  # answers side by side
@@ -36,8 +36,8 @@ class Pair:
     number: int
     base: Answer
     tuned: Answer
-    base_verdict: Verdict
-    tuned_verdict: Verdict
+    base_verdict: Judgement
+    tuned_verdict: Judgement
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Contract:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """One answer, judged. `valid` is None where the contract is plain text; `fields` says which are right."""
 
     valid: bool | None
@@ -72,17 +72,17 @@ def learn_contract(references: Sequence[str]) -> Contract:
     return Contract(required, tuple(key for key in keys if key not in required))
 
 
-def judge(answer: Answer, contract: Contract) -> Verdict:
+def judge(answer: Answer, contract: Contract) -> Judgement:
     """Whether one answer has the right form and the right content."""
     if not contract.is_json:
-        return Verdict(None, answer.answer.split() == answer.reference.split(), {})
+        return Judgement(None, answer.answer.split() == answer.reference.split(), {})
     given = read_object(answer.answer)
     expected = read_object(answer.reference) or {}
     if given is None:
-        return Verdict(False, False, dict.fromkeys(contract.fields, False))
+        return Judgement(False, False, dict.fromkeys(contract.fields, False))
     fields = {name: same_value(given, expected, name) for name in contract.fields}
     valid = contract.allows(given)
-    return Verdict(valid, valid and all(fields.values()), fields)
+    return Judgement(valid, valid and all(fields.values()), fields)
 
 
 def score(answers: Sequence[Answer], contract: Contract) -> Score:

@@ -10,6 +10,7 @@ import csv
 import io
 import math
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ LABELS = ("curve.step", "curve.loss", "curve.train", "curve.smoothed", "curve.va
 CJK_FONTS = (
     "Noto Sans CJK SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei", "HarmonyOS Sans SC", "SimHei",
     "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Hiragino Sans GB", "Noto Sans SC", "Noto Sans CJK JP",
+    "Source Han Sans CN", "Noto Serif CJK SC", "DengXian", "SimSun", "STHeiti", "Heiti SC", "Songti SC",
+    "Arial Unicode MS", "LXGW WenKai", "AR PL UMing CN", "Droid Sans Fallback",
 )  # fmt: skip
 FEW = 40  # with fewer steps each one gets a dot, or a run of one step would be an empty picture
 
@@ -107,11 +110,19 @@ def write_metrics(events: Iterable[Event], folder: Path) -> Path:
 def draw_curve(events: Iterable[Event], folder: Path, language: Language) -> tuple[Path, Path]:
     """loss.png and loss.svg: each step faint, the smoothed loss strong, validation dashed with diamonds, best a star.
 
-    The labels are Chinese only where matplotlib finds a font that can write them; otherwise they are English.
+    The drawing in loss.svg keeps its text, which a browser sets in the reader's font: it is always in the reader's
+    language. The picture in loss.png is Chinese where matplotlib finds a font that can write it; otherwise English.
     """
     font = chinese_font() if language == "zh-CN" else None
-    language = language if font else "en"
+    history = collect(events)
     png, svg = folder / "loss.png", folder / "loss.svg"
+    _save(history, svg, language, font)
+    _save(history, png, language if font else "en", font)
+    return png, svg
+
+
+def _save(history: History, path: Path, language: Language, font: str | None) -> None:
+    """One file of the curve."""
     style = matplotlib.rc_context(
         {
             "font.family": [font, "DejaVu Sans"] if font else ["DejaVu Sans"],
@@ -121,12 +132,14 @@ def draw_curve(events: Iterable[Event], folder: Path, language: Language) -> tup
             "svg.hashsalt": "xiaozao",
         }
     )
-    with style:
+    metadata = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
+    with style, warnings.catch_warnings():
+        # Without a font the widths of Chinese characters are guessed; the browser has one.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=(7.2, 4.0), layout="constrained", facecolor=SURFACE)
-        _draw(figure.add_subplot(), collect(events), language)
-        figure.savefig(png, dpi=160, metadata={"Software": None})
-        figure.savefig(svg, metadata={"Date": None, "Creator": None})
-    return png, svg
+        guessed = language == "zh-CN" and font is None
+        _draw(figure.add_subplot(), history, language, room=0.87 if guessed else 1.0)
+        figure.savefig(path, dpi=160, metadata=metadata)
 
 
 def inline_svg(svg: str) -> str:
@@ -162,7 +175,8 @@ def _row(at: int, step: Step | None, smoothed: float | None, validation: Evaluat
     return ["" if value is None else repr(value) for value in [*measured, *preferred]]
 
 
-def _draw(axes: Axes, history: History, language: Language) -> None:
+def _draw(axes: Axes, history: History, language: Language, room: float) -> None:
+    """room: where the legend ends, as a share of the width; short of 1 where its text may be wider than is known."""
     _style(axes, language)
     steps = [one.step for one in history.steps]
     losses = [_finite(one.loss) for one in history.steps]
@@ -179,7 +193,7 @@ def _draw(axes: Axes, history: History, language: Language) -> None:
     if not history.steps and not history.evaluations:
         axes.text(0.5, 0.5, say("curve.empty", language), transform=axes.transAxes, ha="center", color=MUTED)
     else:
-        axes.legend(frameon=False, labelcolor=TEXT, loc="upper right")
+        axes.legend(frameon=False, labelcolor=TEXT, loc="upper right", bbox_to_anchor=(room, 1.0))
 
 
 def _style(axes: Axes, language: Language) -> None:

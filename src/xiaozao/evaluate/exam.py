@@ -84,7 +84,7 @@ class Exam:
             answers += self._answer(decoder, questions, self._tell(who, start, len(questions), on_event))
             give_back()
         on_event(Progress(f"answers_{who}", len(answers), total))
-        loss = loss_of(decoder, self.samples, min(plan.together, plan.micro_batch))
+        loss = loss_of(decoder, self.samples, min(plan.together, plan.samples))
         found = score(answers, learn_contract([one.reference for one in self.questions]))
         valid = None if found.valid_json is None else found.valid_json / found.n
         on_event(Answered(who, found.n, loss, found.exact / found.n, valid, time.perf_counter() - begun))

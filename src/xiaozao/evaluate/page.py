@@ -15,7 +15,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup
 
 from xiaozao.evaluate.compare import Change, Comparison, Pair, choose, compare
-from xiaozao.evaluate.contract import Answer, Contract, Verdict, read_object
+from xiaozao.evaluate.contract import Answer, Contract, Judgement, read_object
 from xiaozao.evaluate.curves import inline_svg
 from xiaozao.evaluate.facts import ReportFacts, Side
 from xiaozao.evaluate.statistics import Interval, wilson
@@ -218,7 +218,7 @@ def visible(text: object) -> str:
     )
 
 
-def _pane(title: str, answer: Answer, verdict: Verdict, contract: Contract, words: Words) -> Pane:
+def _pane(title: str, answer: Answer, verdict: Judgement, contract: Contract, words: Words) -> Pane:
     label = "exact" if verdict.exact else "form" if verdict.valid is False else "wrong"
     given = read_object(answer.answer) if contract.is_json else None
     return Pane(title, label, _lines(given, verdict.fields, words) if given else (), clip(answer.answer, words))

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from xiaozao.evaluate.compare import Pair, compare
-from xiaozao.evaluate.contract import Answer, Score, Verdict
+from xiaozao.evaluate.contract import Answer, Judgement, Score
 from xiaozao.evaluate.facts import ReportFacts, Side
 from xiaozao.evaluate.page import render
 from xiaozao.evaluate.statistics import wilson
@@ -90,7 +90,7 @@ def _pair(pair: Pair) -> dict[str, object]:
     }
 
 
-def _answer(answer: Answer, verdict: Verdict) -> dict[str, object]:
+def _answer(answer: Answer, verdict: Judgement) -> dict[str, object]:
     return {"answer": answer.answer, "valid_json": verdict.valid, "exact": verdict.exact, "fields": verdict.fields}
 
 

@@ -9,7 +9,8 @@ import torch
 
 from xiaozao.errors import ArtefactError, UsageError
 from xiaozao.events import OnProgress
-from xiaozao.models.adapter import attach
+from xiaozao.hub.folder import TOKENIZER
+from xiaozao.models.adapter import attach, check_base
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, distance, run
 from xiaozao.models.layers.linear import adapters, merge
@@ -55,6 +56,7 @@ def merge_adapter(
         target.rmdir()
     cpu = torch.device("cpu")
     on_progress("load", 0, 0)
+    check_base(adapter, base)
     seen = _as_trained(base, adapter, dtype, stored) if stored != "none" else None
     decoder = load(base, torch.float32 if dtype == torch.float32 else dtype, cpu)
     attach(decoder, adapter)
@@ -63,7 +65,8 @@ def merge_adapter(
     merge(decoder.model, partial(on_progress, "merge"))
     on_progress("write", 0, 0)
     with checkpoint.staged_folder(target) as staging:
-        write_model(decoder.model, staging, base, dtype)
+        talks = adapter if (adapter / TOKENIZER).is_file() else base  # adapters of earlier versions bring no tokenizer
+        write_model(decoder.model, staging, talks, dtype)
         del decoder
         on_progress("compare", 0, 0)
         written = probe(load(staging, dtype, cpu))

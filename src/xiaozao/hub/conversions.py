@@ -2,6 +2,9 @@
 
 CACHE/models/SmolLM2-135M-Instruct.Q4_1-b179c9523d0e6a0f/{config.json, model.safetensors, tokenizer.json, source.json}
              .staging-x1y2z3/     while it is made; renamed when whole, so two processes at once do no harm
+
+source.json also says which version of this code wrote the settings. A folder of an earlier one is brought up to date
+where it lies: its weights are right, and the file that they came from may be out of reach.
 """
 
 import json
@@ -15,6 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from xiaozao.errors import (
     ArtefactError,
@@ -26,12 +30,15 @@ from xiaozao.errors import (
     XiaozaoError,
 )
 from xiaozao.events import OnProgress
-from xiaozao.hub.folder import is_complete
+from xiaozao.hub.folder import CONFIG, is_complete, read_config
 from xiaozao.hub.ggufheader import read_gguf
 from xiaozao.hub.hubs import check_space, sha256_of
+from xiaozao.hub.spellings import both_spellings, plain_tokenizer
 
 STALE_SECONDS = 24 * 3600
 USUAL_SECONDS = 15.0
+VERSION = 2  # counts changes of what is written beside the weights
+SOURCE, SETTINGS = "source.json", "tokenizer_config.json"
 
 
 def conversions(cache: Path) -> Path:
@@ -53,13 +60,49 @@ def converted(path: Path, origin: str, name: str, cache: Path, on_progress: OnPr
     header = read_gguf(path)
     digest = sha256_of(path, on_progress)
     folder = folder_of(cache, path, digest)
-    if not is_complete(folder):
+    if not is_converted(folder):
         check_space(cache, header.parameters * 2)
         _convert(path, folder, {"origin": origin, "name": name, "sha256": digest}, on_progress)
     return folder, digest
 
 
-def _convert(path: Path, folder: Path, origin: dict[str, str], on_progress: OnProgress) -> None:
+def is_converted(folder: Path) -> bool:
+    """Whether a conversion lies there whole; one of an earlier version is brought up to date."""
+    if not is_complete(folder):
+        return False
+    try:
+        origin = _mapping(folder / SOURCE)
+        if origin.get("version") != VERSION:
+            write_settings(folder)
+            _put(folder / SOURCE, {**origin, "version": VERSION})
+    except (ValueError, OSError):
+        return False  # damaged, or half removed: made again
+    return True
+
+
+def write_settings(folder: Path) -> None:
+    """Write config and tokenizer's settings again, for readers old and new, with nothing of the conversion itself."""
+    _put(folder / CONFIG, both_spellings(read_config(folder).values))
+    if (folder / SETTINGS).is_file():
+        _put(folder / SETTINGS, plain_tokenizer(_mapping(folder / SETTINGS)))
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no file. Raises ValueError for anything else."""
+    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not isinstance(values, dict):
+        raise ValueError(path.name)
+    return values
+
+
+def _put(path: Path, values: dict[str, object]) -> None:
+    """Whole or not at all: somebody may be reading."""
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    draft.write_text(json.dumps(values, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _convert(path: Path, folder: Path, origin: dict[str, object], on_progress: OnProgress) -> None:
     """Convert into a folder beside the target, then rename: a folder with that name is always whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     sweep(folder.parent)
@@ -67,13 +110,13 @@ def _convert(path: Path, folder: Path, origin: dict[str, str], on_progress: OnPr
     try:
         made = staging / folder.name
         _run_conversion(path, made, on_progress)
-        (made / "source.json").write_text(json.dumps(origin, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        if folder.exists() and not is_complete(folder):  # left by a deletion that was cut short
+        _put(made / SOURCE, {**origin, "version": VERSION})
+        if folder.exists() and not is_converted(folder):  # left by a deletion that was cut short
             shutil.rmtree(folder)
         try:
             made.rename(folder)
         except OSError:  # another process was first; its folder is as good
-            if not is_complete(folder):
+            if not is_converted(folder):
                 raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)

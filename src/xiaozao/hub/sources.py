@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xiaozao.errors import HubError, NotFound, Problem, UsageError, XiaozaoError
 from xiaozao.events import OnProgress
-from xiaozao.hub.conversions import conversions, converted, folder_of
+from xiaozao.hub.conversions import conversions, converted, folder_of, is_converted
 from xiaozao.hub.folder import CONFIG, TOKENIZER, check_folder, is_complete
 from xiaozao.hub.hubs import (
     check_space,
@@ -155,7 +155,7 @@ def _from_hub(name: str, source: str, revision: str | None, on_progress: OnProgr
         return ModelFolder(folder, hub, name, _commit(folder))
     if len(failed) == 1:
         raise failed[0]
-    problems = [Problem("tried", {"what": error.what()}) for error in failed]
+    problems = [Problem("tried", {"what": {"text": f"error.{error.key}", **error.params}}) for error in failed]
     if all(isinstance(error, NotFound) for error in failed):
         raise NotFound("model_on_hubs", problems, name=name)
     raise HubError("hubs", problems, name=name)
@@ -194,7 +194,7 @@ def _from_gguf(path: Path, origin: str, name: str, cache: Path, on_progress: OnP
 def _converted_wheel(name: str, cache: Path) -> ModelFolder | None:
     wheel = WHEELS[name]
     folder = folder_of(cache, Path(wheel.member), wheel.member_sha256)
-    return ModelFolder(_ready(folder), "pypi", name, wheel.member_sha256) if is_complete(folder) else None
+    return ModelFolder(_ready(folder), "pypi", name, wheel.member_sha256) if is_converted(folder) else None
 
 
 def _from_pypi(name: str, cache: Path, on_progress: OnProgress, offline: bool) -> ModelFolder:

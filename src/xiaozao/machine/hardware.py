@@ -12,7 +12,7 @@ import psutil
 import pynvml
 
 FAST_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
-FAST_FP16_FLAGS = {"avx512_fp16", "amx_fp16"}
+IDLE_SECONDS = 0.5  # over which it is looked at what other programs take
 CGROUP, PROC = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -84,6 +84,20 @@ def cores() -> int:
     return max(1, min(available, physical, cpu_quota(CGROUP, PROC)))
 
 
+def idle_cores(seconds: float = IDLE_SECONDS) -> int:
+    """Cores of ours that other programs leave free, over so many seconds in which this process waits; at least 1."""
+    shares = psutil.cpu_percent(seconds, percpu=True)
+    ours = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(len(shares))
+    busy = sum(shares[core] for core in ours if core < len(shares)) / 100
+    return max(1, min(cores(), round(len(ours) - busy)))
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The model of the processor, as far as the system tells."""
+    named = [line.partition(":")[2].strip() for line in _text(cpuinfo).splitlines() if line.startswith("model name")]
+    return named[0] if named else f"{platform.machine()} {platform.processor()}"
+
+
 def own_cgroup(proc: Path, controller: str = "") -> str:
     """The path of our control group below its root: of version 2, or of a controller of version 1."""
     for line in _text(proc).splitlines():
@@ -147,24 +161,14 @@ def driver_cuda() -> tuple[int, int] | None:
 
 
 def fast_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU multiplies in bf16 faster than in fp32. Windows does not say, which counts as no."""
+    """Whether the CPU has instructions for products in bf16. Windows does not say, which counts as no.
+
+    Whether they are fast is measured (measure/fastest.py)."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     for line in _text(cpuinfo).splitlines():
         if line.startswith("flags"):
             return bool(FAST_BF16_FLAGS & set(line.split()))
-    return False
-
-
-def slow_fp16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU has to emulate products in fp16, at a small share of its rate in fp32. Where nothing says so, no.
-
-    Of x86 alone, whose flags are lines of /proc/cpuinfo; one with AVX-512 for bf16 reached 20 GFLOP/s (3 in backward)
-    and 103 in fp32.
-    """
-    for line in _text(cpuinfo).splitlines():
-        if line.startswith("flags"):
-            return not FAST_FP16_FLAGS & set(line.split())
     return False
 
 

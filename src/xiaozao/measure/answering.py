@@ -11,11 +11,11 @@ import os
 import sys
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
-from xiaozao.measure.tape import record
+from xiaozao.measure.recording import record
 from xiaozao.measure.trace import trace
 from xiaozao.models.load import DTYPES
 from xiaozao.plan.reserved import reserved
-from xiaozao.spec.profile import PROFILE, Question
+from xiaozao.spec.profile import PROFILE, TraceRequest
 from xiaozao.spec.tape import ASKED, RESERVED, Steps
 
 
@@ -35,9 +35,9 @@ def main() -> int:
     return 0
 
 
-def answer_to(asked: Question | Steps) -> bytes:
+def answer_to(asked: TraceRequest | Steps) -> bytes:
     """Raises UnsupportedModel for a model that cannot be traced, EnvironmentProblem where a package is missing."""
-    if isinstance(asked, Question):
+    if isinstance(asked, TraceRequest):
         return PROFILE.dump_json(trace(asked))
     question = asked.question
     return RESERVED.dump_json(reserved(record(asked), question.attention, DTYPES[question.precision].itemsize))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from xiaozao.measure.work import Tally
+from xiaozao.measure.work import BETWEEN, Phase, Tally
 from xiaozao.spec.profile import Heads
 from xiaozao.spec.tape import Attends, Event, Given, Taken
 
@@ -34,15 +34,15 @@ class Ledger(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.twice: set[torch.Size] = set()  # shapes of the matrices that are used twice, and learn
-        self.heard: dict[str, list[Seen]] = {}
-        self.work: dict[str, Tally] = {}  # a block's own ends with its number
-        self._name = ""
+        self.heard: dict[Phase, list[Seen]] = {}
+        self.work: dict[Phase, Tally] = {}
+        self._phase = BETWEEN
         self._known: dict[int, int] = {}  # storages, and their numbers
         self._count = 0
 
-    def enter(self, name: str) -> None:
-        """From here on the work is called so; what is alive now is its first entry."""
-        self._name = name
+    def enter(self, phase: Phase) -> None:
+        """From here on the work is that of a phase; what is alive now is its first entry."""
+        self._phase = phase
         self._hear("")
 
     def start_over(self) -> None:
@@ -107,7 +107,7 @@ class Ledger(TorchDispatchMode):
             self.tape.append(Given(number))
 
     def _hear(self, kind: str) -> None:
-        self.heard.setdefault(self._name, []).append((self.now, kind))
+        self.heard.setdefault(self._phase, []).append((self.now, kind))
 
     def _tally(self) -> Tally:
-        return self.work.setdefault(self._name, Tally())
+        return self.work.setdefault(self._phase, Tally())

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
 from xiaozao.events import OnProgress
-from xiaozao.plan.profiles import Profiles
+from xiaozao.plan.profile_cache import Profiles
 from xiaozao.runs.launch import environment
 from xiaozao.spec.plan import Reserved
-from xiaozao.spec.profile import PROFILE, Profile, Question
+from xiaozao.spec.profile import PROFILE, Profile, TraceRequest
 from xiaozao.spec.tape import ASKED, RESERVED, Steps
 from xiaozao.store.files import cache
 
@@ -48,7 +48,7 @@ class Tracer:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = tempfile.TemporaryFile()  # what libraries print, and a traceback
 
-    def trace(self, question: Question) -> Profile:
+    def trace(self, question: TraceRequest) -> Profile:
         """Raises UnsupportedModel where the model cannot be traced, EnvironmentProblem where the process ended, or
         needs a package that is missing."""
         return PROFILE.validate_json(self._answer(ASKED.dump_json(question), question.config.get("model_type")))

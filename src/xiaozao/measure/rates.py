@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 from importlib.metadata import version
@@ -12,7 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from xiaozao.events import OnProgress
-from xiaozao.plan.profiles import write_whole
+from xiaozao.machine.hardware import processor
+from xiaozao.measure.fastest import DECIDING
+from xiaozao.plan.profile_cache import write_whole
 from xiaozao.runs.launch import environment
 from xiaozao.spec.pace import ASKED, RATES, VERSION, Asked, Rates
 from xiaozao.store.files import cache
@@ -64,19 +65,10 @@ def measure(asked: Asked) -> Rates:
 
 def key(asked: Asked, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The name of rates: what they depend on, and the versions that made them."""
-    parts = [ASKED.dump_python(asked), _processor(cpuinfo), os.cpu_count(), VERSION, version("torch")]
+    parts = [ASKED.dump_python(asked), processor(cpuinfo), os.cpu_count(), VERSION, version("torch")]
+    parts += [os.environ.get(name, "") for name in DECIDING]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _path(asked: Asked, folder: Path | None) -> Path:
     return (folder or cache() / "rates") / f"{key(asked)}.json"
-
-
-def _processor(cpuinfo: Path) -> str:
-    """The model of the processor, as far as the system tells."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else f"{platform.machine()} {platform.processor()}"

@@ -44,7 +44,7 @@ from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import sft
 from xiaozao.train.optim.engine import Options
 from xiaozao.train.optim.names import OPTIMIZERS
-from xiaozao.train.state import Keeper, Progress
+from xiaozao.train.state import Keeper, Position
 
 PLAN_BOUND = 0.15  # the first plan is plain arithmetic; the demo's shape is held to 0.1 by a test
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 3e-2}  # relative distance from the float64 reference
@@ -256,7 +256,7 @@ def _train(device: torch.device, dtype: torch.dtype, folder: Path, stop: int) ->
     )  # fmt: skip
     optimizer = OPTIMIZERS["adamw"](decoder.trainable(), Options(weight_decay=0.01))
     found = checkpoint.newest(folder).folder
-    loop.run(optimizer, keeper.load(found, decoder, optimizer) if found else Progress())
+    loop.run(optimizer, keeper.load(found, decoder, optimizer) if found else Position())
     return [one.detach().float().cpu() for one in decoder.trainable().values()]
 
 
@@ -281,8 +281,8 @@ def _whole_run(folder: Path, device: str) -> Ended | None:
     run_folder = RunFolder(folder / "run")
     run_folder.path.mkdir()
     spec = RunSpec.from_options(
-        {"model": str(model), "data": str(folder / "data.jsonl"), "validation": "none", "epochs": 1, "batch": 8,
-         "micro_batch": 4, "device": device, "output": str(run_folder.path)}
+        {"model": str(model), "data": str(folder / "data.jsonl"), "validation": "none", "epochs": 1, "batch": 4,
+         "device": device, "output": str(run_folder.path)}
     )  # fmt: skip
     run_folder.spec.write_text(spec.to_yaml(), encoding="utf-8")
     launch(run_folder).wait()

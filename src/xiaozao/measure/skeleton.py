@@ -28,7 +28,7 @@ from xiaozao.models.loading.streamed import put_streamed
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable
-from xiaozao.spec.profile import Heads, Question
+from xiaozao.spec.profile import Heads, TraceRequest
 
 LISTS = ("layer_types", "mlp_layer_types", "layers_block_type")  # one entry for each block
 
@@ -88,7 +88,7 @@ def config_of(values: dict[str, object], blocks: int | None = None) -> PreTraine
     return config
 
 
-def are_alike(question: Question) -> bool:
+def are_alike(question: TraceRequest) -> bool:
     """Whether all blocks have the same parameters, and the method treats them alike."""
     if question.method.last_blocks is not None:
         return False
@@ -100,7 +100,7 @@ def are_alike(question: Question) -> bool:
     return all(one == shapes[0] for one in shapes) and len(kinds) == 1 and not chosen
 
 
-def build(question: Question, config: PreTrainedConfig, ledger: Ledger) -> Decoder:
+def build(question: TraceRequest, config: PreTrainedConfig, ledger: Ledger) -> Decoder:
     """The decoder as worker/jobs.py makes it, under fake tensors."""
     method = question.method
     frozen = method.method == "lora" or method.last_blocks is not None
@@ -185,7 +185,7 @@ def file_type(config: PreTrainedConfig) -> torch.dtype:
     return told if isinstance(told, torch.dtype) else torch.bfloat16
 
 
-def held_by_loading(model: nn.Module, question: Question) -> int:
+def held_by_loading(model: nn.Module, question: TraceRequest) -> int:
     """Bytes beside the weights: the largest of them, which is there as its file has it too for a moment.
 
     Of weights on disk none is; but a tile, with where it comes from, when the model is checked, or one matrix as its

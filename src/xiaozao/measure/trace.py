@@ -27,7 +27,7 @@ from transformers import PreTrainedConfig
 from xiaozao.errors import UnsupportedModel
 from xiaozao.measure.ledger import Ledger, Seen
 from xiaozao.measure.skeleton import TracedAttention, are_alike, build, config_of, held_by_loading
-from xiaozao.measure.work import Further, Tally, pieces
+from xiaozao.measure.work import BETWEEN, LOSS, UPDATE, VALIDATION, Further, Phase, Tally, pieces
 from xiaozao.models.blocks import blocks_of
 from xiaozao.models.layers.attention import layout
 from xiaozao.models.layers.bases import parameter_count
@@ -37,7 +37,7 @@ from xiaozao.models.loading.architecture import FAILURES, reason
 from xiaozao.models.precision import computing
 from xiaozao.models.trainable import is_tied
 from xiaozao.spec.objectives import KINDS
-from xiaozao.spec.profile import VERSION, Amount, Line, Profile, Question, Stretch, Work
+from xiaozao.spec.profile import VERSION, Amount, Line, Profile, Stretch, TraceRequest, Work
 from xiaozao.train.head import head_loss, token_losses
 from xiaozao.train.optim.engine import Optimizer, Options
 from xiaozao.train.optim.names import OPTIMIZERS
@@ -64,17 +64,17 @@ SIZES = (
 FINER = Size((48, 48), 150, 64)
 WORKED = (*SIZES[:4], FINER)  # the sizes at which work is counted
 ON_TOP = {"": (0.0, 0.0), "forward": (1.0, 0.0), "backward": (0.0, 1.0)}
-Heard = dict[str, list[Seen]]
+Heard = dict[Phase, list[Seen]]
 
 
 class Window(NamedTuple):
     """What was heard in a micro-batch, and the work of it and what follows it."""
 
     heard: Heard
-    work: dict[str, Tally]
+    work: dict[Phase, Tally]
 
 
-def trace(question: Question) -> Profile:
+def trace(question: TraceRequest) -> Profile:
     """The profile of a model and a method. Raises UnsupportedModel for a model that cannot be traced."""
     with translated(question):
         alike = are_alike(question)
@@ -86,7 +86,7 @@ def trace(question: Question) -> Profile:
 
 
 @contextmanager
-def translated(question: Question) -> Iterator[None]:
+def translated(question: TraceRequest) -> Iterator[None]:
     """Where something is traced: nothing is collected meanwhile, and what fails is UnsupportedModel."""
     ready_optimizer(question.optimizer)
     ready_base(question.base)
@@ -103,7 +103,7 @@ def translated(question: Question) -> Iterator[None]:
 class Tracer:
     """A model under fake tensors, its optimizer, and the ledger of what they allocate."""
 
-    def __init__(self, question: Question, config: PreTrainedConfig) -> None:
+    def __init__(self, question: TraceRequest, config: PreTrainedConfig) -> None:
         self.question, self.ledger = question, Ledger()
         self.decoder = build(question, config, self.ledger)
         self.blocks = blocks_of(self.decoder.model)
@@ -174,7 +174,7 @@ class Tracer:
         self.optimizer.begin(step)
         self.micro(SIZES[0])
         self.update()
-        own, name = _bytes(self.decoder.trainable().values()), f"forward {len(self.blocks) - 1}"
+        own, name = _bytes(self.decoder.trainable().values()), Phase("forward", len(self.blocks) - 1)
         windows = [self._window(size) for size in SIZES]
         gradients = Amount(0.0 if self.question.fused_update else own, 0.0)
         found = []
@@ -185,19 +185,19 @@ class Tracer:
 
     def _window(self, size: Size) -> tuple[Window, Window]:
         """What is heard in a step's first micro-batch, and in a later one and after it; weights and states left out."""
-        self.ledger.enter("")
+        self.ledger.enter(BETWEEN)
         resting = self.ledger.now
         found = []
         for work in ("fresh", "accumulating"):
             self.ledger.start_over()
             self.micro(size)
             if work == "accumulating" or self.question.fused_update:
-                self.ledger.enter("optimizer step")
+                self.ledger.enter(UPDATE)
                 self.update()
-                self.ledger.enter("validation")
+                self.ledger.enter(VALIDATION)
                 with torch.no_grad():
                     self.loss(size)
-                self.ledger.enter("")
+                self.ledger.enter(BETWEEN)
             heard = {name: [(now - resting, kind) for now, kind in all_] for name, all_ in self.ledger.heard.items()}
             found.append(Window(heard, self.ledger.work))
         return found[0], found[1]
@@ -207,7 +207,7 @@ class Tracer:
         with computing(self.decoder, DTYPES[self.question.precision]):
             loss = self.loss(size)
             (loss * (1.0 / size.targets)).backward()
-        self.ledger.enter("")
+        self.ledger.enter(BETWEEN)
 
     def loss(self, size: Size) -> Tensor:
         """Forward alone, with the loss."""
@@ -230,14 +230,14 @@ class Tracer:
 
     def _begins(self, number: int, *_: object) -> None:
         if torch.is_grad_enabled():
-            self.ledger.enter(f"forward {number}")
+            self.ledger.enter(Phase("forward", number))
 
     def _ends(self, number: int, module: nn.Module, inputs: object, output: object) -> None:
         states = output[0] if isinstance(output, tuple) else output
         if isinstance(states, Tensor) and states.requires_grad:
-            states.register_hook(lambda grad: self.ledger.enter(f"backward {number}"))
+            states.register_hook(lambda grad: self.ledger.enter(Phase("backward", number)))
             if number == len(self.blocks) - 1:
-                self.ledger.enter("loss")
+                self.ledger.enter(LOSS)
 
     def _works(self, windows: list[tuple[Window, Window]], further: Further) -> tuple[Work, ...]:
         numbers = [(1.0, sum(one.lengths), _padded(one), one.targets, -(-one.targets // one.chunk)) for one in WORKED]
@@ -251,28 +251,31 @@ class Tracer:
 
     def _stretches(self, sizes: list[Heard], accumulating: bool, alike: bool) -> tuple[Stretch, ...]:
         """The moments of a micro-batch as lines; see Stretch."""
-        lines = {name: self._lines([one[name] for one in sizes]) for name in sizes[0]}
-        starts = {name: all_[0] for name, all_ in lines.items()}
+        lines = {phase: self._lines([one[phase] for one in sizes]) for phase in sizes[0]}
+        starts = {phase: lines_[0] for phase, lines_ in lines.items()}
         last, nothing = len(self.blocks) - 1, Amount(0.0, 0.0)
         whole = self.gradients if not self.question.fused_update else nothing
-        none: Line = (0.0,) * len(starts["loss"])
-        kept = _less(starts["forward 2"], starts["forward 1"]) if alike else none
-        left = _less(starts["backward 0"], starts["backward 1"]) if alike else none
+        none: Line = (0.0,) * len(starts[LOSS])
+        kept = _less(starts[Phase("forward", 2)], starts[Phase("forward", 1)]) if alike else none
+        left = _less(starts[Phase("backward", 0)], starts[Phase("backward", 1)]) if alike else none
         before = whole if accumulating else nothing
         if accumulating:  # those of the blocks that are not here
             kept = (kept[0] + whole.block, *kept[1:])
         numbers = (last,) if alike else range(len(self.blocks))
-        backs = [name for name in (f"backward {one}" for one in numbers) if name in lines]
+
+        def highest(*phases: Phase) -> tuple[Line, ...]:
+            return _highest(line for phase in phases for line in lines.get(phase, ()))
+
         found = [
-            Stretch("forward", _highest(line for one in numbers for line in lines[f"forward {one}"]), kept, before),
-            Stretch("loss", _highest(lines["loss"]), kept, before),
-            Stretch("backward", _highest(line for one in backs for line in lines[one]), kept, before),
+            Stretch("forward", highest(*(Phase("forward", number) for number in numbers)), kept, before),
+            Stretch("loss", highest(LOSS), kept, before),
+            Stretch("backward", highest(*(Phase("backward", number) for number in numbers)), kept, before),
         ]
         if alike:
-            found.append(Stretch("end of backward", _highest(lines["backward 0"]), _more(kept, left), whole))
-        if "optimizer step" in lines:
-            found.append(Stretch("optimizer step", _highest(lines["optimizer step"]), (whole.block, *none[1:]), whole))
-            found.append(Stretch("validation", _highest(lines["validation"]), none, nothing))
+            found.append(Stretch("end of backward", highest(Phase("backward", 0)), _more(kept, left), whole))
+        if UPDATE in lines:
+            found.append(Stretch("optimizer step", highest(UPDATE), (whole.block, *none[1:]), whole))
+            found.append(Stretch("validation", highest(VALIDATION), none, nothing))
         return tuple(found)
 
 

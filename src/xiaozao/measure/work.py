@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,21 @@ SCATTERS = ("index_put_", "_index_put_impl_", "index_add_", "scatter_add_")
 UNCOUNTED = ("_unsafe_view", "detach", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 ONLY_WRITTEN = ("copy_", "fill_", "zero_")
 UNPACKING = ("dequantize_4bit", "dequantize_blockwise")
+
+
+class Phase(NamedTuple):
+    """What a step is at: a kind of work, and the number of the block that does it."""
+
+    kind: Literal["between", "forward", "loss", "backward", "optimizer step", "validation"]
+    block: int | None = None
+
+    @property
+    def in_a_pass(self) -> bool:
+        """Whether it belongs to a micro-batch, and not to what follows a step's last one."""
+        return self not in (UPDATE, VALIDATION)
+
+
+BETWEEN, LOSS, UPDATE, VALIDATION = Phase("between"), Phase("loss"), Phase("optimizer step"), Phase("validation")
 
 
 @dataclass
@@ -86,31 +101,25 @@ class Further:
 
 
 def pieces(
-    fresh: Sequence[dict[str, Tally]], later: Sequence[dict[str, Tally]], numbers: Sequence[Line], further: Further
+    fresh: Sequence[dict[Phase, Tally]], later: Sequence[dict[Phase, Tally]], numbers: Sequence[Line], further: Further
 ) -> tuple[Work, ...]:
-    """The pieces of a step (spec.profile.Work) from what was counted, by name, at as many sizes as there are variables.
+    """The pieces of a step (spec.profile.Work) from counts by phase at as many sizes as there are variables.
 
     numbers: the variables' values at each size. Blocks that were not traced are as the second.
     """
     made = []
-    for name, sizes, inside in (("fresh", fresh, None), ("later", later, None), ("update", later, "optimizer step")):
+    for name, sizes, updates in (("fresh", fresh, False), ("later", later, False), ("update", later, True)):
         tallies = []
         for size in sizes:
-            ours = {label: one for label, one in size.items() if _piece(label) == inside}
+            ours = {phase: one for phase, one in size.items() if (phase == UPDATE if updates else phase.in_a_pass)}
             whole = _total(ours.values())
-            if inside == "optimizer step":
+            if updates:
                 tallies.append(whole.plus(whole, further.blocks * further.share))
             else:
-                block = _total(one for label, one in ours.items() if label.endswith(" 1"))
+                block = _total(one for phase, one in ours.items() if phase.block == 1)
                 tallies.append(whole.plus(block, further.blocks))
         made.append(_lined_up(name, tallies, numbers))
     return tuple(made)
-
-
-def _piece(label: str) -> str | None:
-    """What follows a step's last micro-batch, by its name; None for what belongs to a micro-batch."""
-    name = label.rstrip("0123456789").strip()
-    return name if name in ("optimizer step", "validation") else None
 
 
 def _lined_up(name: str, tallies: Sequence[Tally], numbers: Sequence[Line]) -> Work:

@@ -3,6 +3,8 @@
     adapter_model.safetensors   base_model.model.<layer>.lora_A.weight (rank, in), .lora_B.weight (out, rank),
                                 .lora_magnitude_vector (out) for DoRA, and <module>.weight of what was trained whole
     adapter_config.json         rank, alpha, names
+    xiaozao.json                the base that it learned on: name, commit, the hash of its weights
+    tokenizer.json, chat_template.jinja, generation_config.json ...   what it learned to talk with (chatfiles.py)
 
 rsLoRA and PiSSA are written as the plain LoRA they are (models/layers/pissa.py): alpha is such that alpha / r is the
 scale of training. There are readers that do not know `use_rslora`: to them the file would silently mean another model.
@@ -17,6 +19,10 @@ from torch import Tensor, nn
 
 from xiaozao.errors import ArtefactError
 from xiaozao.hub.adapterfile import read_adapter_settings
+from xiaozao.hub.hashes import weights_hash
+from xiaozao.hub.sources import ModelFolder
+from xiaozao.models.artefacts.checkpoint import verify
+from xiaozao.models.artefacts.manifest import MANIFEST, read_mapping
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.layers.dora import DoraLinear
 from xiaozao.models.layers.linear import Adapted, AdaptedLinear, adapt, adapters, is_plain
@@ -25,6 +31,7 @@ from xiaozao.models.trainable import is_tied, untie, whole_parameters
 PREFIX = "base_model.model."
 WEIGHTS = "adapter_model"
 CONFIG = "adapter_config"
+FACTS = "xiaozao"  # .json, beside the adapter
 PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
 
 
@@ -39,7 +46,7 @@ def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def adapter_config(model: nn.Module, base: str) -> dict[str, object]:
-    """PEFT's description of the adapter. `base` is the model's id, never a path of the user's machine."""
+    """PEFT's description of the adapter. `base` is where a reader finds the base (base_name)."""
     layers = adapters(model)
     one = next(iter(layers.values()))
     rank = len(one.saved()["lora_A.weight"])
@@ -60,10 +67,26 @@ def adapter_config(model: nn.Module, base: str) -> dict[str, object]:
     }
 
 
+def base_name(model: ModelFolder) -> str:
+    """What a reader loads the base from: its name on Hugging Face where it came from there, else its absolute folder.
+
+    A folder's bare name, or a name on another hub, would be looked for on Hugging Face, and could be another model.
+    """
+    repository = "models--" + model.name.replace("/", "--")
+    return model.name if repository in model.path.parts else str(model.path.absolute())
+
+
+def adapter_facts(model: ModelFolder) -> dict[str, object]:
+    """What the adapter learned on, so that it is not put onto another base without a word."""
+    base = {"name": model.name, "origin": model.origin, "commit": model.commit}
+    return {"base": {**base, "weights_sha256": weights_hash(model.path)}}
+
+
 def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
     """Put the adapter in `folder` onto a model.
 
-    Raises ArtefactError where names or shapes do not match, or for an adapter of a kind that we do not compute.
+    Raises ArtefactError where names or shapes do not match, for an adapter of a kind that we do not compute, for files
+    that are not those its manifest lists, and for links that lead out of the folder.
     """
     settings, tensors = read_adapter_settings(folder), _read(folder)
     model = decoder.model
@@ -79,11 +102,33 @@ def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
     layers = adapt(model, found, settings.rank, alpha, 0, kind)
     whole = {name: one for name, one in tensors.items() if not name.endswith(PARTS)}
     _check_shapes(folder, model, layers, tensors, whole)
+    if is_vouched_for(folder):
+        verify(folder)
     for name, layer in layers.items():
         prefix = f"{PREFIX}{name}."
         layer.take({key.removeprefix(prefix): one for key, one in tensors.items() if key.startswith(prefix)})
     _attach_whole(decoder, {name.removeprefix(PREFIX): tensor for name, tensor in whole.items()})
     return layers
+
+
+def is_vouched_for(folder: Path) -> bool:
+    """Whether hashes lie beside the adapter; else nobody can tell that it is as it was trained."""
+    return (folder / MANIFEST).exists() or (folder / MANIFEST).is_symlink()
+
+
+def check_base(folder: Path, base: Path) -> None:
+    """Raises ArtefactError where the adapter says that it learned on other weights than those of `base`."""
+    path = folder / f"{FACTS}.json"
+    if not path.is_file():
+        return
+    try:
+        facts = read_mapping(path)["base"]
+        learned, name = str(facts["weights_sha256"]), str(facts["name"])
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        raise ArtefactError("adapter_unreadable", folder=folder, detail=error) from None
+    now = weights_hash(base)
+    if learned != now:
+        raise ArtefactError("adapter_base", folder=folder, base=base, name=name, learned=learned[:12], found=now[:12])
 
 
 def _check_shapes(
@@ -121,6 +166,9 @@ def _attach_whole(decoder: Decoder, whole: dict[str, Tensor]) -> None:
 
 
 def _read(folder: Path) -> dict[str, Tensor]:
+    for path in (folder / f"{CONFIG}.json", folder / f"{WEIGHTS}.safetensors"):
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ArtefactError("link_outside", path=path, target=path.resolve())
     try:
         return load_file(folder / f"{WEIGHTS}.safetensors")
     except (ValueError, OSError, SafetensorError) as error:

@@ -136,6 +136,17 @@ def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
     return found[0]
 
 
+def beside_blocks(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that lie beside a decoder's blocks, by name: embeddings, the final norm."""
+    parent, _ = _place_of(model, blocks_of(model))
+    yield from parent.named_children()
+
+
+def _place_of(model: PreTrainedModel, blocks: nn.ModuleList) -> tuple[nn.Module, str]:
+    """The module that holds the blocks, and the name that they have in it."""
+    return next((module, name) for module in model.modules() for name, one in module.named_children() if one is blocks)
+
+
 def _outer_lists(module: nn.Module) -> Iterator[nn.ModuleList]:
     """The lists of modules that lie in no other list."""
     for child in module.children():
@@ -155,9 +166,7 @@ def few_blocks(model: PreTrainedModel) -> Iterator[None]:
     types = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or [None] * len(blocks)
     kinds = [(*(type(one) for one in block.modules()), types[at]) for at, block in enumerate(blocks)]
     count = max(2, *(1 + kinds.index(kind) for kind in set(kinds)))
-    parent, name = next(
-        (module, name) for module in model.modules() for name, one in module.named_children() if one is blocks
-    )
+    parent, name = _place_of(model, blocks)
     setattr(parent, name, nn.ModuleList(blocks[:count]))
     try:
         yield

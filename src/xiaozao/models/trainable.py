@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from xiaozao.errors import UnsupportedModel, UsageError
-from xiaozao.models.blocks import Decoder
+from xiaozao.models.blocks import Decoder, beside_blocks, blocks_of
 from xiaozao.models.layers.dora import DoraLinear
 from xiaozao.models.layers.linear import Adapted, AdaptedLinear, FrozenLinear, adapt, matching
 from xiaozao.models.layers.pissa import PissaLinear
@@ -91,7 +91,7 @@ def train_last(decoder: Decoder, count: int) -> None:
 
     Raises UsageError where the model has fewer blocks.
     """
-    blocks = _blocks(decoder)
+    blocks = blocks_of(decoder.model)
     if count > len(blocks):
         raise UsageError("last_blocks", count=count, blocks=len(blocks))
     compute = _embedding(decoder).weight.dtype
@@ -101,8 +101,8 @@ def train_last(decoder: Decoder, count: int) -> None:
             _widen(module)
         if compute != torch.float32:
             block.forward = partial(_in_autocast, block.forward, decoder.device.type, compute)
-    for module in decoder.model.base_model.children():
-        if _is_norm(module):
+    for name, module in beside_blocks(decoder.model):
+        if _is_norm(module) and "emb" not in name:  # not that of the embeddings
             _open(module)
     if not is_tied(decoder):
         _open(decoder.head.linear)
@@ -188,10 +188,3 @@ def _norms(model: nn.Module) -> list[nn.Module]:
     if not found:
         raise UsageError("no_norms", model=type(model).__name__)
     return found
-
-
-def _blocks(decoder: Decoder) -> nn.ModuleList:
-    lists = [one for one in decoder.model.base_model.children() if isinstance(one, nn.ModuleList)]
-    if len(lists) != 1:
-        raise UnsupportedModel("no_block_list", model=type(decoder.model).__name__, count=len(lists))
-    return lists[0]

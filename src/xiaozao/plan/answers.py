@@ -1,7 +1,7 @@
 """How many questions are answered together: as many as fit beside the weights where training has its peak. No torch."""
 
-from xiaozao.plan.load import Load, ModelShape
-from xiaozao.plan.streamed import tile_bytes
+from xiaozao.plan.streaming import tile_bytes
+from xiaozao.plan.workload import Load, ModelShape
 from xiaozao.spec.plan import Questions
 
 MOST = 64

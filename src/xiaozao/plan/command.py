@@ -1,35 +1,41 @@
-"""What `zao plan` asks: a run whose data is not known, every sample as long as `length` allows. No torch."""
+"""What `zao plan` asks: a run on its data, or where that is not known with every sample as long as `length` allows.
 
-from collections.abc import Callable
+No torch.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from xiaozao.hub.folder import read_config
-from xiaozao.machine.hardware import look
+from xiaozao.machine.hardware import Hardware, look
 from xiaozao.plan.duration import step_time
-from xiaozao.plan.fit import Setup, Sizes, Traced, every_sample, fit
+from xiaozao.plan.fit import Setup, Sizes, Traced, every_sample, fit, shortened
 from xiaozao.plan.ladder import Choice, choose, effects
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.lengths import Lengths
 from xiaozao.plan.memory import RUNTIMES
-from xiaozao.plan.profiles import Profiles
-from xiaozao.plan.streamed import stays_cached
+from xiaozao.plan.profile_cache import Profiles
+from xiaozao.plan.streaming import stays_cached
+from xiaozao.plan.workload import ModelShape
 from xiaozao.spec.objectives import sequences
 from xiaozao.spec.pace import Asked, Rates
 from xiaozao.spec.parts import ATTENTION
-from xiaozao.spec.plan import MemoryPlan, Reserved
+from xiaozao.spec.plan import MemoryPlan, Reserved, RowSizes
 from xiaozao.spec.profile import Profile
 from xiaozao.spec.run import RunSpec
 
 
 def plan_command(
     spec: RunSpec, model_folder: Path, profiles: Profiles | None = None,
-    pace: Callable[[Asked], Rates | None] | None = None,
+    pace: Callable[[Asked], Rates | None] | None = None, known: Lengths | None = None, hardware: Hardware | None = None,
 ) -> Choice:  # fmt: skip
     """What is open decided by the budget, which is what is free now where none is named.
 
+    hardware: the machine, with what was measured of it; None looks at what it says of itself.
     pace: how fast this machine is; asked once, on a CPU alone, where the model is traced and in memory.
+    known: the lengths of the data, where it was read; the plan is that of a worker then.
     """
-    hardware = look()
+    hardware = hardware or look()
     device = hardware.device(spec.model.device)
     sharing = spec.train.devices if device == "cpu" else 1  # a GPU is one process's own
     config = read_config(model_folder).values
@@ -50,17 +56,18 @@ def plan_command(
         return Setup(method, train, device, RUNTIMES[device], one.model.base, stream=stream, traced=traced)
 
     def ask(one: RunSpec, budget: int, /, returns: bool | None = None) -> MemoryPlan:
-        return fit(config, setup_of(one, budget), _sizes(one), returns)
+        return fit(config, setup_of(one, budget), _sizes(one, known), returns)
 
     budget = spec.train.budget or hardware.free(device) // sharing
     cached = device == "cpu" and stays_cached(shape.parameters, hardware.memory_available - budget)
 
     def holds(one: RunSpec) -> Reserved | None:
-        return traced.reserved(config, setup_of(one, 0), _sizes(one)) if traced else None
+        return traced.reserved(config, setup_of(one, 0), _sizes(one, known)) if traced else None
 
     choice = choose(spec, device, budget, ask, cached, holds)
     if choice.plan.fits:
-        choice = replace(choice, effects=effects(choice, ask))
+        found = effects(choice, ask)  # of data that is known, a larger `length` changes nothing
+        choice = replace(choice, effects=tuple(one for one in found if known is None or one.option != "length"))
     if device == "cuda" or traced is None or pace is None:
         return choice
     profile = traced.profile(config, setup_of(choice.spec, 0)) if choice.plan.traced else None
@@ -68,16 +75,28 @@ def plan_command(
     if profile is None or choice.spec.model.stream == "disk":  # how fast the disk is, nobody has measured
         return choice
     rates = pace(Asked(spec.train.threads or hardware.cores, precision(choice.spec), bits))
-    return _timed(choice, profile, attention, rates) if rates else replace(choice, unpaced=True)
+    micros = _micros(choice, known)
+    return _timed(choice, profile, attention, rates, micros) if rates else replace(choice, unpaced=True)
 
 
-def _timed(choice: Choice, profile: Profile, attention: str, rates: Rates) -> Choice:
-    """With how long a step takes at these rates."""
-    plan, rows = choice.plan, _sizes(choice.spec).rows
-    whole, rest = divmod(choice.spec.train.batch, plan.micro_batch)
-    micros = [*rows(plan.micro_batch)] * whole + ([*rows(rest)] if rest else [])
+def _sizes(spec: RunSpec, known: Lengths | None) -> Sizes:
+    """Those of the data where it was read, cut to `length`; else of samples that are all as long as that."""
+    length = spec.data.length
+    if known is None:
+        return every_sample((length,) * sequences(spec.method.objective))
+    return Sizes(shortened(known.sizes.rows, length), shortened(known.sizes.validation, length))
+
+
+def _micros(choice: Choice, known: Lengths | None) -> list[RowSizes]:
+    """The micro-batches of a step, of samples of the average length where the data was read."""
+    size, batch = choice.plan.samples, choice.spec.train.batch
+    if known is not None:
+        return known.usual(size, batch)
+    rows, (whole, rest) = _sizes(choice.spec, None).rows, divmod(batch, size)
+    return [*rows(size)] * whole + ([*rows(rest)] if rest else [])
+
+
+def _timed(choice: Choice, profile: Profile, attention: str, rates: Rates, micros: Sequence[RowSizes]) -> Choice:
+    """With how long a step of these micro-batches takes at these rates."""
+    plan = choice.plan
     return replace(choice, plan=replace(plan, step=step_time(profile, micros, attention, plan.returns, rates)))
-
-
-def _sizes(spec: RunSpec) -> Sizes:
-    return every_sample((spec.data.length,) * sequences(spec.method.objective))

@@ -12,11 +12,11 @@ from typing import Any
 
 from xiaozao.plan.attention_memory import buckets
 from xiaozao.plan.attention_work import attended
-from xiaozao.plan.load import ModelShape
 from xiaozao.plan.memory import CHUNK
 from xiaozao.plan.traced import levels
+from xiaozao.plan.workload import ModelShape
 from xiaozao.spec.pace import Rates, StepTime
-from xiaozao.spec.plan import Row
+from xiaozao.spec.plan import RowSizes
 from xiaozao.spec.profile import COSTS, Profile, Work
 
 Costs = tuple[float, ...]  # one number for each of COSTS
@@ -33,7 +33,7 @@ TYPICAL_HALF = Rates(
 )  # fmt: skip
 
 
-def step_time(profile: Profile, rows: Sequence[Row], attention: str, returns: bool, rates: Rates) -> StepTime:
+def step_time(profile: Profile, rows: Sequence[RowSizes], attention: str, returns: bool, rates: Rates) -> StepTime:
     """One optimizer step over these micro-batches, in order; `returns`: the heap gives large blocks back at once.
 
     attention is the kind that the plan is for; the work of those beside "batched" is taken to be the same.
@@ -67,7 +67,7 @@ def least_hours(config: Mapping[str, Any], checkpointing: str, tokens: int, leng
     return tokens * flops / rates.flops / 3600
 
 
-def work_of(piece: Work, row: Row, wide: int) -> Costs:
+def work_of(piece: Work, row: RowSizes, wide: int) -> Costs:
     """What a piece of a step costs for a row; `wide` bytes a number in the compute dtype."""
     groups = buckets(row.lengths)
     numbers = 1.0, row.tokens, sum(one.padded for one in groups), row.targets, -(-row.targets // CHUNK)

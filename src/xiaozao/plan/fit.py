@@ -6,14 +6,14 @@ from typing import Any
 
 from xiaozao.plan.answers import choices
 from xiaozao.plan.duration import TYPICAL, TYPICAL_HALF, step_time
-from xiaozao.plan.load import Load, ModelShape
 from xiaozao.plan.memory import always, churned, head_tile, plan
-from xiaozao.plan.profiles import Profiles
-from xiaozao.plan.streamed import heap_returns
+from xiaozao.plan.profile_cache import Profiles
+from xiaozao.plan.streaming import heap_returns
 from xiaozao.plan.traced import Setting, plan_traced
+from xiaozao.plan.workload import Load, ModelShape
 from xiaozao.spec.parts import MethodSpec, TrainSpec
-from xiaozao.spec.plan import MemoryPlan, Questions, Reserved, Row
-from xiaozao.spec.profile import Profile, Question
+from xiaozao.spec.plan import MemoryPlan, Questions, Reserved, RowSizes
+from xiaozao.spec.profile import Profile, TraceRequest
 from xiaozao.spec.tape import Steps
 
 COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -21,7 +21,7 @@ ENOUGH_TOKENS = {"cpu": 1024, "cuda": 8192}  # in a micro-batch; more is hardly 
 CERTAIN = 0.9  # of what arithmetic says of weights and states: a budget below it is hopeless
 SMALL = 10_000_000  # parameters; a smaller model is not worth the seconds of a trace
 
-Rows = Callable[[int], Sequence[Row]]  # a micro-batch -> the largest rows that it makes
+Rows = Callable[[int], Sequence[RowSizes]]  # a micro-batch -> the largest rows that it makes
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Sizes:
 def every_sample(lengths: tuple[int, ...]) -> Sizes:
     """Of data that is not known: all samples alike, each token a target."""
 
-    def rows(micro_batch: int) -> list[Row]:
-        return [Row(lengths * micro_batch, sum(lengths) * micro_batch)]
+    def rows(size: int) -> list[RowSizes]:
+        return [RowSizes(lengths * size, sum(lengths) * size)]
 
     return Sizes(rows, rows)
 
@@ -44,9 +44,9 @@ def every_sample(lengths: tuple[int, ...]) -> Sizes:
 def shortened(rows: Rows, length: int) -> Rows:
     """The rows, where no sample has more tokens than this."""
 
-    def short(micro_batch: int) -> list[Row]:
-        kept = [(tuple(min(one, length) for one in row.lengths), row.targets) for row in rows(micro_batch)]
-        return [Row(lengths, min(targets, sum(lengths))) for lengths, targets in kept]
+    def short(size: int) -> list[RowSizes]:
+        kept = [(tuple(min(one, length) for one in row.lengths), row.targets) for row in rows(size)]
+        return [RowSizes(lengths, min(targets, sum(lengths))) for lengths, targets in kept]
 
     return short
 
@@ -99,12 +99,12 @@ def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes, returns: bool | N
     return min(found, key=lambda one: max(one.peak_bytes, one.high_bytes))
 
 
-def _load(setup: Setup, size: int, rows: Sequence[Row]) -> Load:
+def _load(setup: Setup, size: int, rows: Sequence[RowSizes]) -> Load:
     method, train = setup.method, setup.train
     return Load(
         method=method.method, rank=method.rank, targets=method.targets,
         compute_bytes=COMPUTE_BYTES[method.precision], checkpointing=train.checkpointing,
-        micro_batch=size, tokens=max(row.tokens for row in rows),
+        samples=size, tokens=max(row.tokens for row in rows),
         accumulates=size * train.devices < train.batch, runtime=setup.runtime, cpu=setup.device == "cpu",
         adapter=method.adapter, also=method.also,
         last_blocks=method.last_blocks, base=setup.base, devices=train.devices, optimizer=train.optimizer,
@@ -135,9 +135,9 @@ class Traced:
         steps = Steps(self._question(config, setup), rows, size < setup.train.batch, widest)
         return self.profiles.reserved(steps)
 
-    def _question(self, config: Mapping[str, Any], setup: Setup) -> Question:
+    def _question(self, config: Mapping[str, Any], setup: Setup) -> TraceRequest:
         method, train = setup.method, setup.train
-        return Question(
+        return TraceRequest(
             config=dict(config), method=method, precision=method.precision, base=setup.base, attention=self.attention,
             checkpointing=train.checkpointing, optimizer=train.optimizer, projection_rank=train.projection_rank,
             fused_update=train.fused_update, stream=setup.stream,
@@ -150,7 +150,8 @@ def _traceable(setup: Setup) -> bool:
 
 
 def _traced(
-    profile: Profile, shape: ModelShape, load: Load, traced: Traced, rows: Sequence[Row], validation: Sequence[Row],
+    profile: Profile, shape: ModelShape, load: Load, traced: Traced, rows: Sequence[RowSizes],
+    validation: Sequence[RowSizes],
     setup: Setup, returns: bool | None,
 ) -> list[MemoryPlan]:  # fmt: skip
     """With a heap that keeps what it may need again, and with one that gives it back, as it does tiles of a stream."""
@@ -161,10 +162,10 @@ def _traced(
         ways = [returns]
     assert setup.train.budget is not None
     found = []
-    micros = -(-setup.train.batch // (load.micro_batch * setup.train.devices))
+    micros = -(-setup.train.batch // (load.samples * setup.train.devices))
     for way in ways:
         setting = Setting(
-            attention=traced.attention, micro_batch=load.micro_batch, accumulates=load.accumulates,
+            attention=traced.attention, samples=load.samples, accumulates=load.accumulates,
             runtime=load.runtime, cpu=load.cpu, returns=way, churn=churned(shape, load),
             answers=choices(shape, load, setup.questions), budget=setup.train.budget, tile=head_tile(shape, load),
         )  # fmt: skip
@@ -177,10 +178,10 @@ def _traced(
     return found
 
 
-def _slowness(setup: Setup, micro_batch: int, returns: bool) -> float:
+def _slowness(setup: Setup, size: int, returns: bool) -> float:
     """An order where no step was traced, and no time: what is computed again, over all that is computed."""
     again = {"none": 1.0, "selective": 1.15, "block": 1.33, "offload": 1.4}[setup.train.checkpointing]
-    return again * (1.3 if returns else 1.0) * (1 + 0.05 / micro_batch)
+    return again * (1.3 if returns else 1.0) * (1 + 0.05 / size)
 
 
 def _halvings(batch: int) -> list[int]:

@@ -88,7 +88,7 @@ def choose(
 ) -> Choice:
     """Decide what is `auto`, and the micro-batch. The choice's plan says whether it fits; 0 is no budget at all.
 
-    cached: whether the system would keep weights on disk in memory, beside the budget (plan/streamed.py).
+    cached: whether the system would keep weights on disk in memory, beside the budget (plan/streaming.py).
     holds: of a GPU; a choice stands only where all that its allocator holds fits. Raises UsageError for offload
     without a GPU.
     """
@@ -97,7 +97,7 @@ def choose(
     top = spec.decided()
     best = Choice(top, ask(top, budget))
     comfort = ask(top, 0)
-    if best.plan.surely_fits and best.plan.micro_batch == comfort.micro_batch and not best.plan.returns:
+    if best.plan.surely_fits and best.plan.samples == comfort.samples and not best.plan.returns:
         if held := _first([best], holds):
             return _told(held, top, comfort, ask)
     tried = [best]
@@ -170,13 +170,13 @@ def _holding(choice: Choice, holds: Holds) -> Choice:
 
 
 def _pinned(choice: Choice) -> Choice:
-    return replace(choice, spec=choice.spec.with_options(micro_batch=choice.plan.micro_batch))
+    return replace(choice, spec=choice.spec.with_options(micro_batch=choice.plan.samples))
 
 
 def _told(choice: Choice, top: RunSpec, comfort: MemoryPlan, ask: Planner) -> Choice:
     """With the steps from where memory is no concern to the choice, one option at a time."""
     choice = _pinned(choice)
-    size = max(comfort.micro_batch, choice.plan.micro_batch)  # larger than in comfort it may be where weights are read
+    size = max(comfort.samples, choice.plan.samples)  # larger than in comfort it may be where weights are read
     now = top.with_options(micro_batch=size)
     told, plans = [], [ask(now, 0, comfort.returns)]
     for name in ORDER:

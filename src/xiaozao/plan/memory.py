@@ -13,10 +13,10 @@ V vocabulary, L blocks, s bytes of the compute dtype. What one block keeps for b
 """
 
 from xiaozao.plan.answers import as_many_as_fit, choices
-from xiaozao.plan.load import Load, ModelShape
-from xiaozao.plan.paged import paged_moments
+from xiaozao.plan.paging import paged_moments
 from xiaozao.plan.states import gradient_bytes, held_states, whole_update
-from xiaozao.plan.streamed import tile_bytes
+from xiaozao.plan.streaming import tile_bytes
+from xiaozao.plan.workload import Load, ModelShape
 from xiaozao.spec.plan import MemoryPlan, Moment, Questions
 
 # Bytes before anything is loaded, by device: a Python process with torch and transformers imported, measured with torch
@@ -69,7 +69,7 @@ def plan(shape: ModelShape, load: Load, budget: int, questions: Questions | None
         together, taken = as_many_as_fit(asked, max(one.total for one in moments) - sum(beside.values()))
         moments += (Moment("answers", {**beside, "activations": taken}),)
     return MemoryPlan(
-        moments, budget, load.micro_batch, load.tokens, shape.parameters + added, trainable,
+        moments, budget, load.samples, load.tokens, shape.parameters + added, trainable,
         returns=load.cpu and load.stream and not load.slack(shape), together=together, cpu=load.cpu,
     )  # fmt: skip
 
@@ -112,7 +112,7 @@ def churned(shape: ModelShape, load: Load) -> int:
     """Bytes that may be taken anew from one look at the memory to the next (train/recover.py): what a block keeps, what
     comes and goes in its backward, and the logits of a chunk. A sum, since of what was freed nothing may be used again:
     113 MB for a run of a 135M model in which 60 to 136 MB were measured between two looks, and with weights on disk, a
-    tile of the head as well, 166 MB for 188 to 257 (bench/looks.py). The plan's interval has 40 MB and a tile more.
+    tile of the head as well, 166 MB for 188 to 257 (bench/churn.py). The plan's interval has 40 MB and a tile more.
     """
     chunk = min(CHUNK, load.tokens) * shape.vocabulary * (load.compute_bytes + 4)
     taken = block_activations(shape, load) + one_block_back(shape, load) + chunk

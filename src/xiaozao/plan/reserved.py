@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from xiaozao.plan.allocator import WORKSPACE, Block, CachingAllocator
 from xiaozao.plan.attention_memory import Bucket, buckets, transients
-from xiaozao.spec.plan import Reserved, Row
+from xiaozao.spec.plan import Reserved, RowSizes
 from xiaozao.spec.tape import Attends, Event, Given, Taken
 
 
@@ -27,6 +27,6 @@ def reserved(tape: Iterable[Event], attention: str, wide: int) -> Reserved:
                 size = transients(attention, [heads], groups, wide)[kind == "backward"]
                 if size:
                     allocator.free(allocator.allocate(size))
-            case Row(lengths):
+            case RowSizes(lengths):
                 groups = buckets(lengths)
     return Reserved(allocator.peak_allocated, allocator.peak_reserved)

@@ -10,7 +10,7 @@ badam         as adamw, of one block or outer matrix at a time
 
 from collections.abc import Callable
 
-from xiaozao.plan.load import Load, ModelShape
+from xiaozao.plan.workload import Load, ModelShape
 
 ADAM = 8  # bytes a parameter
 EIGHT_BIT = 2 + 8 / 256  # two codes, and two scales of a block of 256

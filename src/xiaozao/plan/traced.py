@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from xiaozao.plan.answers import as_many_as_fit
 from xiaozao.plan.attention_memory import buckets, transients
 from xiaozao.plan.memory import CHUNK, COMPILED, heap_keeps
-from xiaozao.spec.plan import MemoryPlan, Moment, Row
+from xiaozao.spec.plan import MemoryPlan, Moment, RowSizes
 from xiaozao.spec.profile import Line, Profile, Stretch
 
 # Where large blocks go back to the system at once, what remains: small blocks, and pages of 4 kB that are not full.
@@ -22,7 +22,7 @@ class Setting:
     """What a plan needs beside the profile."""
 
     attention: str
-    micro_batch: int
+    samples: int
     accumulates: bool
     runtime: int
     cpu: bool
@@ -33,7 +33,9 @@ class Setting:
     tile: int = 0  # bytes of weights on disk that may be there once more than is planned
 
 
-def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row], setting: Setting) -> MemoryPlan:
+def plan_traced(
+    profile: Profile, rows: Sequence[RowSizes], validation: Sequence[RowSizes], setting: Setting
+) -> MemoryPlan:
     """The plan of the largest rows of a run, each of which may be the worst at some moment."""
     runtime = setting.runtime + (COMPILED if setting.cpu else 0)
     steady = {
@@ -60,7 +62,7 @@ def plan_traced(profile: Profile, rows: Sequence[Row], validation: Sequence[Row]
     steps = [one.plus(held) for one in steps]
     spare = RETURNED_MOST[1] if setting.cpu else 0  # what was needed for reading is given back before a step begins
     return MemoryPlan(
-        moments=(load, *steps), budget_bytes=setting.budget, micro_batch=setting.micro_batch,
+        moments=(load, *steps), budget_bytes=setting.budget, samples=setting.samples,
         tokens=max(row.tokens for row in rows), parameters=profile.parameters.of(profile.blocks),
         trainable=profile.trainable.of(profile.blocks), live_bytes=highest.total - runtime,
         low_bytes=max(load.total, highest.total) - (COMPILED if setting.cpu else 0),
@@ -92,13 +94,13 @@ def _share(moment: Moment, held: tuple[float, int]) -> int:
     return round(max(held[0] * moment.parts["activations"], held[1]))
 
 
-def levels(profile: Profile, row: Row, attention: str) -> int:
+def levels(profile: Profile, row: RowSizes, attention: str) -> int:
     """The bytes beside weights and states at a row's highest moment of forward and backward, gradients left out."""
     numbers = _numbers(profile, row, attention)
     return max(_level(profile, one, numbers) - one.gradients.of(profile.blocks) for one in profile.fresh)
 
 
-def _numbers(profile: Profile, row: Row, attention: str) -> Line:
+def _numbers(profile: Profile, row: RowSizes, attention: str) -> Line:
     """The values of spec.profile.VARIABLES for a row."""
     groups = buckets(row.lengths)
     forward, backward = transients(attention, profile.attention, groups, profile.bytes)

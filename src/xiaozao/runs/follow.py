@@ -8,22 +8,59 @@ from typing import Any
 from xiaozao.store.journal import read_records
 
 POLL_SECONDS = 0.2
+CHUNK = 1 << 20  # bytes
 
 
 def follow(path: Path, alive: Callable[[], bool], after: int = 0) -> Iterator[dict[str, Any] | None]:
     """The records as they come, None whenever there is nothing new; ends with Ended or with the worker's death."""
-    offset = 0
+    offset, file = 0, None
     while True:
         living = alive()  # asked before reading: what a worker wrote before it died is still read
+        if file != (file := _identity(path)):
+            offset = 0  # it was mended: another file in its place; what was shown is not shown again
         records, offset = read_records(path, offset)
         for record in records:
             if int(record.get("seq", 0)) > after:
+                after = int(record["seq"])
                 yield record
                 if record.get("type") == "ended":
                     return
         if not living:
             return
         yield None
+        time.sleep(POLL_SECONDS)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def follow_lines(path: Path, alive: Callable[[], bool], offset: int = 0) -> Iterator[str]:
+    """The lines of a growing text file from a byte on, as they come; ends when nobody writes to it any more.
+
+    A file that became shorter is read from its beginning.
+    """
+    rest = b""
+    while True:
+        living = alive()
+        size = path.stat().st_size if path.is_file() else 0
+        offset = offset if size >= offset else 0
+        if size > offset:
+            with path.open("rb") as file:
+                file.seek(offset)
+                rest += file.read(CHUNK)
+                offset = file.tell()
+            *whole, rest = rest.split(b"\n")
+            yield from (line.decode("utf-8", "replace") for line in whole)
+            continue
+        if not living:
+            if rest:
+                yield rest.decode("utf-8", "replace")
+            return
         time.sleep(POLL_SECONDS)
 
 

@@ -6,21 +6,26 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from xiaozao.spec.run import RunSpec, read_file
-from xiaozao.store.files import RunFolder
+from xiaozao.store.files import RunFolder, refuse_links
 
 MODULE = "xiaozao.worker.main"  # what a worker runs; of several, each of them
 
 # Allowed by name or by prefix. Not PYTHONPATH, PYTHONSTARTUP or LD_PRELOAD: what runs in the worker is what is
-# installed; and no credentials of services that the worker never talks to.
+# installed; and no credentials of services that the worker never talks to. Where the libraries of the interpreter lie
+# is kept: a Python of environment modules, Nix or conda does not start without.
 ALLOWED = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "TEMP", "TMP", "TMPDIR", "LANG", "LANGUAGE",
     "USERPROFILE", "USERNAME", "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "LOCALAPPDATA", "APPDATA",
     "PROGRAMDATA", "PROGRAMFILES", "NUMBER_OF_PROCESSORS", "PROCESSOR_ARCHITECTURE", "USE_MODELSCOPE_HUB",
+    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "DYLD_FRAMEWORK_PATH",
+    "DYLD_FALLBACK_FRAMEWORK_PATH", "NIX_LD", "NIX_LD_LIBRARY_PATH", "LOCALE_ARCHIVE", "CONDA_PREFIX",
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+    "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY",
 )  # fmt: skip
 ALLOWED_PREFIXES = (
     "LC_", "HF_", "ZAO_", "MODELSCOPE_", "MS_", "SSL_CERT", "PIP_", "XDG_", "CUDA_", "NVIDIA_", "PYTORCH_", "TORCH_",
     "NCCL_", "GLOO_", "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "WANDB_", "MLFLOW_", "SWANLAB_", "TRACKIO_",
+    "BNB_", "TRITON_", "ROCM_", "HIP_", "HSA_", "ROCR_",
 )  # fmt: skip
 
 # What every worker runs with, whatever the user's environment says.
@@ -36,17 +41,36 @@ SETTINGS = (
 )
 
 
+# What a worker runs with unless the user's environment says otherwise. Threads that wait for each other sleep instead
+# of spinning: beside a busy program, those that spin keep the one that they wait for off its core (docs/duration.md).
+DEFAULTS = (
+    ("OMP_WAIT_POLICY", "PASSIVE"),  # GNU's and LLVM's runtime
+    ("KMP_BLOCKTIME", "0"),  # Intel's
+)
+
+
 def command(folder: RunFolder, devices: int = 1) -> list[str]:
     """The command line. -P keeps the current directory off sys.path; the run's options go by file, not by argument."""
     if devices > 1:
-        return [sys.executable, "-P", "-m", "xiaozao.worker.agent", str(folder.path), str(devices)]
+        return [sys.executable, "-P", "-m", "xiaozao.worker.per_device", str(folder.path), str(devices)]
     return [sys.executable, "-P", "-m", MODULE, str(folder.path)]
 
 
 def environment(own: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The worker's environment: the allowed part of ours, and our settings."""
     kept = {name: value for name, value in own.items() if _allowed(name.upper())}
-    return kept | dict(SETTINGS)
+    return dict(DEFAULTS) | kept | dict(SETTINGS)
+
+
+def try_worker(timeout: float) -> str:
+    """What goes wrong when a process with a worker's environment imports torch; empty where nothing does."""
+    words = [sys.executable, "-P", "-c", "import torch"]
+    try:
+        done = subprocess.run(words, env=environment(), capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    told = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return "" if done.returncode == 0 else (told or [f"exit code {done.returncode}"])[-1]
 
 
 def launch(folder: RunFolder, devices: int | None = None) -> subprocess.Popen[bytes]:
@@ -58,7 +82,11 @@ def launch(folder: RunFolder, devices: int | None = None) -> subprocess.Popen[by
 
 
 def start(words: Sequence[str], folder: RunFolder) -> subprocess.Popen[bytes]:
-    """Start a process in a run folder, detached from our terminal; what libraries print goes to the run's log."""
+    """Start a process in a run folder, detached from our terminal; what libraries print goes to the run's log.
+
+    Raises ArtefactError where something in the folder is a link.
+    """
+    refuse_links(folder)
     with folder.log.open("ab") as log:
         return subprocess.Popen(
             words,

@@ -2,13 +2,14 @@
 
 import contextlib
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from xiaozao.errors import Busy, OutOfMemory, Problem, TrainingError, XiaozaoError
+from xiaozao.errors import Busy, EnvironmentProblem, OutOfMemory, Problem, TrainingError, XiaozaoError
 from xiaozao.runs.launch import MODULE
 from xiaozao.store.files import RunFolder
 from xiaozao.store.lock import holder
@@ -81,9 +82,14 @@ def died(worker: Worker) -> XiaozaoError:
     name = short_name(folder)
     if code == BUSY and holder(folder) is not None:
         return Busy("run_busy", name=name, pid=holder(folder))
+    if not folder.events.is_file() and not folder.spec.is_file():
+        return EnvironmentProblem("run_gone", path=folder.path)
     problems = [Problem("log_line", {"line": line}) for line in log_tail(folder.log)]
     if code in KILLED:
         return OutOfMemory("worker_killed", problems, name=name, log=folder.log)
+    if code == EnvironmentProblem.exit_code:  # it told its log, not the journal
+        free = shutil.disk_usage(folder.path).free
+        return EnvironmentProblem("last_words", problems, name=name, path=folder.path, free=f"{free / 1e6:.0f}")
     if code is None:
         return TrainingError("worker_gone", problems, name=name, log=folder.log)
     return TrainingError("worker_died", problems, name=name, code=code, log=folder.log)
@@ -93,7 +99,7 @@ def log_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
     """The last lines of a log but for progress bars, without reading all of it."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 8192))
+            file.seek(max(0, path.stat().st_size - max(8192, lines * 256)))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []

@@ -9,6 +9,8 @@ from xiaozao.events import (
 )
 from xiaozao.texts.catalogue import Language, has, say
 
+MANY = 0.05  # of the rows
+
 
 def notice_text(event: Noticed, language: Language) -> str:
     """The sentence of a notice; a journal of another version may hold one that we do not know."""
@@ -32,10 +34,17 @@ def stage_name(stage: str, language: Language) -> str:
     return say(f"stage.{stage}", language) if has(f"stage.{stage}") else stage
 
 
-def dropped_text(dropped: Mapping[str, int], language: Language) -> str:
-    """`3 too long, 1 empty answer`."""
-    names = {reason: say(f"dropped.{reason}", language) if has(f"dropped.{reason}") else reason for reason in dropped}
-    return ", ".join(f"{count} {names[reason]}" for reason, count in dropped.items() if count)
+def left_out(dropped: Mapping[str, int], read: int, language: Language) -> str:
+    """A warning where more than MANY of the rows are left out: the share, the reasons and what to do; else nothing."""
+    counts = {reason: count for reason, count in dropped.items() if reason != "not_sampled" and count}
+    wanted, count = read - dropped.get("not_sampled", 0), sum(counts.values())
+    if not count or count <= MANY * wanted:
+        return ""
+    most = max(counts, key=lambda reason: counts[reason])
+    key = f"left_out.{'row' if most.startswith('row_') else most}"
+    advice = say(key if has(key) else "left_out.other", language)
+    share = f"{count / wanted:.0%}"
+    return say("left_out", language, share=share, count=count, read=wanted, reasons=counts, advice=advice)
 
 
 def _text(key: str, language: Language, params: dict[str, Any]) -> str:

@@ -6,12 +6,12 @@
 import difflib
 import types
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from xiaozao.spec.parts import DataSpec, EvalSpec, MethodSpec, ModelSpec, Part, TrainSpec
+from xiaozao.spec.parts import DataSpec, EvalSpec, Mark, MethodSpec, ModelSpec, Part, TrainSpec
 from xiaozao.texts.catalogue import Language, say
 
 PARTS: dict[str, type[Part]] = {
@@ -37,7 +37,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """`micro_batch` -> `--micro-batch`."""
+        """`save_every` -> `--save-every`."""
         return "--" + self.name.replace("_", "-")
 
     def help(self, language: Language = "en") -> str:
@@ -48,7 +48,8 @@ class Option:
 def _alternatives(annotation: object) -> list[Any]:
     """The types of a union without None, or the single type."""
     if get_origin(annotation) in (Union, types.UnionType):
-        return [one for one in get_args(annotation) if one is not type(None)]
+        kinds = [one for one in get_args(annotation) if one is not type(None)]
+        return [get_args(one)[0] if get_origin(one) is Annotated else one for one in kinds]
     return [annotation]
 
 
@@ -78,6 +79,13 @@ def _option(part: str, name: str, info: FieldInfo) -> Option:
 OPTIONS: dict[str, Option] = {
     name: _option(part, name, info) for part, cls in PARTS.items() for name, info in cls.model_fields.items()
 }
+
+
+def marked(mark: Mark) -> frozenset[str]:
+    """The options whose fields carry a mark (spec/parts.py)."""
+    return frozenset(
+        name for part in PARTS.values() for name, info in part.model_fields.items() if mark in info.metadata
+    )
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -1,16 +1,17 @@
 """What crosses rows about memory: the plan of a run, as numbers. Bytes are integers, 1 GB = 10^9 bytes."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from xiaozao.spec.pace import StepTime
 
-SAFE = 0.85  # of the budget: a plan above it is tight
+SAFE = 0.85  # of the budget: a plan without an interval that is above it is tight
 PARTS = ("weights", "gradients", "optimizer", "activations", "runtime")
 APART = ("load", "answers")  # moments before and after training
 
 
 @dataclass(frozen=True)
-class Row:
+class RowSizes:
     """A micro-batch as its sizes: the tokens of each sequence, and how many of all of them are targets."""
 
     lengths: tuple[int, ...]
@@ -54,18 +55,46 @@ class Moment:
         return Moment(self.name, {**self.parts, "activations": self.parts["activations"] + activations})
 
 
+Verdict = Literal["fits", "tight", "too_big", "no_budget"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """A planned peak with its guaranteed interval, against a budget; bytes. low = high: the plan has no interval."""
+
+    peak: int
+    low: int
+    high: int
+    budget: int  # 0: there is none to compare with
+
+    @property
+    def bounded(self) -> bool:
+        return self.high > self.low
+
+    @property
+    def verdict(self) -> Verdict:
+        """`fits`: the upper end of the interval does, or without one the peak does with a share of the budget to spare.
+        `tight`: the peak alone does."""
+        if not self.budget:
+            return "no_budget"
+        if self.peak > self.budget:
+            return "too_big"
+        most = self.high if self.bounded else self.peak / SAFE
+        return "fits" if most <= self.budget else "tight"
+
+
 @dataclass(frozen=True)
 class MemoryPlan:
     """A run's memory: its moments, of which the largest is the peak, against a budget; 0 where there is none."""
 
     moments: tuple[Moment, ...]
     budget_bytes: int
-    micro_batch: int
+    samples: int  # in a micro-batch
     tokens: int  # in the largest micro-batch
     parameters: int
     trainable: int
     live_bytes: int = 0  # in use at training's peak, without runtime and what the heap keeps; 0 where it is not known
-    low_bytes: int = 0  # the interval that is stood behind
+    low_bytes: int = 0  # the guaranteed interval
     high_bytes: int = 0
     cpu: bool = True
     reserved: Reserved | None = None  # of a GPU's allocator, where it is known
@@ -105,21 +134,23 @@ class MemoryPlan:
         return max(0, self.reserved.reserved - self.reserved.allocated) if self.reserved else 0
 
     @property
+    def range(self) -> "Range":
+        return Range(self.peak_bytes, self.low_bytes, self.high_bytes, self.budget_bytes)
+
+    @property
     def bounded(self) -> bool:
-        """Whether there is an interval that is stood behind."""
-        return self.high_bytes > self.low_bytes
+        """Whether the plan has a guaranteed interval."""
+        return self.range.bounded
 
     @property
     def surely_fits(self) -> bool:
-        """Whether the budget is above the interval; where there is none, whether a share of the budget is left."""
-        if not self.budget_bytes:
-            return True
-        most = self.high_bytes if self.bounded else self.peak_bytes / SAFE
-        return most <= self.budget_bytes
+        """Whether the whole interval fits, or there is no budget."""
+        return self.range.verdict in ("fits", "no_budget")
 
     @property
     def fits(self) -> bool:
-        return not self.budget_bytes or self.peak_bytes <= self.budget_bytes
+        """Whether the peak fits, or there is no budget."""
+        return self.range.verdict != "too_big"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ COSTS = ("flops", "operands", "moved", "heavy", "unpacked", "eight_bit", "fresh"
 
 
 @dataclass(frozen=True)
-class Question:
+class TraceRequest:
     """What a profile depends on: the model's config and what of a run changes how memory is used."""
 
     config: dict[str, object]
@@ -110,4 +110,4 @@ class Profile:
     work: tuple[Work, ...]
 
 
-QUESTION, PROFILE = TypeAdapter(Question), TypeAdapter(Profile)
+QUESTION, PROFILE = TypeAdapter(TraceRequest), TypeAdapter(Profile)

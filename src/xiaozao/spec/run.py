@@ -6,6 +6,7 @@
 To a user the options are one flat list; that they live in parts is ours alone.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,30 @@ from typing import Any
 from pydantic import ValidationError
 
 from xiaozao.errors import NotFound, Problem, UsageError
-from xiaozao.spec.fields import OPTIONS, PARTS, nearest, show
+from xiaozao.spec.fields import OPTIONS, PARTS, Option, nearest, show
 from xiaozao.spec.objectives import READ_BY
-from xiaozao.spec.parts import FIRST, DataSpec, EvalSpec, MethodSpec, ModelSpec, Part, TrainSpec, split_names
+from xiaozao.spec.parts import (
+    FIRST,
+    DataSpec,
+    EvalSpec,
+    MethodSpec,
+    ModelSpec,
+    Part,
+    TrainSpec,
+    data_files,
+    split_names,
+)
 from xiaozao.spec.patterns import broken
+from xiaozao.spec.peers import PEERS, Told, told
 from xiaozao.spec.yamlfile import read_scalar, read_yaml, write_yaml
-from xiaozao.texts.catalogue import say
+from xiaozao.texts.catalogue import has
 
+EQUALS = re.compile("[=＝]")
+# Options that change no number of a run: where it lies, what it may take, what is asked of it afterwards. Model and
+# data are compared by their contents instead of their names.
+FREE = frozenset(
+    {"output", "budget", "keep", "questions", "answer_tokens", "model", "source", "data", "validation", "track"}
+)
 FULL_ONLY = ("apollo-mini", "galore", "badam")  # optimizers that make no sense for matrices as small as an adapter's
 PAGED = ("adamw", "adamw8bit", "adafactor")  # those whose states can lie on disk
 
@@ -38,14 +56,19 @@ class RunSpec(Part):
         """A flat mapping of options -> RunSpec. Raises UsageError that lists every problem at once."""
         if "fused_update" not in options and (options.get("method"), options.get("stream")) == ("full", "disk"):
             options = {**options, "fused_update": True}  # there is no other way
-        problems = [_unknown(name) for name in options if name not in OPTIONS]
+        problems = [_unknown(name, options) for name in options if name not in OPTIONS]
+        brought = {ours for problem in problems for ours in str(problem.params.get("ours", "")).split(", ")}
         parts: dict[str, Part] = {}
         for part, kind in PARTS.items():
             own = {name: options[name] for name in kind.model_fields if name in options}
             try:
                 parts[part] = kind.model_validate(own)
             except ValidationError as error:
-                problems += [_invalid(one["loc"], one["type"], options) for one in error.errors()]
+                problems += [
+                    _invalid(one["loc"], one["type"], options)
+                    for one in error.errors()
+                    if one["type"] != "missing" or one["loc"][0] not in brought
+                ]
         problems = list({(problem.key, str(problem.params)): problem for problem in problems}.values())
         if not problems:
             spec = cls.model_validate(parts)
@@ -90,7 +113,7 @@ def read_options(arguments: Sequence[str]) -> dict[str, Any]:
     """
     options: dict[str, Any] = {}
     for argument in arguments:
-        name, equals, value = argument.partition("=")
+        name, equals, value = EQUALS.sub("=", argument, count=1).partition("=")
         if equals and name.isidentifier():
             options[name] = read_scalar(value)
         elif argument.endswith((".yaml", ".yml")):
@@ -116,12 +139,14 @@ def conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
     found += _stream_conflicts(spec)
     if spec.train.micro_batch and spec.train.micro_batch > spec.train.batch and spec.train.devices == 1:
         found.append(Problem("micro_batch", {"micro_batch": spec.train.micro_batch, "batch": spec.train.batch}))
+    if spec.train.steps is not None and spec.train.epochs is not None:
+        found.append(Problem("steps_epochs", {"steps": spec.train.steps, "epochs": spec.train.epochs}))
     if spec.train.patience and spec.data.validation == "none":
         found.append(Problem("patience_without_validation", {"patience": spec.train.patience}))
     if spec.data.stratify and spec.data.rows is None:
         found.append(Problem("stratify_without_rows", {"stratify": spec.data.stratify}))
-    if spec.data.validation == spec.data.data:
-        found.append(Problem("validation_is_data", {"path": spec.data.data}))
+    if spec.data.validation in data_files(spec.data.data):
+        found.append(Problem("validation_is_data", {"path": spec.data.validation}))
     return found
 
 
@@ -221,9 +246,29 @@ def _objective_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Proble
     return found
 
 
-def _unknown(name: str) -> Problem:
-    close = nearest(str(name), list(OPTIONS))
+def _unknown(name: str, options: Mapping[str, Any]) -> Problem:
+    """An option that is another tool's, or one of ours spelled otherwise, or nothing that is known."""
+    value = options[name]
+    found = told(name, value, options)
+    if found is not None:
+        return peer_problem(name, value, found)
+    close = nearest(str(name), [*OPTIONS, *PEERS])
+    if close not in OPTIONS:
+        peer = told(close, value, options) if close else None
+        close = written(peer.ours) if peer is not None and peer.ours else nearest(str(name), list(OPTIONS))
     return Problem("unknown_option_near" if close else "unknown_option", {"name": name, "nearest": close})
+
+
+def peer_problem(name: str, value: Any, found: Told) -> Problem:
+    """What is told of an option of another tool."""
+    params = {"name": name, "value": show(value), "ours": ", ".join(found.ours), "write": written(found.ours)}
+    text = "as" if found.text == "is" and [*found.ours.values()] != [value] else found.text
+    return Problem(f"peer_{text}", params)
+
+
+def written(options: Mapping[str, Any]) -> str:
+    """`method=lora base=nf4`."""
+    return " ".join(f"{name}={show(value)}" for name, value in options.items())
 
 
 def _invalid(location: tuple[int | str, ...], kind: str, options: Mapping[str, Any]) -> Problem:
@@ -231,16 +276,37 @@ def _invalid(location: tuple[int | str, ...], kind: str, options: Mapping[str, A
     option = OPTIONS[str(location[0])]
     if kind == "missing":
         return Problem("missing_option", {"name": option.name})
-    allowed = " | ".join(option.choices) or say(f"kind.{option.kind.replace(' ', '_')}")  # N, X, SIZE: in no language
-    allowed += f" ({option.unit})" if option.unit else ""
-    bounds = _bounds(option.name, option.part)
+    if option.name == "validation":
+        return Problem("bad_validation", {"name": option.name, "value": show(options.get(option.name))})
     value = options.get(option.name)
     names = split_names(value)
     if len(location) > 1 and isinstance(location[1], int) and isinstance(names, list | tuple):
         value = names[location[1]]  # the one name of several that is wrong
-    params = {"name": option.name, "value": repr(value), "allowed": allowed + bounds}
+    params = {
+        "name": option.name,
+        "value": value if isinstance(value, str) else repr(value),
+        "allowed": _allowed(option),
+    }
+    peer = told(option.name, value, options) if option.choices else None
+    if peer is not None and peer.ours:
+        return peer_problem(option.name, value, peer)
     close = nearest(str(value), list(option.choices))
     return Problem("bad_value_near", {**params, "nearest": close}) if close else Problem("bad_value", params)
+
+
+def _allowed(option: Option) -> dict[str, object]:
+    """What an option takes, as a text that is said in the reader's language: its choices, or kind, unit and bounds."""
+    kind: object = " | ".join(option.choices) or {"text": f"kind.{option.kind.replace(' ', '_')}"}
+    bounds = _bounds(option.name, option.part)
+    if not option.unit:
+        return {"text": "allowed", "kind": kind, "bounds": bounds}
+    unit = f"unit.{option.unit}"
+    return {
+        "text": "allowed.unit",
+        "kind": kind,
+        "unit": {"text": unit} if has(unit) else option.unit,
+        "bounds": bounds,
+    }
 
 
 def _bounds(name: str, part: str) -> str:

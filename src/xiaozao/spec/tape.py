@@ -1,12 +1,12 @@
-"""What a run's steps take and give back, in order: written by measure/tape.py, read by plan/reserved.py. No torch."""
+"""What a run's steps take and give back, in order: of measure/recording.py, for plan/reserved.py. No torch."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from xiaozao.spec.plan import Reserved, Row
-from xiaozao.spec.profile import Heads, Question
+from xiaozao.spec.plan import Reserved, RowSizes
+from xiaozao.spec.profile import Heads, TraceRequest
 
 VERSION = 2  # of tapes and of their replay; what another version found is replayed again
 
@@ -31,7 +31,7 @@ class Attends(NamedTuple):
     heads: Heads
 
 
-Event = Taken | Given | Attends | Row  # a row: the micro-batch that begins
+Event = Taken | Given | Attends | RowSizes  # a row: the micro-batch that begins
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Steps:
     accumulates: whether a step has more than one micro-batch.
     """
 
-    question: Question
-    rows: tuple[Row, ...]
+    question: TraceRequest
+    rows: tuple[RowSizes, ...]
     accumulates: bool
-    validation: Row | None
+    validation: RowSizes | None
 
 
 RESERVED = TypeAdapter(Reserved)
-ASKED: TypeAdapter[Question | Steps] = TypeAdapter(Question | Steps)
+ASKED: TypeAdapter[TraceRequest | Steps] = TypeAdapter(TraceRequest | Steps)

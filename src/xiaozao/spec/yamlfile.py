@@ -5,6 +5,7 @@ the word no, and anything that could build an object or blow up in memory is ref
 """
 
 import re
+import unicodedata
 from collections.abc import Hashable
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from xiaozao.errors import UsageError
 
+NUMBER = re.compile(r"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?%?")
 LIMIT = 1_000_000  # characters; a configuration is a page, not a book
 DEPTH = 20
 
@@ -89,7 +91,12 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
 
 
 def read_scalar(text: str) -> object:
-    """The value in `key=value`, with the same rules as in a file; what is no scalar stays text."""
+    """The value in `key=value`, with the same rules as in a file; what is no scalar stays text.
+
+    Numbers in full-width characters are numbers: `８`, `１ｅ－４`.
+    """
+    if not text.isascii() and NUMBER.fullmatch(narrow := unicodedata.normalize("NFKC", text).strip()):
+        text = narrow
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError:

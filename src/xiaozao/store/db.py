@@ -2,14 +2,16 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from xiaozao.errors import EnvironmentProblem
 from xiaozao.store.files import home
 
 BUSY_MILLISECONDS = 10_000
+Answer = TypeVar("Answer")
 
 # Numbered from 1 by their place; never edited, only added to. The number done is the database's user_version.
 MIGRATIONS = ("CREATE TABLE runs (path TEXT PRIMARY KEY, name TEXT NOT NULL, registered REAL NOT NULL) STRICT",)
@@ -20,40 +22,75 @@ def index_path() -> Path:
     return home() / "index.db"
 
 
-@contextmanager
-def connect() -> Iterator[sqlite3.Connection]:
-    """A connection in autocommit mode, migrated. A damaged index is set aside: it can be rebuilt from the folders."""
-    path = index_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        connection = _open(path)
-    except sqlite3.OperationalError as error:  # locked, read-only, disk full: the file itself may be fine
-        raise EnvironmentProblem("index", path=path, detail=error) from error
-    except sqlite3.DatabaseError:
-        path.replace(path.with_suffix(".damaged"))
-        connection = _open(path)
-    with closing(connection):
-        yield connection
-
-
 def add(path: Path, clock: float | None = None) -> None:
     """Put a run folder into the index; a second time changes nothing."""
     when = time.time() if clock is None else clock
-    with connect() as connection:
-        connection.execute("INSERT OR IGNORE INTO runs VALUES (?, ?, ?)", (str(path), path.name, when))
+    _do(lambda index: index.execute("INSERT OR IGNORE INTO runs VALUES (?, ?, ?)", (str(path), path.name, when)))
 
 
 def remove(path: Path) -> None:
     """Take a run folder out of the index. The folder stays."""
-    with connect() as connection:
-        connection.execute("DELETE FROM runs WHERE path = ?", (str(path),))
+    _do(lambda index: index.execute("DELETE FROM runs WHERE path = ?", (str(path),)))
 
 
 def paths(name: str | None = None) -> list[Path]:
     """The indexed run folders, newest first; those with this name only, if one is given."""
     query = "SELECT path FROM runs WHERE ?1 IS NULL OR name = ?1 ORDER BY registered DESC, path"
-    with connect() as connection:
-        return [Path(path) for (path,) in connection.execute(query, (name,))]
+    return _do(lambda index: [Path(path) for (path,) in index.execute(query, (name,))])
+
+
+def _do(work: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    """Work on the index. A damaged one is set aside and built anew from the run folders, whatever is done with it.
+
+    Raises EnvironmentProblem where another process holds it for long, or the system refuses.
+    """
+    path = index_path()
+    try:
+        with connect() as connection:
+            return work(connection)
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise _refused(path, error) from error
+    _set_aside(path)
+    try:
+        with connect() as connection:
+            for folder in sorted(one.parent for one in (home() / "runs").glob("*/spec.yaml")):
+                known = str(folder), folder.name, folder.stat().st_mtime
+                connection.execute("INSERT OR IGNORE INTO runs VALUES (?, ?, ?)", known)
+            return work(connection)
+    except sqlite3.DatabaseError as error:
+        raise _refused(path, error) from error
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file is no index; not where it is locked, read-only or the disk full."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest says which kind of it
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT):
+        return True
+    return code == sqlite3.SQLITE_ERROR and "no such" in str(error) or code == sqlite3.SQLITE_MISMATCH
+
+
+def _refused(path: Path, error: sqlite3.DatabaseError) -> EnvironmentProblem:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
+        return EnvironmentProblem("index_locked", path=path, seconds=BUSY_MILLISECONDS // 1000)
+    return EnvironmentProblem("index", path=path, detail=error)
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a damaged index under another name, with its logs: a new one would take those for its own."""
+    for end in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + end).replace(path.with_name(f"{path.stem}.damaged{end}"))
+
+
+@contextmanager
+def connect() -> Iterator[sqlite3.Connection]:
+    """A connection in autocommit mode, migrated."""
+    path = index_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(_open(path)) as connection:
+        yield connection
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -1,21 +1,26 @@
 """Where things lie: the user's folders and the paths inside a run folder. The only place that knows.
 
-RUN/spec.yaml  resolved.yaml  events.jsonl  worker.log  lock.json  stop
+RUN/spec.yaml  resolved.yaml  events.jsonl  worker.log  lock.json  stop  .mutex
     checkpoints/step-00000012/{*.safetensors, state.json, manifest.json}
     reference/{reference.safetensors, reference.json, manifest.json}
     track/{name.json, name.log, name/}
     adapter/ (or model/ for full training)   report/{report.html, report.json, loss.png, loss.svg, metrics.csv}
 """
 
+import errno
+import itertools
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
-from xiaozao.errors import EnvironmentProblem, NotFound, UsageError
+from xiaozao.errors import ArtefactError, EnvironmentProblem, NotFound, UsageError
+
+STEM = 100  # characters of a model's name in a run's; file systems allow 255 bytes for all of it
 
 
 def home() -> Path:
@@ -66,6 +71,11 @@ class RunFolder:
         return self.path / "lock.json"
 
     @property
+    def mutex(self) -> Path:
+        """Made first, and by one alone: whose it is, the folder is."""
+        return self.path / ".mutex"
+
+    @property
     def stop(self) -> Path:
         """Its presence asks the worker to save and leave."""
         return self.path / "stop"
@@ -99,25 +109,70 @@ class RunFolder:
 
 
 def create_run(output: str | None, stem: str, clock: float | None = None) -> RunFolder:
-    """A new run folder: `output`, or a fresh name under home()/runs. A folder that holds a run is never reused.
+    """A new run folder: `output`, or a fresh name under home()/runs. Of two that ask at once for one, one gets it.
 
-    Raises UsageError where the folder is not empty, EnvironmentProblem where it cannot be written.
+    Raises UsageError where the folder is not empty or another took it, EnvironmentProblem where it cannot be written.
     """
-    if output:
-        path = Path(output).expanduser().absolute()
-    else:
-        when = time.strftime("%Y%m%d-%H%M%S", time.localtime(clock))
-        path = _free(home() / "runs" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', stem).strip('-.') or 'run'}-{when}")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError("output_in_use", path=path)
+    path = Path(output).expanduser().absolute() if output else home() / "runs"
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
+        if output:
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            path = _fresh(path, stem, clock)
+        return _claimed(RunFolder(path))
+    except FileExistsError:  # a file, or a folder that another took in this moment
+        raise UsageError("output_is_run" if (path / "spec.yaml").is_file() else "output_in_use", path=path) from None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise
         raise EnvironmentProblem("not_writable", path=path, detail=error.strerror) from None
-    return RunFolder(path)
+
+
+def _fresh(runs: Path, stem: str, clock: float | None) -> Path:
+    """A folder that nobody had before, named after the model and the time."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:STEM].strip("-.") or "run"
+    name = f"{plain}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(clock))}"
+    runs.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        path = runs / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            path.mkdir()
+            break
+    return path
+
+
+def _claimed(folder: RunFolder) -> RunFolder:
+    """The folder, which is ours from now on. Raises FileExistsError where something lies in it."""
+    if any(folder.path.iterdir()):
+        raise FileExistsError(folder.path)
+    os.close(os.open(folder.mutex, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    if len(list(folder.path.iterdir())) > 1:
+        folder.mutex.unlink()
+        raise FileExistsError(folder.path)
+    return folder
+
+
+def check_places() -> None:
+    """Raises EnvironmentProblem where our places cannot be folders, or the folder we are in is gone."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise EnvironmentProblem("no_working_folder") from None
+    for name, path in (("ZAO_HOME", home()), ("ZAO_CACHE", cache())):
+        if path.exists() and not path.is_dir():
+            raise EnvironmentProblem("place_is_file", name=name, path=path)
+
+
+def refuse_links(folder: RunFolder) -> None:
+    """Raises ArtefactError for a link among the files of a run: writing to it would change what lies elsewhere.
+
+    What trackers keep is theirs; some make links there.
+    """
+    inner = (folder.checkpoints, folder.adapter, folder.model, folder.reference, folder.report)
+    for place in (folder.path, *inner):
+        for path in place.iterdir() if place.is_dir() and (place == folder.path or not place.is_symlink()) else ():
+            if path.is_symlink():
+                raise ArtefactError("run_link", path=path, target=os.readlink(path))
 
 
 def open_run(name: str) -> RunFolder:
@@ -126,12 +181,3 @@ def open_run(name: str) -> RunFolder:
         if (path / "spec.yaml").is_file() and name not in ("", ".", ".."):
             return RunFolder(path)
     raise NotFound("run", name=name)
-
-
-def _free(path: Path) -> Path:
-    number = 2
-    free = path
-    while free.exists():
-        free = path.with_name(f"{path.name}-{number}")
-        number += 1
-    return free

@@ -5,14 +5,21 @@
 A process is known by pid *and* start time, because pids are used again. Reading, judging and replacing the lock
 happens under a kernel lock on a second file, which the kernel drops when its holder dies: without it, two starters
 that both find a dead owner could each remove the other's fresh lock.
+
+Some file systems have no such locks (Lustre without flock, NFS without its lock daemon). There a file that is made
+exclusively takes its place. It says who made it, and is set aside when that process is dead, or, where nobody here can
+know that, when it is older than any such moment lasts.
 """
 
+import errno
 import json
 import os
+import socket
 import sys
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +29,9 @@ from xiaozao.errors import Busy
 from xiaozao.store.files import RunFolder
 
 PROC = Path("/proc")  # Linux only
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+LEASE = 30.0  # seconds; what is done under the mutex takes milliseconds
+POLL = 0.02
 
 if sys.platform == "win32":
     import msvcrt
@@ -91,15 +101,75 @@ def started(pid: int) -> str | None:
 @contextmanager
 def _mutex(folder: RunFolder) -> Iterator[None]:
     """Milliseconds of exclusion between starters. The file stays: removing it would let two hold "the" mutex."""
-    descriptor = os.open(folder.path / ".mutex", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        _lock(descriptor)
+    with ExitStack() as stack:
+        descriptor = os.open(folder.mutex, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        stack.callback(os.close, descriptor)
         try:
-            yield
-        finally:
-            _unlock(descriptor)
+            _lock(descriptor)
+            stack.callback(_unlock, descriptor)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            stack.enter_context(lock_file(folder.path / ".mutex.held"))
+        yield
+
+
+@contextmanager
+def lock_file(path: Path) -> Iterator[None]:
+    """Exclusion by a file that only one can make. Raises Busy where its maker keeps it for longer than LEASE."""
+    mine = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": started(os.getpid()),
+        "token": uuid.uuid4().hex,
+    }
+    deadline = time.monotonic() + 2 * LEASE
+    while not _made(path, mine):
+        if _is_stale(path):
+            _set_aside(path)
+        elif time.monotonic() > deadline:
+            owner = _read(path)
+            raise Busy("lock_file", path=path, host=owner.get("host", "?"), pid=owner.get("pid", "?"))
+        else:
+            time.sleep(POLL)
+    try:
+        yield
     finally:
-        os.close(descriptor)
+        if _read(path).get("token") == mine["token"]:
+            path.unlink()
+
+
+def _made(path: Path, owner: dict[str, Any]) -> bool:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(json.dumps(owner))
+    return True
+
+
+def _is_stale(path: Path) -> bool:
+    """Whether its maker is dead; of another machine's, or of one whose words are not there yet, whether it is old."""
+    owner = _read(path)
+    pid = owner.get("pid")
+    if owner.get("host") == socket.gethostname() and isinstance(pid, int):
+        return owner.get("started") != started(pid)
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > LEASE
+    return False
+
+
+def _set_aside(path: Path) -> None:
+    """Remove a stale one, unless another did so in this moment and made its own: that one is put back."""
+    judged = _read(path)
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    with suppress(FileNotFoundError):
+        path.rename(aside)
+        if _read(aside) != judged:
+            with suppress(OSError):
+                os.link(aside, path)
+        aside.unlink()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Summary:
     validation_loss: float | None = None
     best_validation_loss: float | None = None
     best_step: int | None = None
+    first_validation_loss: float | None = None  # before training
     device: str = ""
     parameters: int | None = None
     trainable: int | None = None
@@ -49,6 +50,7 @@ class Summary:
     code: str = ""
     message: str = ""
     losses: tuple[float, ...] = field(default=(), repr=False)
+    last_words: Ended | None = field(default=None, repr=False)
 
 
 def register(path: Path, clock: float | None = None) -> None:
@@ -126,6 +128,8 @@ def _after(summary: Summary, event: Event, time: float) -> Summary:
         case Step():
             return replace(summary, step=event.step, steps=event.steps, loss=event.loss,
                            peak_bytes=max(summary.peak_bytes, event.peak_bytes))  # fmt: skip
+        case Evaluated(step=0):
+            return replace(summary, validation_loss=event.loss, first_validation_loss=event.loss)
         case Evaluated(best=True):
             return replace(summary, validation_loss=event.loss, best_validation_loss=event.loss, best_step=event.step)
         case Evaluated():
@@ -150,6 +154,7 @@ def _finished(summary: Summary, event: Ended, time: float) -> Summary:
         predicted_peak_bytes=event.predicted_peak_bytes or summary.predicted_peak_bytes,
         code=event.code,
         message=event.message,
+        last_words=event,
     )
 
 

@@ -6,6 +6,7 @@ the command line, the reports and the pages in a browser can share them.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Literal
 from xiaozao.texts.visible import in_line
 
 Language = Literal["en", "zh-CN"]
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # but tab, newline
 LANGUAGES: tuple[Language, ...] = ("en", "zh-CN")
 
 
@@ -27,12 +29,24 @@ def catalogue(language: Language) -> Mapping[str, str]:
 def say(key: str, language: Language = "en", /, **params: object) -> str:
     """The text `key` with its placeholders filled in. An unknown key is a bug and raises KeyError.
 
-    Whatever is filled in may be text of others, so nothing in it steers a terminal (texts/visible.py).
+    Counts by reason become words, and so does a mapping {"text": KEY, ...}, which is a text itself. Whatever else is
+    filled in may be text of others, so nothing in it steers a terminal (texts/visible.py).
     """
-    return catalogue(language)[key].format_map({name: _harmless(value) for name, value in params.items()})
+    return catalogue(language)[key].format_map({name: _shown(value, language) for name, value in params.items()})
 
 
-def _harmless(value: object) -> object:
+def counted(reasons: Mapping[str, int], language: Language = "en") -> str:
+    """Rows by the reason for which they were left out: `3 too long, 1 empty answer`."""
+    names = {reason: say(f"dropped.{reason}", language) if has(f"dropped.{reason}") else reason for reason in reasons}
+    parts = (say("dropped", language, count=count, reason=names[reason]) for reason, count in reasons.items() if count)
+    return say("dropped.and", language).join(parts) or "-"
+
+
+def _shown(value: object, language: Language) -> object:
+    if isinstance(value, Mapping) and "text" in value:
+        return say(value["text"], language, **{name: one for name, one in value.items() if name != "text"})
+    if isinstance(value, Mapping):
+        return counted(value, language)
     return value if isinstance(value, int | float) else in_line(str(value))
 
 

@@ -1,6 +1,6 @@
 """The trackers that a run's numbers can go to, each an optional package.
 
-A tracker is opened in a process of its own (worker/follow.py), so that its library can neither stop nor slow a run.
+A tracker is opened in a process of its own (worker/tracker.py), so that its library can neither stop nor slow a run.
 """
 
 from collections.abc import Callable, Iterable

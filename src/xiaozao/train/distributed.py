@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from xiaozao.models.blocks import Decoder, blocks_of
 from xiaozao.train.batches import PackedRow
 from xiaozao.train.losses import Loss
-from xiaozao.train.preferences import Preference
+from xiaozao.train.preference_losses import Preference
 from xiaozao.train.ranks import Ranks
 
 T = TypeVar("T")

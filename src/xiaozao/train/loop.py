@@ -13,7 +13,6 @@ that were too large in parts (recover.py). The bound that decides which those ar
 """
 
 import math
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from functools import partial
 
 import torch
 
+from xiaozao.data.order import in_order
 from xiaozao.data.prepare import Samples
 from xiaozao.errors import TrainingError
 from xiaozao.events import Evaluated, Event, Noticed, Saved, Split, Step
@@ -28,14 +28,15 @@ from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.precision import computing
 from xiaozao.train.batches import Order, PackedRow, largest
-from xiaozao.train.losses import Loss, Mean, in_order, mean_over
+from xiaozao.train.losses import Loss, Mean, mean_over
 from xiaozao.train.optim.engine import Optimizer
-from xiaozao.train.preferences import Preference, packed_rows
+from xiaozao.train.preference_losses import Preference, packed_rows
 from xiaozao.train.ranks import ALONE, Ranks
 from xiaozao.train.recover import Gauge, Lack, Short, attempt, halved, lowest, watched
 from xiaozao.train.scaler import Scaler
 from xiaozao.train.schedules import learning_rate
-from xiaozao.train.state import Keeper, Progress
+from xiaozao.train.state import Keeper, Position
+from xiaozao.train.timeleft import REMEMBERED, time_left
 from xiaozao.train.update import Fused, Update, Whole
 
 
@@ -73,7 +74,7 @@ class Loop:
     gauge: Gauge | None = None  # None: only the allocator says when memory has run out
     known: tuple[Split, ...] = ()  # of an earlier life of this run; they hold again when their step comes
 
-    def run(self, optimizer: Optimizer, progress: Progress) -> tuple[Progress, bool]:
+    def run(self, optimizer: Optimizer, progress: Position) -> tuple[Position, bool]:
         """Train from `progress` to the end. Returns the progress and whether it was stopped on request."""
         with watched(self.decoder, self.gauge):
             self.set_mode()
@@ -93,16 +94,21 @@ class Loop:
         """How gradients become an update; to be closed."""
         return (Fused if self.settings.fused else Whole)(optimizer, self.settings.clip, self.ranks)
 
-    def _run(self, optimizer: Optimizer, update: Update, progress: Progress) -> tuple[Progress, bool]:
-        started = self.clock() - progress.seconds
+    def _run(self, optimizer: Optimizer, update: Update, progress: Position) -> tuple[Position, bool]:
+        opened = self.clock()
+        before, first = progress.seconds, progress.step
         recent: list[float] = []
+        training = 0.0  # seconds of the steps alone
         while progress.step < self.order.steps and not self._exhausted(progress):
             begun = self.clock()
             row = self._step(update, progress)
-            recent = [*recent[-19:], self.clock() - begun]
-            self.on_event(self._tell(progress, row, recent))
+            recent = [*recent[1 - REMEMBERED :], self.clock() - begun]
+            training += recent[-1]
+            beside = (self.clock() - opened - training) / (progress.step - first)
+            left = time_left(recent, beside, self.order.steps - progress.step)
+            self.on_event(self._tell(progress, row, recent[-1], left))
             improved = self._due(self.settings.eval_every, progress) and self._validate(progress)
-            progress.seconds = self.clock() - started
+            progress.seconds = before + self.clock() - opened
             stopping = self.should_stop()
             if improved or stopping or self._due(self.settings.save_every, progress):
                 self._save(optimizer, progress)
@@ -110,7 +116,7 @@ class Loop:
                 return progress, True
         return progress, False
 
-    def _step(self, update: Update, progress: Progress) -> "_Row":
+    def _step(self, update: Update, progress: Position) -> "_Row":
         """One optimizer step. Nothing is updated when a loss or gradient is not finite, unless the update is fused."""
         rate = learning_rate(
             progress.step, self.order.steps, self.settings.warmup, self.settings.learning_rate, self.settings.schedule
@@ -137,7 +143,7 @@ class Loop:
         progress.last_loss = done.loss
         return _Row(done.tokens, done.targets, rate, norm)
 
-    def _window(self, update: Update, progress: Progress, scale: float) -> "_Window":
+    def _window(self, update: Update, progress: Position, scale: float) -> "_Window":
         """The window's gradients. Where memory runs out they are thrown away and computed again in smaller parts.
 
         Raises OutOfMemory where no part can be smaller.
@@ -190,7 +196,7 @@ class Loop:
         """
         lengths = samples.lengths
         tokens = int(sum(lengths[one] for one in short.samples))
-        lack = Lack(step, tokens, int(samples.lines[short.samples[0]]), self.ranks.rank, self.peak_bytes(), self.limit)
+        lack = Lack(step, tokens, samples.where(short.samples[0]), self.ranks.rank, self.peak_bytes(), self.limit)
         if self.settings.fused and where == "training":  # weights have moved already
             raise lack.error("out_of_memory_fused", short)
         if self.ranks.world > 1:  # the others wait for this one in the middle of a block
@@ -205,7 +211,7 @@ class Loop:
     def limit(self) -> int | None:
         return None if self.gauge is None else self.gauge.limit
 
-    def _validate(self, progress: Progress) -> bool:
+    def _validate(self, progress: Position) -> bool:
         """The validation loss; whether it is the best so far. Training is not touched by it."""
         if self.validation is None:
             return False
@@ -219,11 +225,11 @@ class Loop:
         self.on_event(Evaluated(progress.step, mean.loss, mean.targets, best, mean.accuracy, mean.margin))
         return best
 
-    def _mean(self, samples: Samples, progress: Progress) -> Mean:
+    def _mean(self, samples: Samples, progress: Position) -> Mean:
         """The mean over the validation set. Where memory runs out its own micro-batches are split, not training's."""
         progress.most_validating = lowest(progress.most_validating, self.known, progress.step, ("validation",))
         while True:
-            micros = in_order(samples, self.order.micro_batch, progress.most_validating)
+            micros = in_order(samples, self.order.size, progress.most_validating)
             mean = attempt(partial(self.validated, samples, micros))
             if not isinstance(mean, Short):
                 return mean
@@ -235,31 +241,30 @@ class Loop:
         with self._compute():
             return mean_over(self.decoder, self.loss, samples, micros, self.ranks)
 
-    def _save(self, optimizer: Optimizer, progress: Progress) -> None:
+    def _save(self, optimizer: Optimizer, progress: Position) -> None:
         size = self.keeper.save(optimizer, progress)
         self.on_event(Saved(progress.step, self.keeper.path(progress.step).name, size))
 
-    def _due(self, every: int, progress: Progress) -> bool:
+    def _due(self, every: int, progress: Position) -> bool:
         return progress.step % every == 0 or progress.step == self.order.steps
 
-    def _exhausted(self, progress: Progress) -> bool:
+    def _exhausted(self, progress: Position) -> bool:
         return self.settings.patience is not None and progress.without_gain >= self.settings.patience
 
     def _compute(self) -> torch.autocast:
         return computing(self.decoder, self.settings.compute)
 
     def _not_finite(self, what: str, value: float, step: int, samples: list[int]) -> TrainingError:
-        lines = ", ".join(str(self.order.samples.lines[one]) for one in samples[:16])
+        lines = ", ".join(str(self.order.samples.where(one)) for one in samples[:16])
         return TrainingError("not_finite", what=what, value=value, step=step + 1, lines=lines)
 
-    def _tell(self, progress: Progress, row: "_Row", recent: list[float]) -> Step:
+    def _tell(self, progress: Position, row: "_Row", seconds: float, left: float) -> Step:
         assert progress.last_loss is not None
-        remaining = self.order.steps - progress.step
         return Step(
             step=progress.step, steps=self.order.steps, epoch=progress.step / self.order.steps_per_epoch,
             loss=progress.last_loss, learning_rate=row.rate, grad_norm=row.norm, tokens=row.tokens,
-            target_tokens=row.targets, seconds=recent[-1], tokens_per_second=row.tokens / recent[-1],
-            peak_bytes=self.peak_bytes(), eta_seconds=remaining * statistics.median(recent),
+            target_tokens=row.targets, seconds=seconds, tokens_per_second=row.tokens / seconds,
+            peak_bytes=self.peak_bytes(), eta_seconds=left,
         )  # fmt: skip
 
 

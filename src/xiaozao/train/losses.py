@@ -1,7 +1,7 @@
 """Losses as (decoder, row) -> sum over the row's units, by the name of what is learned.
 
 sft, pretrain              the cross-entropy of the target tokens; units are tokens
-dpo, orpo, simpo, kto      how likely whole answers are (train/preferences.py); units are pairs or answers
+dpo, orpo, simpo, kto      how likely whole answers are (train/preference_losses.py); units are pairs or answers
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from xiaozao.data.order import in_order
 from xiaozao.data.prepare import Samples
 from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder, evaluating
-from xiaozao.train.batches import PackedRow, divided, packed_row
+from xiaozao.train.batches import PackedRow, packed_row
 from xiaozao.train.head import head_loss
-from xiaozao.train.preferences import Preference, Strength, dpo, kto, orpo, simpo
+from xiaozao.train.preference_losses import Preference, Strength, dpo, kto, orpo, simpo
 from xiaozao.train.ranks import ALONE, Ranks
 
 Loss = Callable[[Decoder, PackedRow], Tensor]
@@ -56,19 +57,10 @@ class Mean:
 
 
 def mean_loss(
-    decoder: Decoder, loss: Loss, samples: Samples, micro_batch: int, ranks: Ranks = ALONE, most: int | None = None
+    decoder: Decoder, loss: Loss, samples: Samples, size: int, ranks: Ranks = ALONE, most: int | None = None
 ) -> Mean:
     """The loss over all of `samples`, in micro-batches of at most `most` tokens. Training is not touched by it."""
-    return mean_over(decoder, loss, samples, in_order(samples, micro_batch, most), ranks)
-
-
-def in_order(samples: Samples, micro_batch: int, most: int | None = None) -> list[list[int]]:
-    """All samples as they come, in micro-batches; those of more than `most` tokens are divided."""
-    count, lengths = len(samples), samples.lengths
-    micros = [list(range(at, min(at + micro_batch, count))) for at in range(0, count, micro_batch)]
-    if most is None:
-        return micros
-    return [part for micro in micros for part in divided(micro, lengths, most, micro_batch)]
+    return mean_over(decoder, loss, samples, in_order(samples, size, most), ranks)
 
 
 def mean_over(

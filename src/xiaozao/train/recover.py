@@ -67,7 +67,7 @@ class Lack:
 
     step: int
     tokens: int
-    line: int
+    line: int | str
     rank: int
     peak: int
     limit: int | None

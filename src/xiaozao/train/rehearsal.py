@@ -6,10 +6,12 @@
     update                   at a rate of 0: the optimizer does all its work, and adds nothing
     validation               of its largest micro-batch
     checkpoint               written, synced and removed
+    result                   of weights that learn on disk: written and removed
     states and gradients are let go; generators stand where they stood
 
 No copy of the weights is needed: x - 0 * update is x, bit for bit, unless x is -0.0, and those are put back by place.
-Not rehearsed: the load before it, reference log-probabilities, the answers and the result after it.
+Not rehearsed: the load before it, reference log-probabilities, the answers after it, and the result of weights that lie
+in memory, which takes a rounded copy of one matrix when gradients and states are gone.
 
 What is measured corrects the plan. Where it is more than the limit, micro-batches are halved before the run begins.
 """
@@ -24,34 +26,39 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from xiaozao.data.order import in_order
 from xiaozao.errors import DoesNotFit, TrainingError
 from xiaozao.events import Rehearsed, Split
 from xiaozao.models.loading.trainstore import PagedStore
 from xiaozao.train.batches import PackedRow, largest
 from xiaozao.train.loop import Loop
-from xiaozao.train.losses import in_order
 from xiaozao.train.optim.engine import Optimizer, local
 from xiaozao.train.recover import Gauge, Lack, Short, attempt, gigabytes, halved, watched
 from xiaozao.train.scaler import Scaler
-from xiaozao.train.state import Progress
+from xiaozao.train.state import Position
 from xiaozao.train.update import Update
 
 
-def rehearse(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) -> None:
+def rehearse(
+    loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Position, finish: Callable[[], object] | None = None
+) -> None:
     """Rehearse until the largest micro-batch fits; `progress` then holds how large it may be, and nothing else changed.
 
+    finish: writes the result and removes it, where that is rehearsed.
     Raises DoesNotFit, with what was measured, where it cannot be made small enough.
     """
     with watched(loop.decoder, gauge), torch.random.fork_rng(devices=_devices(loop)):
         loop.set_mode()
         if gauge.limit is not None and gauge.peak() > gauge.limit:  # that was the load; it would hide what comes
             gauge.reset()
-        while (most := _once(loop, gauge, optimizer, progress)) is not None:
+        while (most := _once(loop, gauge, optimizer, progress, finish)) is not None:
             progress.most = most
             gauge.reset()
 
 
-def _once(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) -> int | None:
+def _once(
+    loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Position, finish: Callable[[], object] | None
+) -> int | None:
     """One rehearsal; the bound to try next, or None where all went well."""
     begun = time.perf_counter()
     worst = loop.order.worst(progress.most)
@@ -62,6 +69,7 @@ def _once(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) ->
             failed = _passes(loop, gauge, optimizer, update, worst, several=_several(loop, progress))
             if failed is None:
                 _rest(loop, gauge, optimizer, progress)
+                _finish(loop, gauge, finish)
     finally:
         update.close()
         put_back(optimizer)
@@ -71,7 +79,7 @@ def _once(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) ->
     if failed is None:
         return None
     if len(row) == 1 or loop.settings.fused:
-        line = int(loop.order.samples.lines[row[0]])
+        line = loop.order.samples.where(row[0])
         raise _does_not_fit("rehearsal_sample", gauge, peak, tokens, line)
     most = halved(tokens, int(loop.order.samples.lengths.max()))
     loop.on_event(Split(1, tokens, most, "rehearsal", peak, gauge.limit))
@@ -91,7 +99,7 @@ def _passes(
 
 def _forth_and_back(loop: Loop, optimizer: Optimizer, update: Update, row: list[int], step: int, several: bool) -> None:
     """A window of one micro-batch, with the gradients of others there already where a step has several."""
-    scale = Scaler(loop.settings.compute).scale(Progress())
+    scale = Scaler(loop.settings.compute).scale(Position())
     update.begin(step, 0.0)
     optimizer.prepare()
     if several:
@@ -109,25 +117,31 @@ def _forth_and_back(loop: Loop, optimizer: Optimizer, update: Update, row: list[
     drop_gradients(optimizer)
 
 
-def _rest(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Progress) -> None:
+def _rest(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Position) -> None:
     """What comes between the steps. Raises DoesNotFit where a checkpoint is too much."""
     while loop.validation is not None:
-        micros = in_order(loop.validation, loop.order.micro_batch, progress.most_validating)
+        micros = in_order(loop.validation, loop.order.size, progress.most_validating)
         row = largest(micros, loop.validation)
         if not _short(loop, partial(loop.validated, loop.validation, [row])) and not _passed(loop, gauge):
             break
         lengths, peak = loop.validation.lengths, int(loop.ranks.maximum(gauge.peak()))
         tokens = int(lengths[row].sum())
         if len(row) == 1:
-            raise _does_not_fit("rehearsal_sample", gauge, peak, tokens, int(loop.validation.lines[row[0]]))
+            raise _does_not_fit("rehearsal_sample", gauge, peak, tokens, loop.validation.where(row[0]))
         progress.most_validating = halved(tokens, int(lengths.max()))
         loop.on_event(Split(0, tokens, progress.most_validating, "validation", peak, gauge.limit))
         gauge.reset()
     loop.keeper.forget(0)  # a rehearsal that was killed may have left it
-    short = _short(loop, partial(loop.keeper.save, optimizer, Progress()))
+    short = _short(loop, partial(loop.keeper.save, optimizer, Position()))
     loop.keeper.forget(0)
     if short or _passed(loop, gauge):
         raise _does_not_fit("rehearsal_checkpoint", gauge, int(loop.ranks.maximum(gauge.peak())))
+
+
+def _finish(loop: Loop, gauge: Gauge, finish: Callable[[], object] | None) -> None:
+    """The result, written and removed. Raises DoesNotFit where that is too much."""
+    if finish is not None and (_short(loop, finish) or _passed(loop, gauge)):
+        raise _does_not_fit("rehearsal_result", gauge, int(loop.ranks.maximum(gauge.peak())))
 
 
 def _short(loop: Loop, work: Callable[[], object]) -> bool:
@@ -135,7 +149,7 @@ def _short(loop: Loop, work: Callable[[], object]) -> bool:
     tried = attempt(work)
     if isinstance(tried, Short) and loop.ranks.world > 1:
         tokens = int(loop.order.samples.lengths[loop.order.worst()[0]].sum())
-        raise Lack(1, tokens, 0, loop.ranks.rank, loop.peak_bytes(), loop.limit).error("out_of_memory_ranks", tried)
+        raise Lack(1, tokens, "-", loop.ranks.rank, loop.peak_bytes(), loop.limit).error("out_of_memory_ranks", tried)
     return isinstance(tried, Short)
 
 
@@ -145,13 +159,13 @@ def _passed(loop: Loop, gauge: Gauge) -> bool:
     return gauge.limit is not None and peak > gauge.limit
 
 
-def _several(loop: Loop, progress: Progress) -> bool:
+def _several(loop: Loop, progress: Position) -> bool:
     """Whether a step has more than one micro-batch, so that gradients wait for others."""
-    together = loop.order.micro_batch * loop.ranks.world
+    together = loop.order.size * loop.ranks.world
     return not loop.settings.fused and (together < loop.order.batch or progress.most is not None)
 
 
-def _does_not_fit(key: str, gauge: Gauge, peak: int, tokens: int = 0, line: int = 0) -> DoesNotFit:
+def _does_not_fit(key: str, gauge: Gauge, peak: int, tokens: int = 0, line: int | str = 0) -> DoesNotFit:
     numbers = gigabytes(peak), gigabytes(gauge.limit), gigabytes(gauge.planned)
     return DoesNotFit(key, tokens=tokens, line=line, peak=numbers[0], limit=numbers[1], planned=numbers[2])
 

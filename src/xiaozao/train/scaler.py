@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from xiaozao.errors import TrainingError
-from xiaozao.train.state import Progress
+from xiaozao.train.state import Position
 
 START, LARGEST = 2.0**16, 2.0**24
 GROW = 200  # good steps in a row; runs of fine-tuning are short
@@ -28,10 +28,10 @@ class Scaler:
     def active(self) -> bool:
         return self.compute == torch.float16
 
-    def scale(self, progress: Progress) -> float:
+    def scale(self, progress: Position) -> float:
         return (progress.loss_scale or START) if self.active else 1.0
 
-    def overflowed(self, progress: Progress) -> None:
+    def overflowed(self, progress: Position) -> None:
         """Halve. Raises TrainingError after too many in a row: it is not the scale then that is at fault."""
         progress.overflows += 1
         progress.good_steps = 0
@@ -41,7 +41,7 @@ class Scaler:
             )
         progress.loss_scale = self.scale(progress) / 2
 
-    def succeeded(self, progress: Progress) -> None:
+    def succeeded(self, progress: Position) -> None:
         """Count a good step, and double now and then."""
         if not self.active:
             return

@@ -17,15 +17,14 @@ from xiaozao.errors import Problem, TrainingError
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.loading.paged import store_of
+from xiaozao.spec.fields import marked
+from xiaozao.spec.parts import BY_DEVICES
 from xiaozao.train.optim.engine import Optimizer, local
 from xiaozao.train.ranks import ALONE, Ranks, cut
 
-# What may change with the number of devices: how a step is divided, not what it is the mean over.
-BY_DEVICES = ("devices", "micro_batch", "threads")
-
 
 @dataclass
-class Progress:
+class Position:
     """How far a run is. Everything the loop changes besides weights and moments."""
 
     step: int = 0
@@ -55,7 +54,7 @@ class Keeper:
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
-    def save(self, optimizer: Optimizer, progress: Progress) -> int:
+    def save(self, optimizer: Optimizer, progress: Position) -> int:
         """Write a complete checkpoint, then let old ones go. Returns its bytes.
 
         It is the same on any number of ranks: the first one gathers what the others hold, and writes.
@@ -76,7 +75,7 @@ class Keeper:
         if self.ranks.is_first and self.path(step).exists():
             checkpoint.discard(self.path(step))
 
-    def load(self, folder: Path, decoder: Decoder, optimizer: Optimizer) -> Progress:
+    def load(self, folder: Path, decoder: Decoder, optimizer: Optimizer) -> Position:
         """Put weights and moments back. Raises TrainingError that lists everything that has changed since."""
         state = checkpoint.read_document(folder, "state")
         self._same(state["identity"])
@@ -84,10 +83,10 @@ class Keeper:
             load_weights(decoder, tensors)
         with checkpoint.open_tensors(folder, "optimizer") as tensors:
             optimizer.load(tensors)
-        return Progress(**state["progress"])
+        return Position(**state["progress"])
 
     def _same(self, saved: Mapping[str, str]) -> None:
-        free = BY_DEVICES if saved.get("devices") != self.identity.get("devices") else ()
+        free = marked(BY_DEVICES) if saved.get("devices") != self.identity.get("devices") else frozenset()
         changed = [
             Problem("changed", {"name": name, "before": saved.get(name, "-"), "now": self.identity.get(name, "-")})
             for name in sorted(saved.keys() | self.identity.keys())

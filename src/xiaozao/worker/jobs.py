@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -16,9 +17,10 @@ from xiaozao.events import Ended, Event, Loaded, Noticed, Progress, Rehearsed, S
 from xiaozao.hub.hashes import weights_hash
 from xiaozao.machine.hardware import look
 from xiaozao.machine.resident import peak_rss
-from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors
+from xiaozao.models.adapter import CONFIG, FACTS, WEIGHTS, adapter_config, adapter_facts, adapter_tensors, base_name
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
+from xiaozao.models.chatfiles import write_chat_files
 from xiaozao.models.layers.bases import parameter_count
 from xiaozao.models.load import DTYPES, device_of, load
 from xiaozao.models.loading.paged import store_of
@@ -26,8 +28,11 @@ from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable, rate_factors, replaces
+from xiaozao.plan.lengths import order_of
+from xiaozao.spec.fields import marked
+from xiaozao.spec.parts import NO_NUMBER
 from xiaozao.spec.run import RunSpec
-from xiaozao.store.files import RunFolder, cache
+from xiaozao.store.files import RunFolder, cache, refuse_links
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import language_from
 from xiaozao.train.distributed import Sharded, shard, whole_adapters, whole_model
@@ -38,14 +43,12 @@ from xiaozao.train.optim.names import OPTIMIZERS
 from xiaozao.train.ranks import ALONE, Ranks
 from xiaozao.train.rehearsal import rehearse
 from xiaozao.train.schedules import warmup_steps
-from xiaozao.train.state import Keeper, load_weights
-from xiaozao.train.state import Progress as TrainProgress
+from xiaozao.train.state import Keeper, Position, load_weights
 from xiaozao.worker.limits import limited
-from xiaozao.worker.pages import write_curve
 from xiaozao.worker.proof import Proof
 from xiaozao.worker.ready import Ready, get_ready
 from xiaozao.worker.reference import loss_of, with_reference
-from xiaozao.worker.resolve import order_of
+from xiaozao.worker.report_files import write_curve
 
 Emit = Callable[[Event], object]
 
@@ -81,9 +84,9 @@ def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
     return ended("stopped" if stopped else "succeeded", ready, progress, loop)
 
 
-def answer_loss(decoder: Decoder, samples: Samples, micro_batch: int) -> float:
+def answer_loss(decoder: Decoder, samples: Samples, size: int) -> float:
     """The mean loss of right answers, as an exam wants it."""
-    return mean_loss(decoder, sft, samples, micro_batch).loss
+    return mean_loss(decoder, sft, samples, size).loss
 
 
 def get_start(folder: RunFolder, emit: Emit) -> int:
@@ -92,11 +95,15 @@ def get_start(folder: RunFolder, emit: Emit) -> int:
     start = checkpoint.step_of(found.folder) if found.folder else 0
     emit(Started(folder.name, os.getpid(), start or None))
     for path, error in found.rejected:
-        emit(Noticed("checkpoint_rejected", {"folder": path.name, "reason": error.what()}))
+        emit(
+            Noticed(
+                "checkpoint_rejected", {"folder": path.name, "reason": {"text": f"error.{error.key}", **error.params}}
+            )
+        )
     return start
 
 
-def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[TrainProgress, bool]:
+def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[Position, bool]:
     """Rehearse, unless that was done in an earlier life of the run, and train; within the memory there is for it."""
     past = list(read_events(ready.folder.events))
     known = tuple(event for event in past if isinstance(event, Split))
@@ -105,9 +112,10 @@ def train(ready: Ready, loop: Loop, optimizer: Optimizer, start: int) -> tuple[T
     budget = ready.spec.train.budget if ready.own_budget else None
     with limited(device, budget, look(), ready.plan, place.local_world) as gauge:
         loop = replace(loop, gauge=gauge, known=known)
-        progress = loop.keeper.load(loop.keeper.path(start), loop.decoder, optimizer) if start else TrainProgress()
+        progress = loop.keeper.load(loop.keeper.path(start), loop.decoder, optimizer) if start else Position()
         if not start and not rehearsed:
-            rehearse(loop, gauge, optimizer, progress)
+            finish = partial(rehearse_result, ready, loop.decoder) if ready.spec.paged else None
+            rehearse(loop, gauge, optimizer, progress, finish)
         return loop.run(optimizer, progress)
 
 
@@ -170,18 +178,14 @@ def get_optimizer(spec: RunSpec, decoder: Decoder) -> Optimizer:
     return OPTIMIZERS[train.optimizer](decoder.trainable(), options)
 
 
-# Options that change no number of the run: where it lies, what it may take, what is asked of it afterwards. Model and
-# data are compared by their contents instead of their names.
-FREE = {"output", "budget", "keep", "questions", "answer_tokens", "model", "source", "data", "validation", "track"}
-
-
 def identity(ready: Ready) -> dict[str, str]:
-    """What the numbers of a run depend on: contents rather than names, and every option but those that change none."""
-    options = {name: str(value) for name, value in ready.spec.options().items() if name not in FREE}
+    """What the numbers of a run depend on: model and data by their contents rather than their names, and every option
+    but those that change none."""
+    options = {name: str(value) for name, value in ready.spec.options().items() if name not in marked(NO_NUMBER)}
     return {**options, "data": ready.data.fingerprint, "base weights": weights_hash(ready.model.path)}
 
 
-def take_best(loop: Loop, progress: TrainProgress) -> None:
+def take_best(loop: Loop, progress: Position) -> None:
     """Put the weights with the best validation loss into the model, where they are not those it has."""
     if progress.best_step is None or progress.best_step == progress.step:
         return
@@ -196,8 +200,11 @@ def save_result(ready: Ready, decoder: Decoder, ranks: Ranks = ALONE) -> None:
     if ready.spec.method.method == "lora":
         with whole_adapters(decoder, ranks) as writes:
             if writes:
-                config, tensors = adapter_config(decoder.model, ready.model.name), adapter_tensors(decoder.model)
-                checkpoint.write_folder(ready.folder.adapter, {WEIGHTS: tensors}, {CONFIG: config})
+                base = ready.model
+                documents = {CONFIG: adapter_config(decoder.model, base_name(base)), FACTS: adapter_facts(base)}
+                tensors = {WEIGHTS: adapter_tensors(decoder.model)}
+                more = partial(write_chat_files, source=base.path)
+                checkpoint.write_folder(ready.folder.adapter, tensors, documents, more=more)
         return
     model = whole_model(decoder, ranks)
     if model is not None:
@@ -205,9 +212,18 @@ def save_result(ready: Ready, decoder: Decoder, ranks: Ranks = ALONE) -> None:
             write_model(model, staging, ready.model.path, DTYPES[ready.spec.method.precision])
 
 
+def rehearse_result(ready: Ready, decoder: Decoder) -> None:
+    """Write the result of weights that learn on disk, and remove it; the model stays as it is."""
+    target = ready.folder.path / "rehearsal"
+    with checkpoint.staged_folder(target) as staging:
+        write_model(decoder.model, staging, ready.model.path, DTYPES[ready.spec.method.precision], keeps=False)
+    checkpoint.discard(target)
+
+
 def draw(folder: RunFolder) -> None:
     """The loss curve and the metrics, from the journal."""
     folder.report.mkdir(exist_ok=True)
+    refuse_links(folder)
     events = list(read_events(folder.events))
     write_curve(events, folder.report, language_from())
 
@@ -217,7 +233,7 @@ def peak_bytes(device: torch.device) -> Callable[[], int]:
     return torch.cuda.max_memory_allocated if device.type == "cuda" else peak_rss
 
 
-def ended(state: str, ready: Ready, progress: TrainProgress, loop: Loop) -> Ended:
+def ended(state: str, ready: Ready, progress: Position, loop: Loop) -> Ended:
     """What a run says at its end."""
     return Ended(
         state=state, code="STOPPED" if state == "stopped" else "OK", step=progress.step, steps=loop.order.steps,

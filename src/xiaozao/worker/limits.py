@@ -25,7 +25,7 @@ from xiaozao.events import Event, Noticed
 from xiaozao.hub.cached import folder_bytes
 from xiaozao.machine.hardware import Hardware
 from xiaozao.machine.resident import peak_rss, reset_peak, rss
-from xiaozao.plan.disk import disk_need
+from xiaozao.plan.disk_room import disk_need
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder

@@ -12,15 +12,16 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xiaozao.errors import Busy, EnvironmentProblem, OutOfMemory, XiaozaoError
-from xiaozao.events import Ended
+from xiaozao.errors import EnvironmentProblem, OutOfMemory, XiaozaoError
+from xiaozao.events import Ended, Noticed
 from xiaozao.machine.guard import refuse_kernels
 from xiaozao.spec.run import RunSpec, read_options
-from xiaozao.store.files import RunFolder
+from xiaozao.store.files import RunFolder, refuse_links
 from xiaozao.store.journal import Journal
 from xiaozao.store.lock import acquire
 
@@ -37,15 +38,29 @@ def main(arguments: list[str]) -> int:
     refuse_kernels()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK") != "0":
         return together(folder, None, ()).exit_code
-    folder.path.mkdir(parents=True, exist_ok=True)
     try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        refuse_links(folder)
         with acquire(folder), Journal(folder.events) as journal:
+            if journal.damaged:
+                journal.record(Noticed("journal_damaged", {"lines": journal.damaged}))
             ended = together(folder, journal, arguments[1:])
-            journal.record(ended)
-    except Busy as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+            if ended.state == "failed" and not journal.in_place():  # whatever failed, it failed by this
+                ended = _failed(folder, EnvironmentProblem("run_gone", path=folder.path))
+            journal.record(ended, last=True)
+    except XiaozaoError as error:
+        return _unheard(error)
+    except OSError as error:  # the disk takes no words any more: who follows the run tells its end
+        return _unheard(EnvironmentProblem("os", detail=error))
     return ended.exit_code
+
+
+def _unheard(error: XiaozaoError) -> int:
+    """Say in the log what the journal could not be told; the exit code."""
+    with suppress(OSError):
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+    return error.exit_code
 
 
 def together(folder: RunFolder, journal: Journal | None, options: Sequence[str]) -> Ended:

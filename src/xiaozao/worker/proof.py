@@ -12,12 +12,13 @@ from xiaozao.evaluate.contract import Answer
 from xiaozao.evaluate.facts import Machine, ReportFacts, Side
 from xiaozao.events import Ended, Evaluated, Reported
 from xiaozao.machine.hardware import look
+from xiaozao.spec.parts import data_files
 from xiaozao.spec.plan import MemoryPlan
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_events
 from xiaozao.texts.catalogue import Language
-from xiaozao.worker.pages import write_report
+from xiaozao.worker.report_files import write_report
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Proof:
         hardware = look()
         facts = ReportFacts(
             model=model,
-            data=Path(spec.data.data).name,
+            data=", ".join(Path(file).name for file in data_files(spec.data.data)),
             rows=data.counts.rows_used,
             base=self._side("base", before[0] if before else None),
             tuned=self._side("tuned", ended.best_validation_loss),

@@ -17,13 +17,14 @@ from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.load import DTYPES
 from xiaozao.models.precision import computing
+from xiaozao.plan.lengths import order_of
+from xiaozao.spec.fields import marked
 from xiaozao.spec.objectives import BETAS
-from xiaozao.spec.parts import MethodSpec
+from xiaozao.spec.parts import BY_DEVICES, MethodSpec
 from xiaozao.spec.run import RunSpec
 from xiaozao.train.losses import LOSSES, Loss
-from xiaozao.train.preferences import Preference, Strength
+from xiaozao.train.preference_losses import Preference, Strength
 from xiaozao.train.ranks import ALONE, Ranks
-from xiaozao.train.state import BY_DEVICES
 
 NAME = "reference"
 
@@ -61,10 +62,10 @@ def with_reference(
     if not isinstance(loss, Preference) or not loss.referenced or switches_off(spec.method):
         return data
     parts = {"train": data.train, **({"validation": data.validation} if data.validation else {})}
-    same = {name: value for name, value in identity.items() if name not in BY_DEVICES}
+    same = {name: value for name, value in identity.items() if name not in marked(BY_DEVICES)}
     found = _read(folder, same, parts)
     if ranks.sum(float(found is None))[0]:  # all or none: computing is done together
-        found = _compute(parts, loss, decoder, spec, emit, ranks)
+        found = _compute(parts, loss, decoder, spec, order_of(spec, data).size, emit, ranks)
         if ranks.is_first:
             checkpoint.write_folder(folder, {NAME: found}, {NAME: same})
     assert found is not None
@@ -77,11 +78,10 @@ def _compute(
     loss: Preference,
     decoder: Decoder,
     spec: RunSpec,
+    size: int,
     emit: Callable[[Event], object],
     ranks: Ranks,
 ) -> dict[str, torch.Tensor]:
-    size = spec.train.micro_batch
-    assert size is not None
     with computing(decoder, DTYPES[spec.method.precision]):
         return {
             name: torch.from_numpy(

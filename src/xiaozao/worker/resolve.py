@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -12,15 +11,14 @@ from xiaozao.machine.hardware import Hardware
 from xiaozao.machine.resident import rss
 from xiaozao.plan.fit import Setup, Sizes, Traced, fit, shortened
 from xiaozao.plan.ladder import Choice, Holds, Planner, choose, unknown
-from xiaozao.plan.load import ModelShape
-from xiaozao.plan.profiles import Profiles
-from xiaozao.plan.streamed import stays_cached
+from xiaozao.plan.lengths import order_of
+from xiaozao.plan.profile_cache import Profiles
+from xiaozao.plan.streaming import stays_cached
+from xiaozao.plan.workload import ModelShape
 from xiaozao.spec.objectives import BETAS, GAMMA, KINDS, Kind
-from xiaozao.spec.parts import ATTENTION, MethodSpec
-from xiaozao.spec.plan import MemoryPlan, Questions, Reserved, Row
+from xiaozao.spec.parts import ATTENTION, EPOCHS, MethodSpec
+from xiaozao.spec.plan import MemoryPlan, Questions, Reserved
 from xiaozao.spec.run import FULL_ONLY, RunSpec
-from xiaozao.train.batches import Order, worst_rows
-from xiaozao.train.losses import in_order
 from xiaozao.train.ranks import Place
 
 # By kind of data. Preferences are learned in small steps: the papers' 5e-7 to 1e-6 for all parameters, ten to twenty
@@ -49,6 +47,7 @@ def resolve(
         learning_rate=spec.train.learning_rate or LEARNING_RATES[KINDS[objective]][spec.method.method],
         beta=spec.method.beta or BETAS.get(objective),
         gamma=GAMMA if objective == "simpo" and spec.method.gamma is None else spec.method.gamma,
+        epochs=spec.train.epochs if spec.train.steps else spec.train.epochs or EPOCHS,
         alpha=_alpha(spec.method) if spec.method.method == "lora" else None,
         budget=spec.train.budget
         or (hardware.free(device) // here + rss() if device == "cpu" else hardware.free(device)),
@@ -82,27 +81,6 @@ def on_devices(spec: RunSpec, place: Place, resumed: bool, own_budget: bool = Tr
             if train.budget is not None and not own_budget:
                 changes["budget"] = train.budget * before // place.world
     return spec.with_options(**changes)
-
-
-def order_of(spec: RunSpec, data: PreparedData, micro_batch: int | None = None) -> Order:
-    """The order of samples that a spec describes."""
-    size = micro_batch or spec.train.micro_batch
-    assert size is not None
-    return Order(data.train, spec.train.batch, size, spec.train.epochs, spec.train.seed)
-
-
-def sizes_of(spec: RunSpec, data: PreparedData) -> Sizes:
-    """The largest micro-batches that will come in a run; each size of a micro-batch is looked at once."""
-
-    @cache
-    def rows(micro_batch: int) -> list[Row]:
-        return worst_rows(data.train, order_of(spec, data, micro_batch).worst())
-
-    @cache
-    def validation(micro_batch: int) -> list[Row]:
-        return worst_rows(data.validation, in_order(data.validation, micro_batch)) if data.validation else []
-
-    return Sizes(rows, validation)
 
 
 @dataclass(frozen=True)
@@ -163,9 +141,10 @@ def _alpha(method: MethodSpec) -> float:
 
 def _eval_every(spec: RunSpec, data: PreparedData) -> int:
     """About ten validations in a run, fewer where they would take more than their share of the time."""
-    steps = order_of(spec, data).steps
+    order = order_of(spec, data)
+    steps = order.steps
     if data.validation is None:
         return max(1, steps // VALIDATIONS)
     cost = int(sum(data.validation.lengths)) / 3  # a forward pass is a third of a training step
-    per_step = int(sum(data.train.lengths)) * spec.train.epochs / steps
+    per_step = int(sum(data.train.lengths)) / order.steps_per_epoch
     return min(steps, max(1, steps // VALIDATIONS, round(cost / (VALIDATION_SHARE * per_step))))

@@ -1,6 +1,6 @@
 """The trackers of a run: started beside it, looked after, and given a little time at its end.
 
-Each is a process that follows the journal (worker/follow.py). Whatever happens there, the run goes on: a tracker that
+Each is a process that follows the journal (worker/tracker.py). Whatever happens there, the run goes on: a tracker that
 ended is told once, and one that has not ended in time is ended.
 """
 
@@ -16,7 +16,7 @@ from xiaozao.events import Ended, Event, Noticed, Step
 from xiaozao.runs.launch import environment
 from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder
-from xiaozao.worker.follow import error_file
+from xiaozao.worker.tracker import error_file
 
 FINISH_SECONDS = 20.0
 SETTINGS = (
@@ -94,7 +94,7 @@ def start(folder: RunFolder, name: str, limit: float) -> subprocess.Popen[bytes]
     folder.track.mkdir(exist_ok=True)
     with (folder.track / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "xiaozao.worker.follow", str(folder.path), name, str(limit)],
+            [sys.executable, "-P", "-m", "xiaozao.worker.tracker", str(folder.path), name, str(limit)],
             stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, cwd=folder.track,
             env={**environment(), **dict(SETTINGS)}, close_fds=True,
             start_new_session=os.name != "nt", creationflags=int(getattr(subprocess, "CREATE_NO_WINDOW", 0)),

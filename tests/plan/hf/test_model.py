@@ -13,7 +13,7 @@ from xiaozao.plan.hf.attention import Heads
 from xiaozao.plan.hf.load import Loading, load
 from xiaozao.plan.hf.model import Forward, Model, Setting
 from xiaozao.plan.hf.tape import ACTIVATIONS, GRADIENTS, Node, Storage, Tape, Tensor
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 
 # PEFT asks by the old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from xiaozao.plan.hf.step import HfRun, replay
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 
 SHAPE = ModelShape(hidden=512, blocks=4, heads=8, kv_heads=4, head_size=64, width=1024, vocabulary=8192, tied=True)
 RUN = HfRun(SHAPE, batch=2, length=256)
@@ -65,3 +65,18 @@ def test_fourteen_bytes_a_logit_are_alive_in_the_backward_of_the_loss() -> None:
     weights = 2 * SHAPE.hidden * 65536
     grown = replay(double).phases[2].requested - replay(wide).phases[2].requested - weights
     assert grown == 14 * 2 * 256 * 65536
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_of_layers_that_are_computed_again_autocast_leaves_no_copies_to_the_optimizer(version: int) -> None:
+    """Each is an autocast of its own, whose cache is cleared when it ends."""
+    run = replace(RUN, task="full", stored=4, autocast=True, optimizer="sgd", transformers=version)
+    again, kept = (replay(replace(run, checkpointing=one)).phases[-1].parts[3] for one in (True, False))
+    matrices = 2 * (SHAPE.parameters - SHAPE.vocabulary * SHAPE.hidden)  # of the layers, in 16 bits
+    assert again < kept + matrices / 20
+
+
+def test_a_loop_that_lets_go_of_the_output_has_no_logits_when_the_optimizer_steps() -> None:
+    run = replace(RUN, optimizer="sgd")
+    held, gone = (replay(replace(run, keeps_logits=one)).phases[-1].parts[3] for one in (True, False))
+    assert held - gone >= RUN.batch * RUN.length * SHAPE.vocabulary * 2

@@ -8,7 +8,7 @@ import pytest
 from bench.rig.plan_gpu_page import groups, plan_gpu_page
 from bench.rig.truth import PHASES, Row, Scored, planned, read_truth, run_of, score, summary
 from xiaozao.plan.hf.step import HfRun, replay
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 
 FIELDS = {
     "source": "made up#0", "gpu": "Tesla T4", "transformers": "5.0.0", "model": "some/Tiny", "mode": "train",

@@ -11,7 +11,7 @@ Nothing is read but safetensors and JSON, and nothing in a folder knows where it
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -68,10 +68,11 @@ def write_folder(
     documents: Mapping[str, Mapping[str, object]],
     disk: Disk = DISK,
     store: Store | None = None,
+    more: Callable[[Path], object] = lambda folder: None,
 ) -> int:
     """Write `<name>.safetensors` and `<name>.json` files as one whole folder; return its size in bytes.
 
-    store: where tensors lie that are not in memory; of those one at a time is.
+    store: where tensors lie that are not in memory; of those a piece at a time is. more: writes further plain files.
 
     Raises TrainingError, before anything is touched, where a tensor is not finite; EnvironmentProblem where the disk
     refuses. In both cases what was there before is still there.
@@ -86,15 +87,18 @@ def write_folder(
             if store is None:
                 disk.write_tensors(staging / f"{name}.safetensors", group)
             else:
-                done = partial(_leave, store, group)
-                disk.write_one_by_one(staging / f"{name}.safetensors", group, group.__getitem__, done)
+                disk.write_pieces(staging / f"{name}.safetensors", group, partial(_pieces, store, group))
         for name, text in texts.items():
             disk.write_bytes(staging / f"{name}.json", text)
+        more(staging)
     return sum(path.stat().st_size for path in target.iterdir())
 
 
-def _leave(store: Store, group: Tensors, name: str) -> None:
-    store.leave([group[name]])
+def _pieces(store: Store, group: Tensors, name: str) -> Iterator[torch.Tensor]:
+    """A tensor in flat pieces, each out of memory before the next is looked at."""
+    for piece in group[name].detach().reshape(-1).split(CHUNK):
+        yield piece
+        store.leave([piece])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,16 +44,13 @@ class Disk:
         """Tensors on the CPU are written from where they lie; those of a GPU are copied first, a file's worth."""
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
 
-    def write_one_by_one(
-        self,
-        path: Path,
-        described: Mapping[str, torch.Tensor],
-        take: Callable[[str], torch.Tensor],
-        done: Callable[[str], object],
+    def write_pieces(
+        self, path: Path, described: Mapping[str, torch.Tensor], pieces: Callable[[str], Iterable[torch.Tensor]]
     ) -> None:
-        """The same file, of tensors that are not in memory together; the library's own writer looks at all at once.
+        """The same file, of tensors that are never in memory as a whole; the library's own writer looks at all at once.
 
-        described: shapes and types, in order. take: asked for each tensor when its turn comes; done: told of it after.
+        described: shapes and types, in order. pieces: asked for each tensor when its turn comes, which follows in flat
+        pieces, each of them written before the next is asked for.
         """
         entries, end = {}, 0
         for name, one in described.items():
@@ -64,8 +61,8 @@ class Disk:
         with path.open("wb") as file:
             file.write(len(head).to_bytes(8, "little") + head)
             for name in described:
-                file.write(take(name).detach().reshape(-1).view(torch.uint8).numpy().data)
-                done(name)
+                for piece in pieces(name):
+                    file.write(piece.detach().reshape(-1).view(torch.uint8).numpy().data)
 
     def sync_file(self, path: Path) -> None:
         with path.open("r+b") as file:  # Windows syncs only what is open for writing

@@ -10,6 +10,7 @@ The noise is a function of (seed, step, parameter name), so that a resumed run d
 """
 
 import hashlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -43,14 +44,25 @@ def rounded(value: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     if value.dtype != torch.float32 or dtype not in (torch.bfloat16, torch.float16):
         return value.to(dtype)
     target = torch.empty(value.shape, dtype=dtype, device=value.device)
+    for start, piece in rounded_pieces(value, dtype, name):
+        target.view(-1)[start : start + piece.numel()] = piece
+    return target
+
+
+def rounded_pieces(value: Tensor, dtype: torch.dtype, name: str) -> Iterator[tuple[int, Tensor]]:
+    """The same, a flat piece at a time: its place, counted in elements, and its numbers."""
     noise, flat = generator(0, 0, name, value.device), value.reshape(-1)
     for start in range(0, flat.numel(), PIECE):
-        piece, place = flat[start : start + PIECE].clone(), target.view(-1)[start : start + PIECE]
+        piece = flat[start : start + PIECE]
+        if value.dtype != torch.float32 or dtype not in (torch.bfloat16, torch.float16):
+            yield start, piece.to(dtype)
+            continue
+        short = torch.empty(piece.shape, dtype=dtype, device=value.device)
         if dtype == torch.bfloat16:
-            round_into(place, piece, noise)
+            round_into(short, piece.clone(), noise)
         else:
-            place.copy_(_between(piece, noise))
-    return target
+            short.copy_(_between(piece, noise))
+        yield start, short
 
 
 def _between(value: Tensor, noise: torch.Generator) -> Tensor:

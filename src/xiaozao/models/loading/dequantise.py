@@ -1,6 +1,5 @@
 """GGUF -> a folder of bf16 safetensors, through transformers. Run by convert.py in a process of its own."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -10,7 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from xiaozao.errors import UnsupportedModel
-from xiaozao.hub.folder import CONFIG, check_folder, read_config
+from xiaozao.hub.conversions import write_settings
+from xiaozao.hub.folder import check_folder
 from xiaozao.hub.ggufheader import read_gguf
 from xiaozao.models.artefacts.disk import DISK
 
@@ -31,7 +31,7 @@ def convert(file: Path, folder: Path) -> None:
         except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
             detail = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UnsupportedModel("gguf_architecture", model=header.architecture, detail=detail) from error
-    _clean(folder)
+    write_settings(folder)  # nothing in them names this machine or gives orders
     check_folder(folder)
     for path in folder.iterdir():
         DISK.sync_file(path)
@@ -48,19 +48,6 @@ def _write(source: Path, folder: Path) -> None:
     model.config.dtype = torch.bfloat16
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _clean(folder: Path) -> None:
-    """Leave nothing in the configs that names this machine or gives orders."""
-    values = dict(read_config(folder).values)
-    _rewrite(folder / CONFIG, values)
-    path = folder / "tokenizer_config.json"
-    values = json.loads(path.read_text(encoding="utf-8"))
-    _rewrite(path, {key: value for key, value in values.items() if key not in ("name_or_path", "is_local")})
-
-
-def _rewrite(path: Path, values: dict[str, object]) -> None:
-    path.write_text(json.dumps(values, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _put(file: Path, target: Path) -> None:

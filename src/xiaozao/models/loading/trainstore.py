@@ -83,6 +83,10 @@ class PagedStore:
             self.leave([piece])
         return own
 
+    def empty(self, name: str, like: Tensor) -> Tensor:
+        """A tensor of a shape and type, in the place that this name has; what is in it is whatever was there."""
+        return self._own(name, like)[0]
+
     def zeros(self, name: str, like: Tensor) -> Tensor:
         """Zeros of a shape and type, in the place that this name has; nothing is written where nothing ever was."""
         own, fresh = self._own(name, like)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from xiaozao.plan.hf.model import Layer, Linear, Model
 from xiaozao.plan.hf.tape import WEIGHTS, Tape, Tensor
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 from xiaozao.spec.patterns import matches
 
 BLOCK = 64  # weights that share one of nf4's scales

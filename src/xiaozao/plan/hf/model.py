@@ -94,11 +94,16 @@ class Setting:
 
 
 class Forward:
-    """One forward pass; autocast's copies of weights live as long as it."""
+    """One forward pass.
+
+    Autocast's copies of weights live until it ends. Those of a layer that a checkpoint computes again live until that
+    layer's forward ends, which is an autocast of its own (torch/amp/autocast_mode.py clears the cache at its exit).
+    """
 
     def __init__(self, tape: Tape, model: Model, setting: Setting) -> None:
         self.tape, self.model, self.setting = tape, model, setting
         self.copies: dict[int, Tensor] = {}
+        self.ended = False
         self.cache: list[Tensor] = []
 
     def run(self, ids: Tensor, labels: Tensor | None) -> tuple[Tensor | None, Tensor, list[Tensor]]:
@@ -107,6 +112,7 @@ class Forward:
         logits = self._linear(hidden, self.model.head, None, self.model.hidden)
         loss = None if labels is None else self._loss(logits, labels)
         self.copies.clear()
+        self.ended = True
         return loss, logits, self.cache
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -261,7 +267,11 @@ class _Call:
     mask: Tensor | None
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        return self.forward.layer(self.layer, hidden, self.turns, self.mask)
+        try:
+            return self.forward.layer(self.layer, hidden, self.turns, self.mask)
+        finally:
+            if self.forward.ended:  # computed again, in the backward pass
+                self.forward.copies.clear()
 
 
 def ids_of(setting: Setting) -> int:

@@ -9,7 +9,7 @@ from xiaozao.errors import Problem, UnsupportedModel, UsageError
 from xiaozao.hub.folder import read_config
 from xiaozao.machine.hardware import Gpu, look
 from xiaozao.plan.hf.step import HfRun, Phase, Replay, replay
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 from xiaozao.spec.plan import PARTS, MemoryPlan, Moment
 from xiaozao.spec.run import RunSpec
 

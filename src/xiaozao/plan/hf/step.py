@@ -15,7 +15,7 @@ from xiaozao.plan.hf.attention import Heads
 from xiaozao.plan.hf.load import Loading, load
 from xiaozao.plan.hf.model import Forward, Model, Setting
 from xiaozao.plan.hf.tape import OPTIMIZER, Tape, Tensor
-from xiaozao.plan.load import ModelShape
+from xiaozao.plan.workload import ModelShape
 
 STEPS = 2
 STATE_BLOCK = 256  # values that share a scale in bitsandbytes' 8-bit optimizers
@@ -46,6 +46,7 @@ class HfRun:
     transformers: int = 5  # the major version; 4 made a mask without need, and checkpoints that are reentrant
     workspace: int = WORKSPACE
     expandable: bool = False
+    keeps_logits: bool = True  # whether the loop still holds the model's output while the optimizer steps
 
     @property
     def trains(self) -> bool:
@@ -106,14 +107,17 @@ def replay(run: HfRun) -> Replay:
 def _step(
     tape: Tape, model: Model, setting: Setting, ids: Tensor, states: list[Tensor], run: HfRun
 ) -> tuple[Phase, Phase, Phase]:
-    """The loss and the logits live until the step is over."""
-    loss, _logits, _cache = Forward(tape, model, setting).run(ids, ids)
+    """The loss lives until the step is over, and the logits where the loop keeps them."""
+    loss, logits, _cache = Forward(tape, model, setting).run(ids, ids)
     assert loss is not None
     forward = _phase("forward", tape.allocator)
     tape.backward(loss)
+    kept = logits if run.keeps_logits else None
+    del logits
     backward = _phase("backward", tape.allocator)
     OPTIMIZERS[run.optimizer](tape, model.trainable(), states)
     optimizer = _phase("optimizer", tape.allocator)
+    del kept
     if not run.accumulates:
         for one in model.trainable():
             one.grad = None

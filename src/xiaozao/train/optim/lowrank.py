@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xiaozao.models.layers.rounding import generator
-from xiaozao.train.optim.blocks import block_of
+from xiaozao.train.optim.by_blocks import block_of
 from xiaozao.train.optim.eightbit import BETAS, EPSILON
 from xiaozao.train.optim.engine import Rule, Slot, State
 from xiaozao.train.optim.rules import AdamW

@@ -16,7 +16,7 @@ from torch import nn
 
 from xiaozao.errors import EnvironmentProblem
 from xiaozao.models.layers.quantize import CPU
-from xiaozao.train.optim.blocks import ByBlocks
+from xiaozao.train.optim.by_blocks import ByBlocks
 from xiaozao.train.optim.eightbit import table
 from xiaozao.train.optim.engine import Optimizer, Options
 from xiaozao.train.optim.lowrank import Apollo, GaLore

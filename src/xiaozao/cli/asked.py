@@ -1,0 +1,52 @@
+"""The verbs that take the options of a run, each option a flag made from its field; see cli/declared.py."""
+
+import click
+
+from xiaozao.cli.declared import flag, later
+from xiaozao.cli.options import spec_flags
+from xiaozao.cli.verb import Verb, VerbGroup
+
+TARGETS = ("slurm", "kubernetes", "skypilot")  # those of launch/targets.py
+UNUSED = {"data", "base", "attention", "device"}  # of no concern to a check
+
+TRAIN = Verb(
+    "train", callback=later("train", "work"), params=[
+        click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
+        click.Option(["--resume"], metavar="RUN", help="cli.train.resume"),
+        click.Option(["--from-config"], metavar="FILE", help="cli.train.from_config"),
+        flag("--detach", "cli.train.detach"),
+        flag("--dry-run", "cli.train.dry_run"),
+        flag("--print-config", "cli.train.print_config"),
+        *spec_flags(),
+    ],
+)  # fmt: skip
+
+# Which program would do the run is asked of a plan alone; it is no option of a run.
+PLAN = Verb(
+    "plan", callback=later("plan", "work"), params=[
+        click.Argument(["arguments"], nargs=-1, metavar="MODEL | CONFIG.yaml | key=value"),
+        click.Option(["--engine"], type=click.Choice(["xiaozao", "hf"]), default="xiaozao", show_default=True,
+                     help="cli.plan.engine"),
+        *spec_flags(asked=("model",)),
+    ],
+)  # fmt: skip
+
+LAUNCH = Verb(
+    "launch", callback=later("launch", "work"), params=[
+        click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
+        click.Option(["--on"], type=click.Choice(list(TARGETS)), required=True, help="cli.launch.on"),
+        click.Option(["--nodes"], type=click.IntRange(min=1), default=1, show_default=True, help="cli.launch.nodes"),
+        click.Option(["--file"], metavar="FILE", help="cli.launch.file"),
+        flag("--force", "cli.launch.force"),
+        *spec_flags(),
+    ],
+)  # fmt: skip
+
+DATA = VerbGroup("data")
+DATA.add_command(
+    Verb("check", callback=later("data", "check_file"), params=[
+        click.Argument(["file"], metavar="FILE"),
+        click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
+        *(one for one in spec_flags(("model", "data"), asked=()) if one.name not in UNUSED),
+    ])
+)  # fmt: skip

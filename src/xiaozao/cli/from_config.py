@@ -1,0 +1,31 @@
+"""What `zao train --from-config FILE` took over from another tool's file, said line by line before anything starts."""
+
+from pathlib import Path
+from typing import Any
+
+from xiaozao.cli.console import Output
+from xiaozao.spec.peerfile import Translation, read_peer_file
+
+
+def brought(path: str | None, output: Output) -> Translation:
+    """The options in another tool's file, told on stderr; none without a file."""
+    if path is None:
+        return Translation({}, (), ())
+    found = read_peer_file(Path(path).expanduser())
+    every = len(found.taken) + len(found.left)
+    output.note("peers.taken", file=path, count=len(found.taken), all=every)
+    for one in found.taken:
+        output.hint(f"  {output.say('peers.moved', **one.words())}")
+    if found.left:
+        output.note("peers.left", count=len(found.left))
+    for problem in found.left:
+        output.hint(f"  - {problem.text(output.language)}")
+    return found
+
+
+def document(found: Translation, output: Output) -> dict[str, Any]:
+    """The same for a program."""
+    return {
+        "taken": [{"name": one.name, "value": one.value, "options": dict(one.ours)} for one in found.taken],
+        "left": [{"name": one.params["name"], "key": one.key, "text": one.text(output.language)} for one in found.left],
+    }

@@ -1,0 +1,95 @@
+"""Profiles by what they depend on: kept in the cache, traced when they are first asked for. No torch here."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from xiaozao.errors import EnvironmentProblem, UnsupportedModel
+from xiaozao.spec.fields import marked
+from xiaozao.spec.parts import NO_SHAPE, MethodSpec
+from xiaozao.spec.plan import Reserved
+from xiaozao.spec.profile import PROFILE, VERSION, Profile, TraceRequest
+from xiaozao.spec.tape import ASKED, RESERVED, Steps
+from xiaozao.spec.tape import VERSION as TAPE_VERSION
+
+Answer = TypeVar("Answer")
+UNTRACED = "untraced"  # what is kept of a model that could not be traced
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """A folder of what was traced: profiles, and what a GPU's allocator holds for steps; and how a new one is made.
+
+    Both ways raise UnsupportedModel where that cannot be, which is kept too, and EnvironmentProblem where it failed.
+    """
+
+    folder: Path
+    measure: Callable[[TraceRequest], Profile]
+    reserve: Callable[[Steps], Reserved] | None = None
+    failed: set[str] = field(default_factory=set)  # what was tried here, and would fail again
+
+    def get(self, question: TraceRequest) -> Profile | None:
+        """The profile, or None for a model that cannot be traced, or not now."""
+        question = replace(question, method=_shapes(question.method))
+        return self._kept(key(question), PROFILE, lambda: self.measure(question))
+
+    def reserved(self, steps: Steps) -> Reserved | None:
+        """What steps reserve, or None likewise."""
+        make, question = self.reserve, steps.question
+        if make is None:
+            return None
+        steps = replace(steps, question=replace(question, method=_shapes(question.method)))
+        return self._kept(key(steps), RESERVED, lambda: make(steps))
+
+    def _kept(self, name: str, kind: TypeAdapter[Answer], make: Callable[[], Answer]) -> Answer | None:
+        if name in self.failed:
+            return None
+        path = self.folder / f"{name}.json"
+        try:
+            text = path.read_bytes()
+            return None if text == UNTRACED.encode() else kind.validate_json(text)
+        except (OSError, ValidationError):
+            pass
+        try:
+            found: Answer | None = make()
+        except UnsupportedModel:
+            found = None
+        except EnvironmentProblem as problem:
+            if problem.key != "tracer":  # a package is missing: the run would say so too
+                raise
+            self.failed.add(name)
+            return None
+        write_whole(path, UNTRACED.encode() if found is None else kind.dump_json(found))
+        return found
+
+
+def key(asked: TraceRequest | Steps) -> str:
+    """The name of an answer: what it depends on, and the versions that made it."""
+    made_by = [VERSION] if isinstance(asked, TraceRequest) else [VERSION, TAPE_VERSION]
+    parts = [ASKED.dump_python(asked, mode="json"), *made_by, version("torch"), version("transformers")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _shapes(method: MethodSpec) -> MethodSpec:
+    defaults = {name: MethodSpec.model_fields[name].default for name in marked(NO_SHAPE)}
+    return method.model_copy(update={**defaults, "alpha": 1.0 if method.method == "lora" else None})
+
+
+def write_whole(path: Path, text: bytes) -> None:
+    """Whole or not at all; a cache that cannot be written costs time and nothing else."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except OSError:
+        return

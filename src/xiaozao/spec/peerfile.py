@@ -1,0 +1,108 @@
+"""The configuration file of another tool as options of ours: what was taken, and what was left out and why.
+
+    read_peer_file(Path("llama3_lora_sft.yaml"))  ->  Translation(options, taken, left)
+
+Everything in the file stands either among `taken` or among `left`. The rules are the table in peers.py.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xiaozao.errors import Problem
+from xiaozao.spec.fields import OPTIONS, show
+from xiaozao.spec.parts import DATA_FILE
+from xiaozao.spec.peers import Told, plain_name, told
+from xiaozao.spec.run import peer_problem, read_file, written
+
+INFO = "dataset_info.json"  # LLaMA-Factory's names of data sets
+INFO_LIMIT = 10_000_000  # bytes
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One option of theirs, and those of ours that it became."""
+
+    name: str
+    value: Any
+    ours: Mapping[str, Any]
+
+    def words(self) -> dict[str, str]:
+        """`lora_rank=8` and `rank=8`."""
+        return {"theirs": f"{self.name}={_shown(self.value)}", "ours": written(self.ours)}
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A file of theirs as a flat mapping of our options; `left` says of each other line why it is not among them."""
+
+    options: Mapping[str, Any]
+    taken: tuple[Taken, ...]
+    left: tuple[Problem, ...]
+
+
+def read_peer_file(path: Path) -> Translation:
+    """A YAML file of another tool. Raises UsageError where it is no mapping, NotFound where it is not there."""
+    return translate(_with_files(read_file(path)))
+
+
+def translate(theirs: Mapping[str, Any]) -> Translation:
+    """Their options in their order; where two make one of ours, the first counts and the other is told."""
+    options: dict[str, Any] = {}
+    makers: dict[str, str] = {}
+    taken, left = [], []
+    for name, value in theirs.items():
+        found = _told(name, value, theirs)
+        other = next((makers[ours] for ours, one in found.ours.items() if options.get(ours, one) != one), None)
+        if other is not None:
+            left.append(Problem("peer_twice", {"name": name, "write": written(found.ours), "other": other}))
+        elif found.ours:
+            taken.append(Taken(name, value, found.ours))
+            options |= found.ours
+            makers |= dict.fromkeys(found.ours, name)
+        else:
+            left.append(peer_problem(name, value, found))
+    return Translation(options, tuple(taken), tuple(left))
+
+
+def _told(name: str, value: Any, theirs: Mapping[str, Any]) -> Told:
+    found = told(name, value, theirs)
+    if found is not None:
+        files = str(found.ours.get("data", "")).split(",") if found.text == "data" else []
+        named = all(DATA_FILE.search(one) or Path(one).exists() for one in files)
+        return found if named else Told({}, "dataset_name")
+    if plain_name(name) in OPTIONS:
+        return Told({plain_name(name): value}, "is") if value is not None else Told({}, "open")
+    return Told({}, "unknown")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else show(value)
+
+
+def _with_files(theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with the names of LLaMA-Factory's data sets as the files that its dataset_info.json names for them."""
+    found = dict(theirs)
+    for name in ("dataset", "eval_dataset"):
+        value = theirs.get(name)
+        if isinstance(value, str):
+            folder = Path(str(theirs.get("dataset_dir") or "data"))
+            known = _dataset_files(folder)
+            found[name] = ",".join(known.get(one.strip(), one.strip()) for one in value.split(","))
+    return found
+
+
+def _dataset_files(folder: Path) -> dict[str, str]:
+    path = folder / INFO
+    try:
+        if path.stat().st_size > INFO_LIMIT:
+            return {}
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    named = {name: one.get("file_name") for name, one in entries.items() if isinstance(one, dict)}
+    return {name: str(folder / file) for name, file in named.items() if isinstance(file, str)}

@@ -7,7 +7,7 @@ ARGS ?=
 # Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test fast fast-everywhere real lint format docs bench bench-kills bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-duration bench-contention bench-elephant bench-floor clean
+.PHONY: help demo test fast fast-everywhere real lint format docs bench bench-kills bench-fuzz bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-duration bench-contention bench-elephant bench-floor clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -47,6 +47,9 @@ bench: bench-kills bench-families bench-methods bench-peers ## the measurements 
 
 bench-kills: $(READY) ## kills a run twenty times and resumes it: the same bits
 	$(BIN)/python -m bench.kills $(ARGS)
+
+bench-fuzz: $(READY) ## 100,000 spoiled inputs: each is read or refused in words; an hour
+	$(BIN)/python -m bench.fuzz $(ARGS)
 
 bench-peers: $(READY) ## beside LLaMA-Factory and TRL on the same rows: docs/peers.md; hours
 	$(BIN)/python -m bench.peers $(ARGS)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from tests.data.folders import CHATML, byte_level, chat, metaspace, model_folder, word_level, write_jsonl
-from xiaozao.data.checks import check
+from tests.data.folders import byte_level, metaspace, model_folder, word_level
 from xiaozao.data.encoder import Encoder
+from xiaozao.data.formats import Conversation, Turn
+from xiaozao.data.prepare import tokenise
 from xiaozao.data.tokens import ChatTokenizer
-from xiaozao.errors import ArtefactError
-from xiaozao.spec.parts import DataSpec
+from xiaozao.errors import ArtefactError, Problem
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -86,17 +86,43 @@ def test_real_kinds_pass_and_answer_rare_characters(make: Callable[[], Tokenizer
     assert encoder.decode(encoder.encode("😀 hello \u0378"), True)
 
 
-def test_a_text_that_the_tokenizer_refuses_is_a_problem_of_its_row(tmp_path: Path) -> None:
-    def fails_on_rare(document: dict[str, Any]) -> None:
-        document["model"].update(unk_token="none of them")
-        document["pre_tokenizer"] = None
+def fails_on_rare(document: dict[str, Any]) -> None:
+    document["model"].update(unk_token="none of them")
+    document["pre_tokenizer"] = None
 
-    tokenizer = Tokenizer.from_str(changed(byte_level, fails_on_rare))
-    folder = model_folder(tmp_path, tokenizer, CHATML.replace("\\n", ":").replace("\n", ":"))
-    path = write_jsonl(tmp_path / "rows.jsonl", [chat("hello", "world"), chat("您好", "world")])
-    report = check(DataSpec(data=str(path)), folder)
-    assert [(one.key, one.params["line"]) for one in report.problems] == [("row_tokenizer", 2)]
-    assert "none of them" in report.problems[0].text("zh-CN") and report.rows_used == 1
+
+def test_a_tokenizer_that_fails_on_some_text_is_refused_when_it_is_tried(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, Tokenizer.from_str(changed(byte_level, fails_on_rare)))
+    with pytest.raises(ArtefactError, match="failed when it was tried.*none of them"):
+        ChatTokenizer.from_folder(folder)
+
+
+def test_a_text_that_the_tokenizer_refuses_is_a_problem_of_its_row(tmp_path: Path) -> None:
+    tokenizer = ChatTokenizer.from_folder(model_folder(tmp_path, byte_level()))
+    vars(tokenizer)["_encoder"] = Encoder(tmp_path / "tokenizer.json", changed(byte_level, fails_on_rare))
+    refused = tokenise(tokenizer, Conversation((Turn("user", "您好"), Turn("assistant", "a")), 7), None)
+    assert isinstance(refused, Problem) and (refused.key, refused.params["line"]) == ("row_tokenizer", 7)
+    assert "none of them" in refused.text("zh-CN")
+
+
+def panics(document: dict[str, Any]) -> None:
+    document["model"].update(continuing_subword_prefix="x" * 500)
+
+
+def runs_away(document: dict[str, Any]) -> None:
+    document["pre_tokenizer"] = {"type": "Split", "pattern": {"Regex": "(a+)+b"}, "behavior": "Isolated",
+                                 "invert": False}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [panics, runs_away])
+def test_a_tokenizer_that_panics_is_refused_and_nothing_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], change: Change
+) -> None:
+    folder = model_folder(tmp_path, byte_level())
+    (folder / "tokenizer.json").write_text(changed(byte_level, change), encoding="utf-8")
+    with pytest.raises(ArtefactError, match="when it was tried"):
+        ChatTokenizer.from_folder(folder)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

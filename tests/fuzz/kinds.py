@@ -26,6 +26,7 @@ from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.modelfiles import read_chat_files
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import XiaozaoError
+from xiaozao.events import Ended, Event, Noticed, Prepared, Split, Started, Step, to_line, to_record
 from xiaozao.hub.adapterfile import read_adapter_settings
 from xiaozao.hub.folder import check_folder, check_loadable, is_complete, read_config
 from xiaozao.hub.ggufheader import read_gguf
@@ -33,6 +34,7 @@ from xiaozao.plan.workload import ModelShape
 from xiaozao.spec.parts import DataSpec
 from xiaozao.spec.run import RunSpec
 from xiaozao.spec.yamlfile import read_yaml
+from xiaozao.store.journal import Journal, read_events
 
 CONFIG = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 48,
@@ -72,11 +74,15 @@ FAILURES = (ArithmeticError, AssertionError, AttributeError, BufferError, EOFErr
 
 @dataclass(frozen=True)
 class Kind:
-    """valid: inputs that are read without complaint. spoil: one of them, a little wrong. read: all that reads it."""
+    """valid: inputs that are read without complaint. spoil: one of them, a little wrong. read: all that reads it.
+
+    refuses: False for a reader that sets the damaged part aside and goes on.
+    """
 
     valid: Callable[[], tuple[bytes, ...]]
     spoil: Callable[[Random, bytes], bytes]
     read: Callable[[Path, bytes], None]
+    refuses: bool = True
 
 
 def spoiled(name: str, number: int) -> bytes:
@@ -195,6 +201,19 @@ def _gguf() -> tuple[bytes, ...]:
     )
 
 
+def _journal() -> tuple[bytes, ...]:
+    events: tuple[Event, ...] = (
+        Started("a", 1),
+        Prepared(1, 1, 0, {}, 5, 3, 5),
+        Split(1, 9, 5, "training", 10**9, None),
+        Noticed("a", {"b": 1}),
+        Step(1, 2, 0.5, 1.5, 1e-4, 0.1, 5, 3, 10.0, 0.5, 10**9, 1.0),
+        Ended("completed"),
+    )
+    lines = [to_line(to_record(event, number, 1.5)) for number, event in enumerate(events, 1)]
+    return ("\n".join(lines).encode() + b"\n",)
+
+
 def _folder(place: Path) -> Path:
     return place if (place / "tokenizer.json").exists() else model_folder(place, byte_level())
 
@@ -279,6 +298,12 @@ def _read_gguf(place: Path, data: bytes) -> None:
     read_gguf(place / "a.gguf")
 
 
+def _read_journal(place: Path, data: bytes) -> None:
+    (place / "events.jsonl").write_bytes(data)
+    list(read_events(place / "events.jsonl"))
+    Journal(place / "events.jsonl").close()
+
+
 def _read_spec(place: Path, data: bytes) -> None:
     RunSpec.from_options(read_yaml(data.decode("utf-8", "replace"), "run.yaml"))
 
@@ -295,5 +320,6 @@ KINDS: dict[str, Kind] = {
     "safetensors": Kind(lambda: (safetensors_bytes(),), _header_mutant, _read_header),
     "index": Kind(_json({"weight_map": {"w": "model-00001-of-00001.safetensors"}}), json_mutant, _read_index),
     "gguf": Kind(_gguf, mutant, _read_gguf),
+    "journal": Kind(_journal, lines_mutant, _read_journal, refuses=False),
     "spec": Kind(lambda: (OPTIONS,), mutant, _read_spec),
 }

@@ -20,4 +20,4 @@ def test_a_spoiled_input_is_read_or_refused_in_words(tmp_path: Path, name: str) 
     verdicts = {number: verdict(name, number, tmp_path) for number in range(EACH)}
     wrong = {number: told for number, told in verdicts.items() if told.startswith(WRONG)}
     assert not wrong, f"{name}: {wrong}"
-    assert {"read", *verdicts.values()} != {"read"}, "no input of this kind was refused"
+    assert any(told != "read" for told in verdicts.values()) == KINDS[name].refuses

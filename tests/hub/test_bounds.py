@@ -69,7 +69,7 @@ def test_a_size_beyond_every_model_is_refused_with_field_value_and_bound(
         read_config(folder)
 
 
-@pytest.mark.parametrize("value", ["32", 32.0, True, {}, {"a": 1}, [], ["a"], [True], "x" * 100_000])
+@pytest.mark.parametrize("value", ["32", 32.0, True, {}, {"a": 1}, [], ["a"], [True], [None], "x" * 100_000])
 @pytest.mark.parametrize("field", ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim"])
 def test_a_size_of_another_type_is_refused(tmp_path: Path, field: str, value: Any) -> None:
     message = refusal(small_folder(tmp_path, **{field: value}))
@@ -144,7 +144,7 @@ def test_every_decoder_of_transformers_is_within_the_bounds(tmp_path: Path) -> N
         {"n_routed_experts": 384, "num_hidden_layers": 61, "hidden_size": 7168, "vocab_size": 163840},
         {"num_experts": 2048, "vocab_size": 1_000_000, "max_position_embeddings": 10_485_760, "sliding_window": 2**31},
         {"n_layer": 70, "n_embd": 14336, "n_head": 112, "eos_token_id": [2, 10**6], "pad_token_id": -1},
-        {"intermediate_size": [16384] * 35, "num_key_value_heads": [1, None, 8], "num_kv_shared_layers": 0},
+        {"intermediate_size": [16384] * 35, "num_key_value_heads": [1, 0, 8], "num_kv_shared_layers": 0},
     ],
 )  # fmt: skip
 def test_the_largest_models_there_are_lie_within_the_bounds(tmp_path: Path, largest: dict[str, Any]) -> None:
@@ -160,3 +160,10 @@ def test_an_index_of_a_million_names_is_refused_by_its_count(tmp_path: Path) -> 
     message = refusal(folder)
     assert "1000000" in message and "500000" in message
     assert time.process_time() - began < 20
+
+
+def test_a_header_of_very_many_tensors_is_refused_by_its_bytes(tmp_path: Path) -> None:
+    folder = small_folder(tmp_path)
+    empty = {f"w{index}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for index in range(150_000)}
+    (folder / "model.safetensors").write_bytes(safetensors_bytes(empty, b""))
+    assert "8388608" in refusal(folder)

@@ -124,3 +124,16 @@ def test_a_file_of_empty_strings_does_not_hold_us_up(tmp_path: Path) -> None:
         file.truncate(10**9)  # sparse: 125 million strings of no length would fit
     with pytest.raises(ArtefactError):
         read_gguf(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "count"),
+    [
+        (gguf_bytes(n_tensors=10**6, data=bytes(36 * 10**6)), "1000000 tensors"),
+        (gguf_bytes(n_pairs=10**6, data=bytes(20 * 10**6)), "1000000 keys"),
+    ],
+    ids=["tensors", "pairs"],
+)
+def test_a_million_entries_are_refused_by_their_count(tmp_path: Path, data: bytes, count: str) -> None:
+    with pytest.raises(ArtefactError, match=count):
+        read_gguf(written(tmp_path, data))

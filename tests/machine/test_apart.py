@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from xiaozao.machine import apart
 from xiaozao.machine.apart import Json, Lost, ask
 
 CHILD = "tests.machine.answering_child"
@@ -17,12 +16,8 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
-def same(value: Json) -> Json:
-    return value
-
-
-def asked(**question: object) -> list[Json]:
-    return list(ask(CHILD, question, same))
+def asked(seconds: float = 60.0, **question: object) -> list[Json]:
+    return list(ask(CHILD, question, seconds=seconds))
 
 
 def test_one_process_answers_question_after_question() -> None:
@@ -32,7 +27,7 @@ def test_one_process_answers_question_after_question() -> None:
 
 
 def test_two_questions_at_once_are_two_processes() -> None:
-    one, other = ask(CHILD, {"rows": 2}, same), ask(CHILD, {"rows": 2}, same)
+    one, other = ask(CHILD, {"rows": 2}), ask(CHILD, {"rows": 2})
     assert next(one)["pid"] != next(other)["pid"]
     assert len([*one, *other]) == 4
 
@@ -44,11 +39,10 @@ def test_one_that_dies_is_lost_with_its_last_words_and_the_next_question_is_answ
     assert len(asked()) == 2
 
 
-def test_one_that_says_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart, "SECONDS", 0.5)
+def test_one_that_says_nothing_is_ended() -> None:
     began = time.monotonic()
     with pytest.raises(Lost) as caught:
-        asked(then="hang")
+        asked(0.5, then="hang")
     assert caught.value.why == "silent" and time.monotonic() - began < 60
 
 
@@ -60,7 +54,7 @@ def test_one_that_takes_too_much_memory_is_lost() -> None:
 
 
 def test_one_whose_answers_nobody_wants_is_ended() -> None:
-    answers = ask(CHILD, {"rows": 10**6}, same)
+    answers = ask(CHILD, {"rows": 10**6})
     pid = next(answers)["pid"]
     answers.close()
     assert asked()[0]["pid"] != pid

@@ -272,3 +272,33 @@ def test_no_quantisation_is_none(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "quantization_config": None}), encoding="utf-8")
     assert load(folder, torch.float32, CPU).packing == "packed"
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {}, "int8": {"base": "int8"}, "from disk": {"streams": "streams"},
+    "int8 from disk": {"base": "int8", "streams": "streams"}, "learning on disk": {"live": "live"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, ""),
+        ({"mlp_bias": True}, "6 weight.*mlp.down_proj.bias"),
+        ({"tie_word_embeddings": False}, "1 weight.*lm_head"),
+        ({"num_hidden_layers": 3}, "model.layers.2"),
+        ({"hidden_size": 64, "head_dim": 8}, r"would have the shape \[.*64.*in the files it has \[.*32"),
+    ],
+)
+def test_no_way_of_loading_makes_weights_up(tmp_path: Path, way: str, changes: dict[str, Any], told: str) -> None:
+    folder = toy_folder(tmp_path / "model")
+    (tmp_path / "live").mkdir()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
+    places = {name: tmp_path / one if name in ("streams", "live") else one for name, one in WAYS[way].items()}
+    if not told:
+        assert load(folder, torch.bfloat16, CPU, **places).packing == "packed"
+        return
+    with pytest.raises(XiaozaoError, match=told):
+        load(folder, torch.bfloat16, CPU, **places)

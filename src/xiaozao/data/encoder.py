@@ -4,6 +4,7 @@ What could grow without end is bounded: how often a step can multiply a text, ho
 are. A model that fails on a character which it does not know is refused, because some row will hold one.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -14,6 +15,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from xiaozao.errors import ArtefactError, DataError, Problem
+from xiaozao.machine.apart import Lost, ask
 
 GROWTH = 16  # how many times longer a text may become, all steps together; real ones exchange a sign for a sign
 STEPS = 200
@@ -22,6 +24,10 @@ CHARSMAP = 4_000_000  # characters of SentencePiece's own table
 IDS = 2**24
 HALF = re.compile(r"\\u[dD][89a-fA-F]")  # half a character, unless the other half follows
 UNKNOWN = {"WordLevel": "unk_token", "WordPiece": "unk_token"}  # models that know no other way
+
+
+TRIAL, TRIAL_SECONDS = "xiaozao.data.trial", 30.0
+_TRIED: set[str] = set()  # SHA-256 of the contents that came through
 
 
 class Encoder:
@@ -88,6 +94,26 @@ def check(path: Path, tokenizer_json: str) -> None:
     for token in added if isinstance(added, list) else []:
         if isinstance(token, dict) and isinstance(token.get("content"), str):
             _check_text(path, "added_tokens", token["content"])
+
+
+def try_apart(path: Path, tokenizer_json: str) -> None:
+    """Encode and decode in a process of its own first, once for each content in this process.
+
+    Raises ArtefactError where that process is lost, or a text becomes far longer.
+    """
+    digest = hashlib.sha256(tokenizer_json.encode()).hexdigest()
+    if digest in _TRIED:
+        return
+    try:
+        failed = [one["detail"] for one in ask(TRIAL, {"path": str(path.absolute())}, seconds=TRIAL_SECONDS)
+                  if "detail" in one]  # fmt: skip
+    except Lost as lost:
+        if lost.why == "silent":
+            raise _wrong(path, "tokenizer_silent", seconds=int(TRIAL_SECONDS)) from None
+        raise _wrong(path, "tokenizer_trial", detail=lost.last) from None
+    if failed:
+        raise _wrong(path, "tokenizer_trial", detail=failed[0])
+    _TRIED.add(digest)
 
 
 def _names(path: Path, vocabulary: dict[str, Any] | list[Any]) -> list[str]:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from xiaozao.data.encoder import Encoder
+from xiaozao.data.encoder import Encoder, check, try_apart
 from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.modelfiles import ChatFiles, read_chat_files
 from xiaozao.data.sealing import Sealer
@@ -62,7 +62,10 @@ class ChatTokenizer:
     """
 
     def __init__(self, files: ChatFiles) -> None:
-        self._encoder = Encoder(files.folder / "tokenizer.json", files.tokenizer_json)
+        path = files.folder / "tokenizer.json"
+        check(path, files.tokenizer_json)
+        try_apart(path, files.tokenizer_json)
+        self._encoder = Encoder(path, files.tokenizer_json)
         self._tokenizer = self._encoder.tokenizer
         self._files = files
         self.has_own_template = files.template is not None

@@ -108,8 +108,7 @@ def _check_size(path: Path, name: str, value: Any, bound: Bound) -> None:
     if not value or len(value) > SIZES[1].high:
         raise mistyped(path, name, value, (int,))
     for index, each in enumerate(value):
-        if each is not None:
-            number(path, {f"{name}[{index}]": each}, f"{name}[{index}]", min(bound.low, 0), bound.high)
+        number(path, {f"{name}[{index}]": each}, f"{name}[{index}]", min(bound.low, 0), bound.high)
 
 
 def _objects(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from xiaozao.hub.jsonfile import open_regular
 HEADER_LIMIT = 256 * 2**20
 STRING_LIMIT = 16 * 2**20  # the longest chat templates have some 100 kB
 KEY_LIMIT, NAME_LIMIT, KEEP = 65535, 256, 1024
+TENSORS_LIMIT, PAIRS_LIMIT = 200_000, 20_000  # the largest known files have some thousand, and a hundred
 STRINGS_LIMIT = 4_000_000  # the largest vocabularies have 300,000 tokens and as many merges
 STRING, ARRAY = 8, 9
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<B", 10: "<Q", 11: "<q", 12: "<d"}
@@ -120,6 +121,9 @@ def _header(reader: _Reader) -> GgufHeader:
     if magic != b"GGUF" or version not in (2, 3):
         raise _Wrong("gguf_magic", magic=repr(magic), version=version)
     tensors, pairs = reader.count(8 + 4 + 8 + 4 + 8), reader.count(8 + 1 + 4 + 1)
+    for what, count, limit in (("tensors", tensors, TENSORS_LIMIT), ("pairs", pairs, PAIRS_LIMIT)):
+        if count > limit:
+            raise _Wrong(f"gguf_{what}", count=count, limit=limit)
     values: dict[str, Any] = {}
     for _ in range(pairs):
         key = _text(reader.string(KEY_LIMIT))

@@ -45,12 +45,14 @@ class _Process:
             env=environment,
         )  # fmt: skip
         self.since: float | None = None  # when the answer was asked for that has not come yet
+        self.seconds = SECONDS
         self.silent = False
         self.over = threading.Event()
         self.timer: threading.Timer | None = None
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def ask(self, question: Json, hook: Callable[[Json], Any]) -> Iterator[Json]:
+    def ask(self, question: Json, hook: Callable[[Json], Any], seconds: float) -> Iterator[Json]:
+        self.seconds = seconds
         stdin, stdout = _pipes(self.process)
         try:
             stdin.write(json.dumps(question).encode() + b"\n")
@@ -81,7 +83,7 @@ class _Process:
     def _watch(self) -> None:
         while not self.over.wait(0.5):
             since = self.since
-            if since is not None and time.monotonic() - since > SECONDS:
+            if since is not None and time.monotonic() - since > self.seconds:
                 self.silent = True
                 self.process.kill()
 
@@ -144,19 +146,27 @@ class _Idle:
         process.end()
 
 
+def _same(value: Json) -> Json:
+    return value
+
+
 _IDLE = _Idle()
 atexit.register(_IDLE.close)
 
 
-def ask(module: str, question: Json, hook: Callable[[Json], Any]) -> Generator[Json, None, None]:
+def ask(
+    module: str, question: Json, hook: Callable[[Json], Any] = _same, seconds: float = SECONDS
+) -> Generator[Json, None, None]:
     """The answers of a process of `module`, the last of which has "end"; `hook` sees every object in them.
+
+    seconds: how long it may say nothing before it is ended.
 
     Raises Lost.
     """
     process = _IDLE.take(module)
     whole = False
     try:
-        yield from process.ask(question, hook)
+        yield from process.ask(question, hook, seconds)
         whole = True
     finally:
         if whole:

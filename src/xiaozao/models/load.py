@@ -1,6 +1,5 @@
 """A folder of safetensors -> a decoder in memory. Nothing of the folder is executed; see hub/folder.py."""
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,13 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfi
 from transformers.utils.logging import disable_progress_bar
 
 from xiaozao.errors import EnvironmentProblem, UnsupportedModel
-from xiaozao.hub.folder import CONFIG, check_loadable, read_config, weight_files
+from xiaozao.hub.folder import check_loadable, read_config, weight_files
 from xiaozao.hub.jsonfile import shown, wrong
 from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder, view
 from xiaozao.models.families import check
 from xiaozao.models.layers.quantize import ready
-from xiaozao.models.loading.architecture import architecture_of, reason
+from xiaozao.models.loading.architecture import FAILURES, architecture_of, reason, whole
 from xiaozao.models.loading.paged import load_paged
 from xiaozao.models.loading.streamed import load_streamed
 from xiaozao.models.loading.whileloading import WhileLoadingConfig, stored
@@ -123,7 +122,7 @@ def _in_memory(
             folder, config=config, dtype=weights, local_files_only=True, trust_remote_code=False,
             use_safetensors=True, attn_implementation="eager", output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
-        return _all_read(folder, *read)
+        return whole(folder, read)
 
 
 def converts(folder: Path, weights: torch.dtype) -> bool:
@@ -140,26 +139,18 @@ def _load_one_by_one(folder: Path, config: PreTrainedConfig, weights: torch.dtyp
     with ExitStack() as stack:
         read: Any = type(skeleton).from_pretrained(
             None, config=skeleton.config, state_dict=stored(folder, stack), dtype=weights,
-            attn_implementation="eager", output_loading_info=True, ignore_mismatched_sizes=base == "none",
+            attn_implementation="eager", output_loading_info=True, ignore_mismatched_sizes=True,
             quantization_config=None if base == "none" else WhileLoadingConfig(base),
         )  # fmt: skip
-    model, info = read
-    return _with_generation(_all_read(folder, model, info) if base == "none" else model, folder)
-
-
-def _all_read(folder: Path, model: PreTrainedModel, info: Mapping[str, Any]) -> PreTrainedModel:
-    """The model. Raises where transformers would go on with random numbers in place of weights that it did not find,
-    or not in the shape that config.json gives them."""
-    for name, stored_shape, wanted in sorted(info["mismatched_keys"]):
-        raise wrong(folder / CONFIG, "config_shape", name=name, stored=list(stored_shape), wanted=list(wanted))
-    if missing := sorted(info["missing_keys"]):
-        raise UnsupportedModel("weights_missing", count=len(missing), first=missing[0])
-    return model
+    return _with_generation(whole(folder, read), folder)
 
 
 def _with_generation(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """What from_pretrained reads beside the weights; the heap is given back."""
     if (folder / GENERATION).is_file() and model.can_generate():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        except FAILURES as error:
+            raise wrong(folder / GENERATION, "json", detail=reason(error)) from error
     give_back()
     return model

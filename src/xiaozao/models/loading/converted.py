@@ -31,6 +31,7 @@ from xiaozao.models.artefacts.checkpoint import staged_folder
 from xiaozao.models.artefacts.disk import DISK
 from xiaozao.models.artefacts.manifest import read_manifest, read_mapping
 from xiaozao.models.layers.quantize import BASES
+from xiaozao.models.loading.architecture import whole
 from xiaozao.models.loading.choice import choose
 from xiaozao.models.loading.mapped import DTYPES, Mapped
 from xiaozao.models.loading.stream import Int8, Matrix, Nf4, Plain
@@ -120,10 +121,12 @@ def _write(
 ) -> None:
     """Let transformers load the model, and write each matrix when its turn comes."""
     with ExitStack() as stack:
-        model: PreTrainedModel = kind.from_pretrained(
+        read: Any = kind.from_pretrained(
             None, config=config, state_dict=stored(folder, stack), dtype=dtype, attn_implementation="eager",
+            output_loading_info=True, ignore_mismatched_sizes=True,
             quantization_config=writing,
         )  # fmt: skip
+        model = whole(folder, read)
     # Of what was written an empty tensor is left, also under the name of a tied head.
     kept = {name: one.clone() for name, one in model.state_dict().items() if one.numel()}
     write_index(writing.folder, writing.entries, kept)

@@ -23,6 +23,7 @@ from transformers.quantizers.base import HfQuantizer
 
 from xiaozao.errors import UnsupportedModel
 from xiaozao.hub.folder import tensors
+from xiaozao.models.loading.architecture import whole
 from xiaozao.models.loading.choice import block_of, check_ties, choose, kept_as_stored
 from xiaozao.models.loading.stream import ReadAhead
 from xiaozao.models.loading.trainstore import PAGE, PagedStore
@@ -49,10 +50,12 @@ def load_paged(folder: Path, config: PreTrainedConfig, weights: torch.dtype, liv
     capacity = needed + count * (STATES + WRITTEN) + 8 * names * PAGE
     store = PagedStore(live, capacity, needed)
     with ExitStack() as stack:
-        model: PreTrainedModel = type(skeleton).from_pretrained(
+        read: Any = type(skeleton).from_pretrained(
             None, config=skeleton.config, state_dict=stored(folder, stack), dtype=weights,
-            attn_implementation="eager", quantization_config=PagingConfig(store, weights),
+            attn_implementation="eager", output_loading_info=True,
+            ignore_mismatched_sizes=True, quantization_config=PagingConfig(store, weights),
         )  # fmt: skip
+        model = whole(folder, read)
     return model
 
 

@@ -23,6 +23,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from xiaozao.hub.folder import weight_files
 from xiaozao.hub.tensorfile import read_header
 from xiaozao.models.layers.linear import FrozenLinear, is_plain, put
+from xiaozao.models.loading.architecture import whole
 from xiaozao.models.loading.choice import Chosen, block_of, check_ties, choose, kept_as_stored
 from xiaozao.models.loading.converted import read_folder, streamed_folder
 from xiaozao.models.loading.mapped import DTYPES, Mapped
@@ -69,10 +70,12 @@ def around(
             name: one for name, one in files.items() if name.removesuffix(".weight") not in places
         }
         resident |= {f"{name}.weight": torch.empty(0, dtype=weights) for name in places}
-        model: PreTrainedModel = kind.from_pretrained(
+        read: Any = kind.from_pretrained(
             None, config=config, state_dict=resident, dtype=weights, attn_implementation="eager",
+            output_loading_info=True, ignore_mismatched_sizes=True,
             quantization_config=StreamingConfig(places, weights, device),
         )  # fmt: skip
+        model = whole(source, read)
     read_ahead(model)
     return model
 

@@ -13,13 +13,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from xiaozao.cli.verb import Settings, VerbGroup, error_text
 from xiaozao.errors import EnvironmentProblem, UsageError, XiaozaoError
-from xiaozao.store.files import check_places, home
+from xiaozao.store.files import check_places, home, misplaced
 
 LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes, on the file systems of today
 SHOWN = 120  # characters of a name that is too long
@@ -229,6 +230,8 @@ def environment(error: Exception) -> XiaozaoError | None:
     }  # fmt: skip
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return too_long(error)
+    if isinstance(error, NotADirectoryError | FileExistsError) and error.filename:
+        return misplaced(Path(os.fsdecode(error.filename)))
     if not isinstance(error, OSError) or error.errno not in keys:
         return None
     ours = EnvironmentProblem(keys[error.errno], path=error.filename or "?", detail=error.strerror)

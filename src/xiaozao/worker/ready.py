@@ -61,7 +61,7 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     own_budget = asked.get("budget") is not None
     ran = resumed and own_budget and spec.train.devices == place.world  # just so, within this budget
     spec = on_devices(spec, place, resumed, own_budget)
-    check_threads(spec.train.threads)
+    check_threads(None if resumed else spec.train.threads)  # a run goes on with the threads that it began with
     import_what_is_named(spec)  # before the data, so that a missing package is told now, and counts as runtime
 
     def report(stage: str, done: int, total: int) -> None:

@@ -255,7 +255,10 @@ def test_a_place_of_ours_that_is_a_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, words: list[str]
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv(name, str(tmp_path / "file"))
-    assert run(words) == 9
-    said = capsys.readouterr().err
-    assert name in said and str(tmp_path / "file") in said
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    places = [("file", "file"), ("link", "link"), *([("file/below/it", "file")] if name == "ZAO_HOME" else [])]
+    for place, named in places[: 3 if words[0] == "runs" else 2]:
+        monkeypatch.setenv(name, str(tmp_path / place))
+        assert run(words) == 9
+        said = capsys.readouterr().err
+        assert name in said and f"{tmp_path / named} " in said

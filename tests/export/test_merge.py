@@ -50,6 +50,11 @@ def test_a_full_folder_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not empty"):
         merge_adapter(tmp_path / "model", tmp_path / "adapter", tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep me"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    with pytest.raises(UsageError):
+        merge_adapter(tmp_path / "model", tmp_path / "adapter", tmp_path / "link")
+    assert not list((tmp_path / "empty").iterdir())
 
 
 def spoiled_weight(model: PreTrainedModel) -> None:

@@ -1,5 +1,6 @@
 """What we export is read by the oldest transformers and PEFT that we write for, and by the newest: the same model."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from transformers import AutoConfig
 
 from tests.models.test_adapter import tuned
 from tests.readers import READERS, read_by
+from tests.small import small_config
 from tests.toy import SHAPE, TEMPLATE, toy_model, toy_tokenizer
 from xiaozao.data.formats import Turn
 from xiaozao.data.tokens import PLAIN_TEMPLATE, ChatTokenizer
 from xiaozao.export.merge import merge_adapter
-from xiaozao.hub.spellings import plain_tokenizer
+from xiaozao.hub.spellings import both_spellings, plain_tokenizer
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors, attach
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import run
@@ -102,6 +104,28 @@ def test_an_exported_model_says_the_same_to_every_reader(
     theirs = read_by(reader, LOGITS, folders=folders, ids=IDS.tolist())
     gaps = {name: float((torch.tensor(theirs[name]) - ours[name]).norm() / ours[name].norm()) for name in FAMILIES}
     assert all(gap < 1e-4 for gap in gaps.values()), gaps
+
+
+@pytest.mark.parametrize("kind", ["gemma3_text", "olmo3", "lfm3", "laguna", "modernbert-decoder", "mellum", "qwen2"])
+def test_a_config_in_both_spellings_says_what_it_said_in_one(kind: str) -> None:
+    """Where layers differ in their rotary numbers, the old names must not be taken for the numbers of all layers."""
+    values = {name: one for name, one in small_config(kind).to_dict().items() if not name.startswith("_")}
+    scaled = values["rope_parameters"].get("full_attention", values["rope_parameters"])
+    scaled |= {"rope_type": "linear", "factor": 4.0, "rope_theta": 4321.0}
+    once = AutoConfig.for_model(kind, **_described(values)).to_dict()
+    again = AutoConfig.for_model(kind, **_described(both_spellings(once))).to_dict()
+    assert _rotary(again["rope_parameters"]) == _rotary(once["rope_parameters"])
+
+
+def _described(values: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy({name: one for name, one in values.items() if name != "model_type"})
+
+
+def _rotary(values: Any) -> Any:
+    """Without the old name of `rope_type`, which does not matter beside it."""
+    return (
+        {name: _rotary(one) for name, one in values.items() if name != "type"} if isinstance(values, dict) else values
+    )
 
 
 ADAPTED = """

@@ -1,5 +1,7 @@
 """The index: migrated once, shared between processes, replaceable."""
 
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -114,3 +116,34 @@ def test_an_index_that_another_holds_for_long_is_named(monkeypatch: pytest.Monke
         assert caught.value.key == "index_locked" and "index.db" in caught.value.what("zh-CN")
     db.add(Path("/b"))
     assert len(db.paths()) == 2
+
+
+# A file system without locks, as Lustre without its option or NFS without its daemon is to a program.
+NO_LOCKS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+static int any(int fd, int cmd, void *arg, const char *name) {
+    if (cmd == F_SETLK || cmd == F_SETLKW || cmd == F_GETLK) { errno = ENOLCK; return -1; }
+    int (*real)(int, int, ...) = dlsym(RTLD_NEXT, name);
+    return real(fd, cmd, arg);
+}
+int flock(int fd, int op) { errno = ENOSYS; return -1; }
+#define WITH(name) int name(int fd, int cmd, ...) { \
+    va_list all; va_start(all, cmd); void *arg = va_arg(all, void *); va_end(all); return any(fd, cmd, arg, #name); }
+WITH(fcntl)
+WITH(fcntl64)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="takes locks away with a C library")
+def test_several_processes_share_an_index_where_there_are_no_file_locks(tmp_path: Path) -> None:
+    (tmp_path / "nolocks.c").write_text(NO_LOCKS, encoding="utf-8")
+    library = tmp_path / "nolocks.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "nolocks.c", "-ldl"], check=True)
+    variables = {**os.environ, "LD_PRELOAD": str(library)}
+    writers = [subprocess.Popen([sys.executable, "-c", ADD, str(number)], env=variables) for number in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert len(db.paths()) == 60

@@ -2,7 +2,7 @@
 
 import json
 import os
-import socket
+import platform
 import subprocess
 import sys
 import time
@@ -188,7 +188,7 @@ def test_without_file_locks_one_still_holds_the_run(folder: RunFolder) -> None:
 
 def test_a_lock_file_of_the_dead_or_of_long_ago_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "held"
-    here = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": "long ago", "token": "x"}
+    here = {"host": platform.node(), "pid": 2**22 + 1, "started": "long ago", "token": "x"}
     for owner, age in ((here, 0.0), ({**here, "host": "elsewhere"}, LEASE + 5), ({}, LEASE + 5)):
         path.write_text(json.dumps(owner), encoding="utf-8")
         os.utime(path, (time.time() - age, time.time() - age))

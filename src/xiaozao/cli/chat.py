@@ -11,6 +11,7 @@ from xiaozao.data.formats import Turn
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.hub.sources import resolve
 from xiaozao.models.adapter import attach, is_vouched_for
+from xiaozao.models.artefacts.checkpoint import verify
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.load import DTYPES, InMemory, Streamed, device_of, load
@@ -24,15 +25,19 @@ def work(run: str, ask: str | None, base: bool, system: str | None, max_tokens: 
     precision = DTYPES["fp32" if spec.method.precision == "fp32" else "bf16"]
     with output.stages() as report:
         source = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report).path
+        report("verify", 0, 0)
+        result = folder.model if folder.model.is_dir() else folder.adapter
+        if not base and is_vouched_for(result):
+            verify(result)
         report("load", 0, 0)
         tuned = folder.model if folder.model.is_dir() and not base else source
         stored = "none" if tuned == folder.model else spec.model.base  # as it was trained, so that it answers the same
         streams = spec.model.stream == "disk" and tuned == source
         way = Streamed(cache() / "streams", stored) if streams else InMemory(stored)
         decoder = load(tuned, precision, device_of(spec.model.device), way=way)
+    if not base and not is_vouched_for(result):
+        output.note("cli.export.no_manifest", folder=result)
     if folder.adapter.is_dir() and not base:
-        if not is_vouched_for(folder.adapter):
-            output.note("cli.export.no_manifest", folder=folder.adapter)
         attach(decoder, folder.adapter)
     prompt = system if system is not None else spec.data.system
     opening = [Turn("system", prompt)] if prompt else []

@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,7 +23,7 @@ from xiaozao.cli.streams import LOST, open_streams
 from xiaozao.cli.verb import OutputSettings, VerbGroup, error_text
 from xiaozao.errors import EnvironmentProblem, UsageError, XiaozaoError
 from xiaozao.spec.peers import told
-from xiaozao.store.files import check_places, home
+from xiaozao.store.files import check_places, home, misplaced
 from xiaozao.texts.visible import json_visible
 
 LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes, on the file systems of today
@@ -233,6 +234,8 @@ def environment(error: Exception) -> XiaozaoError | None:
     }  # fmt: skip
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return too_long(error)
+    if isinstance(error, NotADirectoryError | FileExistsError) and error.filename:
+        return misplaced(Path(os.fsdecode(error.filename)))
     if not isinstance(error, OSError):
         return None
     if error in LOST:

@@ -63,7 +63,10 @@ def template_of_readers(folder: Path) -> str | None:
     """The template that transformers finds for the tokenizer of this folder: it passes over chat_template.json."""
     if (folder / "chat_template.jinja").is_file():
         return _text(folder / "chat_template.jinja")
-    return _default(folder, _read(folder / "tokenizer_config.json").get("chat_template"))
+    found = _read(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(found, list) and not any(isinstance(one, dict) and one.get("name") == "default" for one in found):
+        return None  # it asks for a name then
+    return _default(folder, found)
 
 
 def _template(folder: Path, settings: dict[str, Any]) -> str | None:

@@ -47,10 +47,10 @@ def merge_adapter(
     """Write the model in `base` with the adapter merged in, and read it back to compare logits.
 
     The sum W + s B A is computed in fp32, on the full weights also where training saw them `stored` as int8 or nf4:
-    merged into fewer bits, an adapter can be lost in rounding. Raises UsageError where `target` is not empty,
+    merged into fewer bits, an adapter can be lost in rounding. Raises UsageError where `target` is not empty or a link,
     ArtefactError where the written model does not answer as the adapted one; nothing is left at `target` then.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UsageError("export_in_use", path=target)
     if target.exists():
         target.rmdir()

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 FULL, SLIDING = "full_attention", "sliding_attention"
+SCALE_FULL = ("gemma3", "olmo3")  # families where `rope_scaling` is that of full attention, to old readers and new
 OUTSIDE = ("partial_rotary_factor", "rope_theta")  # these stand beside `rope_scaling`, not in it
 PLAIN_CLASS = "PreTrainedTokenizerFast"
 NEW_CLASSES = ("TokenizersBackend",)  # what transformers 5 calls it; transformers 4 refuses the name
@@ -62,6 +63,10 @@ def _rotary(kind: str, rope: Mapping[str, Any]) -> dict[str, Any]:
         return _one_set(kind, rope)
     whole = sets.get(FULL, next(iter(sets.values())))
     named = _one_set(kind, whole)
+    if not kind.startswith(SCALE_FULL):  # transformers 5 would take it for the numbers of all layers
+        del named["rope_scaling"]
+    if any(one.get("partial_rotary_factor") != whole.get("partial_rotary_factor") for one in sets.values()):
+        named.pop("partial_rotary_factor", None)  # and this one too
     if SLIDING in sets:
         named["rope_local_base_freq"] = sets[SLIDING]["rope_theta"]
         if kind.startswith("modernbert"):

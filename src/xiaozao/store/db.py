@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from xiaozao.errors import EnvironmentProblem
 from xiaozao.store.files import home
+from xiaozao.store.lock import has_record_locks
 
 BUSY_MILLISECONDS = 10_000
 Answer = TypeVar("Answer")
@@ -94,11 +95,14 @@ def connect() -> Iterator[sqlite3.Connection]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None)
+    locks = has_record_locks(path.with_suffix(".locks"))  # a file of its own: closing it drops locks of this process
+    # Where the file system has none, SQLite's own way: a file that is made exclusively, and no shared memory.
+    place = path.absolute().as_uri() + ("" if locks else "?vfs=unix-dotfile")
+    connection = sqlite3.connect(place, isolation_level=None, uri=True)
     try:
         # busy_timeout first: even switching to WAL needs a lock that another process may hold.
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA journal_mode = {'WAL' if locks else 'DELETE'}")
         connection.execute("PRAGMA synchronous = FULL")
         _migrate(connection, path)
     except BaseException:

@@ -159,8 +159,17 @@ def check_places() -> None:
     except FileNotFoundError:
         raise EnvironmentProblem("no_working_folder") from None
     for name, path in (("ZAO_HOME", home()), ("ZAO_CACHE", cache())):
-        if path.exists() and not path.is_dir():
+        if path.is_symlink() and not path.exists() or path.exists() and not path.is_dir():
             raise EnvironmentProblem("place_is_file", name=name, path=path)
+
+
+def misplaced(path: Path) -> EnvironmentProblem | None:
+    """What is wrong where a folder of ours lies below a file; None where `path` is not one of ours."""
+    for name, place in (("ZAO_HOME", home()), ("ZAO_CACHE", cache())):
+        for above in (place, *place.parents) if path.is_relative_to(place) or place.is_relative_to(path) else ():
+            if above.exists() and not above.is_dir():
+                return EnvironmentProblem("place_is_file", name=name, path=above)
+    return None
 
 
 def refuse_links(folder: RunFolder) -> None:

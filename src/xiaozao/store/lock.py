@@ -14,7 +14,7 @@ know that, when it is older than any such moment lasts.
 import errno
 import json
 import os
-import socket
+import platform
 import sys
 import time
 import uuid
@@ -42,6 +42,10 @@ if sys.platform == "win32":
     def _unlock(descriptor: int) -> None:
         os.lseek(descriptor, 0, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+    def has_record_locks(path: Path) -> bool:
+        """Whether the file system of this file has the locks that SQLite uses."""
+        return path.parent.is_dir()
 else:
     import fcntl
 
@@ -50,6 +54,15 @@ else:
 
     def _unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def has_record_locks(path: Path) -> bool:
+        """Whether the file system of this file has the locks that SQLite uses."""
+        with path.open("a+b") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError as error:
+                return error.errno not in NO_LOCKS
+        return True
 
 
 @contextmanager
@@ -118,7 +131,7 @@ def _mutex(folder: RunFolder) -> Iterator[None]:
 def lock_file(path: Path) -> Iterator[None]:
     """Exclusion by a file that only one can make. Raises Busy where its maker keeps it for longer than LEASE."""
     mine = {
-        "host": socket.gethostname(),
+        "host": platform.node(),
         "pid": os.getpid(),
         "started": started(os.getpid()),
         "token": uuid.uuid4().hex,
@@ -153,7 +166,7 @@ def _is_stale(path: Path) -> bool:
     """Whether its maker is dead; of another machine's, or of one whose words are not there yet, whether it is old."""
     owner = _read(path)
     pid = owner.get("pid")
-    if owner.get("host") == socket.gethostname() and isinstance(pid, int):
+    if owner.get("host") == platform.node() and isinstance(pid, int):
         return owner.get("started") != started(pid)
     with suppress(FileNotFoundError):
         return time.time() - path.stat().st_mtime > LEASE

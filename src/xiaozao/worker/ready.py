@@ -112,7 +112,7 @@ def read_asked(folder: RunFolder, place: Place) -> Asked:
     own_budget = named.get("budget") is not None
     ran = resumed and own_budget and spec.train.devices == place.world
     spec = on_devices(spec, place, resumed, own_budget)
-    check_threads(spec.train.threads)
+    check_threads(None if resumed else spec.train.threads)  # a run goes on with the threads that it began with
     import_what_is_named(spec)  # before the data, so that a missing package is told now, and counts as runtime
     return Asked(spec, place, resumed, own_budget, ran)
 
@@ -223,7 +223,7 @@ def tell_warmup(warmup: float, steps: int, emit: Emit) -> None:
 
 def trained_plain(spec: RunSpec, model: ModelFolder) -> bool:
     """Whether conversations are written with our plain template, because the model brings none."""
-    if read_chat_files(model.path).template is not None:
+    if read_chat_files(model.path).template:
         return False
     rows = ConversationFile(Path(spec.data.data), spec.data)
     first = next((row for row in rows if isinstance(row, Conversation)), None)

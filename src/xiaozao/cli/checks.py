@@ -107,7 +107,7 @@ def check_python(found: Version, is_64_bit: bool) -> Check:
 def check_torch(torch: TorchBuild | None) -> Check:
     if torch is None:
         return Check("torch", "bad", "torch_missing", {"python": sys.executable})
-    cuda = ".".join(map(str, torch.cuda)) if torch.cuda else "CPU"
+    cuda = "CUDA " + ".".join(map(str, torch.cuda)) if torch.cuda else "CPU"
     params: dict[str, object] = {"found": torch.version, "build": cuda, "least": ".".join(map(str, TORCH))}
     numbers = re.match(r"(\d+)\.(\d+)", torch.version)
     if numbers and (int(numbers[1]), int(numbers[2])) < TORCH:

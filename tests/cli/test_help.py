@@ -39,8 +39,8 @@ def test_every_verb_has_help_and_two_examples(
     for words in _paths(name):
         assert run([*words, "--help"]) == 0
         page = capsys.readouterr().out
-        assert page.startswith(f"{'Usage' if language == 'en' else '用法'}: zao {' '.join(words)}")
-        examples = page.split("Examples:\n" if language == "en" else "示例:\n")[1].splitlines()
+        assert page.startswith(f"{'Usage: ' if language == 'en' else '用法：'}zao {' '.join(words)}")
+        examples = page.split("Examples:\n" if language == "en" else "示例：\n")[1].splitlines()
         assert len(examples) >= 2
         assert all(line.startswith(f"  zao {words[0]}") for line in examples)
         assert "--json" in page

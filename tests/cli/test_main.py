@@ -75,7 +75,7 @@ def test_an_error_is_said_on_stderr_in_the_readers_language(
     first, *_, last = said.err.splitlines()
     assert first.startswith(f"{'Error' if language == 'en' else '错误'}[{name}] ")
     assert word in first
-    assert last.startswith("Try: " if language == "en" else "建议: ")
+    assert last.startswith("Try: " if language == "en" else "建议：")
     assert "Traceback" not in said.err
 
 

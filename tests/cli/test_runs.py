@@ -168,6 +168,6 @@ def test_why_a_run_failed_is_told_in_the_readers_language(
     said = " ".join(capsys.readouterr().out.split())
     assert "english" not in said
     assert "".join(say("error.offline", language, name="org/m").split()) in said.replace(" ", "")
-    assert ("3 too long" if language == "en" else "过长 3 行") in said
+    assert ("3 too long" if language == "en" else "过长 3 条") in said
     assert run(["runs", "show", "bad", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["message"] == "english"

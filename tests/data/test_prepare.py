@@ -129,7 +129,7 @@ def test_row_whose_answer_is_cut_off_is_dropped_and_counted(tmp_path: Path, mode
         run(write_jsonl(tmp_path / "b.jsonl", rows[1:]), model, validation="none", length=40, truncation="right")
     assert caught.value.key == "data_nothing_left"
     assert caught.value.params["reasons"] == {"no_target": 1}
-    assert "截断后没有可学的内容 1 行" in caught.value.what("zh-CN")
+    assert "截断后没有可学的内容 1 条" in caught.value.what("zh-CN")
 
 
 @pytest.mark.parametrize(("rows", "fits"), [(1, False), (2, True), (3, True)])

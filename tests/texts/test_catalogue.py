@@ -2,9 +2,11 @@
 
 import ast
 import json
+import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,12 +152,45 @@ def test_counts_become_words_and_control_characters_are_shown() -> None:
     assert say("watch.dropped", "en", reasons={"too_long": 3, "empty_answer": 1, "media": 0}) == (
         "dropped: 3 too long, 1 empty answer"
     )
-    assert say("watch.dropped", "zh-CN", reasons={"too_long": 3}) == "丢弃：过长 3 行"
+    assert say("watch.dropped", "zh-CN", reasons={"too_long": 3}) == "丢弃：过长 3 条"
     assert say("error.data_empty", "en", path="a\x1b]0;evil\x07.csv\u202e") == r"a\x1b]0;evil\x07.csv\u202e is empty"
 
 
 def test_what_the_demo_tried_is_told_in_the_readers_language() -> None:
-    assert tried_text("cache: found", "zh-CN") == "缓存: 已有"
-    assert tried_text("hf: unreachable (timed out)", "zh-CN") == "Hugging Face: 无法连接 (timed out)"
+    assert tried_text("cache: found", "zh-CN") == "缓存：已有"
+    assert tried_text("hf: unreachable (timed out)", "zh-CN") == "Hugging Face：无法连接 (timed out)"
     assert tried_text("modelscope: not installed", "en") == "ModelScope: its client is not installed"
     assert tried_text("pypi: fetched", "en") == "PyPI: fetched"
+
+
+GLOSSARY = json.loads((SOURCE / "texts" / "glossary.json").read_text(encoding="utf-8"))["terms"]
+# What is no prose: option=value, paths, names of files, commands and what stands in braces.
+CODE = re.compile(r"\{\w+\}|[\w.]+=\S*|\b(?:runs|models):\w*|https?://\S+|re:|[A-Za-z][\w./*-]*:(?=\s|$)")
+HALF_WIDTH = re.compile(r"[\u4e00-\u9fff”）][,:;!?(]|[,:;!?)][\u4e00-\u9fff]")
+
+
+def _prose(key: str) -> str:
+    """A Chinese text without what is no prose in it; examples of commands are none."""
+    return "" if key.endswith(".examples") else CODE.sub(" ", catalogue("zh-CN")[key])
+
+
+@pytest.mark.parametrize("term", GLOSSARY, ids=[term["en"] for term in GLOSSARY])
+def test_a_word_that_the_glossary_forbids_stands_in_no_text(term: dict[str, Any]) -> None:
+    forbidden = re.compile("|".join(term.get("not", ["(?!)"])))
+    assert {key: text for key in catalogue("zh-CN") if (text := _prose(key)) and forbidden.search(text)} == {}
+
+
+def test_the_words_of_the_glossary_are_those_of_the_texts() -> None:
+    everything = "".join(catalogue("zh-CN").values())
+    for term in GLOSSARY:
+        words = re.split(r"[（）/ ]+", term["zh"])
+        assert any(word and word in everything for word in words), term
+
+
+def test_punctuation_in_chinese_is_full_width() -> None:
+    assert {key: text for key in catalogue("zh-CN") if HALF_WIDTH.search(text := _prose(key))} == {}
+
+
+def test_quotes_stand_close_to_chinese_words() -> None:
+    spaced = re.compile(r"[\u4e00-\u9fff] “|” [\u4e00-\u9fff]|\d %|\} %")
+    assert {key for key in catalogue("zh-CN") if spaced.search(catalogue("zh-CN")[key])} == set()

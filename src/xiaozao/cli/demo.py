@@ -66,7 +66,8 @@ def tried_text(line: str, language: Language) -> str:
     place, _, state = line.partition(": ")
     key, bracket, detail = state.partition(" (")
     known = f"tried.{key.replace(' ', '_')}"
-    return f"{place_name(place, language)}: {say(known, language) if has(known) else key}{bracket}{detail}"
+    became = say(known, language) if has(known) else key
+    return f"{place_name(place, language)}{say('colon', language)}{became}{bracket}{detail}"
 
 
 def place_name(place: str, language: Language) -> str:

@@ -117,7 +117,7 @@ def check_worker(failed: str) -> Check:
 def check_torch(torch: TorchBuild | None) -> Check:
     if torch is None:
         return Check("torch", "bad", "torch_missing", {"python": sys.executable})
-    cuda = ".".join(map(str, torch.cuda)) if torch.cuda else "CPU"
+    cuda = "CUDA " + ".".join(map(str, torch.cuda)) if torch.cuda else "CPU"
     params: dict[str, object] = {"found": torch.version, "build": cuda, "least": ".".join(map(str, TORCH))}
     numbers = re.match(r"(\d+)\.(\d+)", torch.version)
     if numbers and (int(numbers[1]), int(numbers[2])) < TORCH:

@@ -24,7 +24,8 @@ def help_page(
         for parameter in command.params
         if isinstance(parameter, click.Option) and parameter not in common and not parameter.hidden
     ]
-    parts = [f"{say('cli.usage', language)}: {_usage(command, context, own, language)}", "", *_about(key, language)]
+    usage = _usage(command, context, own, language)
+    parts = [say("cli.usage", language) + say("colon", language) + usage, "", *_about(key, language)]
     if isinstance(command, click.Group):
         names = command.list_commands(context)
         rows = [(name, summary(f"{context.command_path} {name}", language)) for name in names]
@@ -33,7 +34,7 @@ def help_page(
     help_row = ("-h, --help", say("cli.common.help", language))
     parts += _section("cli.common", [*(_row(option, language) for option in common), help_row], language)
     examples = say(f"{key}.examples", language).splitlines()
-    parts += ["", f"{say('cli.examples', language)}:", *(f"  {line}" for line in examples)]
+    parts += ["", say("cli.examples", language) + say("colon", language).rstrip(), *(f"  {line}" for line in examples)]
     return "\n".join(parts) + "\n"
 
 
@@ -104,7 +105,7 @@ def _row(option: click.Option, language: Language) -> tuple[str, str]:
     text = say(text, language) if has(text) else text
     if option.show_default:
         default = option.show_default
-        plain = f"{say('cli.default', language)}: {option.default}"
+        plain = f"{say('cli.default', language)}{say('colon', language)}{option.default}"
         text += f" [{default if isinstance(default, str) else plain}]"
     return names, text
 
@@ -112,7 +113,7 @@ def _row(option: click.Option, language: Language) -> tuple[str, str]:
 def _section(key: str, rows: Sequence[tuple[str, str]], language: Language) -> list[str]:
     if not rows:
         return []
-    lines = ["", f"{say(key, language)}:"]
+    lines = ["", say(key, language) + say("colon", language).rstrip()]
     for name, text in rows:
         first, *rest = wrap(text, WIDTH - INDENT)
         if len(name) > INDENT - 4:

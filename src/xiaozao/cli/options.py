@@ -25,7 +25,7 @@ class SpecFlag(click.Option):
 
     def __init__(self, option: Option, language: Language, asked: bool) -> None:
         flag = RENAMED.get(option.name, option.name)
-        default: str | None = f"{say('cli.default', language)}: {show(option.default)}"
+        default: str | None = f"{say('cli.default', language)}{say('colon', language)}{show(option.default)}"
         if option.required:
             default = say("cli.required", language) if asked else None
         super().__init__(

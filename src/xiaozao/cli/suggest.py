@@ -18,6 +18,7 @@ from xiaozao.plan.modelcatalogue import Entry, catalogue
 from xiaozao.plan.suggestions import JOBS, Hours, Need, Suggestion, size_class, suggest
 from xiaozao.spec.pace import Asked
 from xiaozao.spec.parts import parse_bytes
+from xiaozao.texts.catalogue import has
 from xiaozao.texts.numbers import gigabytes
 
 EXIT_DOES_NOT_FIT = 4
@@ -98,7 +99,9 @@ def _answer(best: Suggestion | None, found: list[Suggestion], need: Need, output
     why = output.say(
         "suggest.why",
         size=output.say("suggest.largest" if small else "suggest.enough", job=job, budget=budget),
-        own=output.say("suggest.own" if need.language in entry.own else "suggest.named", language=need.language),
+        own=output.say(
+            "suggest.own" if need.language in entry.own else "suggest.named", language=_language(need.language, output)
+        ),
         thinking=output.say(f"suggest.thinks.{entry.thinking}"),
         business=output.say(f"suggest.business.{entry.business}"),
     )
@@ -148,6 +151,11 @@ def _options(one: Suggestion) -> str:
     """`base=nf4 checkpointing=block`: what departs from the defaults."""
     named = {"base": one.verdict.base, "checkpointing": one.verdict.checkpointing}
     return " ".join(f"{name}={value}" for name, value in named.items() if value != "none")
+
+
+def _language(code: str, output: Output) -> str:
+    """What a language is called in the reader's; its code where we do not know."""
+    return output.say(f"language.{code}") if has(f"language.{code}") else code
 
 
 def _command(best: Suggestion, need: Need) -> str:

@@ -36,7 +36,7 @@ def reader_language() -> Language:
 def error_text(code: str, what: str, problems: Sequence[str], fix: str, language: Language) -> str:
     """An error as every verb shows it: what happened, all that is wrong, what to do."""
     lines = [f"{say('cli.error', language)}[{code}] {what}", *(f"  - {problem}" for problem in problems)]
-    return "\n".join([*lines, f"{say('cli.fix', language)}: {fix}"] if fix else lines)
+    return "\n".join([*lines, f"{say('cli.fix', language)}{say('colon', language)}{fix}"] if fix else lines)
 
 
 @dataclass

@@ -188,6 +188,8 @@ def identity(ready: Ready) -> dict[str, str]:
     """What the numbers of a run depend on: model and data by their contents rather than their names, and every option
     but those that change none."""
     options = {name: str(value) for name, value in ready.spec.options().items() if name not in marked(NO_NUMBER)}
+    if ready.spec.train.steps is None:  # a run of epochs is what it was before there were steps
+        del options["steps"]
     return {**options, "data": ready.data.fingerprint, "base weights": weights_hash(ready.model.path)}
 
 

@@ -245,7 +245,8 @@ LOOK = (
     WATCH
     + """
 from xiaozao.data.prepare import prepare
-from xiaozao.models.artefacts import checkpoint, config
+from xiaozao.hub import folder as config
+from xiaozao.models.artefacts import checkpoint
 from xiaozao.hub.sources import resolve
 from xiaozao.plan.command import plan_command
 from xiaozao.spec.run import RunSpec

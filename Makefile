@@ -7,7 +7,7 @@ ARGS ?=
 # Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test fast real lint format docs bench bench-kills bench-fuzz bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-duration bench-contention bench-elephant bench-floor clean
+.PHONY: help demo test fast fast-everywhere real lint format docs bench bench-kills bench-fuzz bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-duration bench-contention bench-elephant bench-floor clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -20,6 +20,11 @@ test: lint fast real ## everything that must pass: lint, then the fast tests, th
 
 fast: $(READY) ## the tests without a real model, in two to ten minutes
 	$(BIN)/python -m pytest -m "not real" -n 2 --dist loadscope $(ARGS)
+
+fast-everywhere: $(READY) ## the fast tests as on processors with fewer instructions
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(MAKE) fast
+	ONEDNN_MAX_CPU_ISA=AVX512_CORE $(MAKE) fast
+	$(MAKE) fast
 
 real: $(READY) ## the tests with a real model and whole runs, in 20 to 45 minutes
 	$(BIN)/python -m pytest -m real -n 2 --dist loadgroup $(ARGS)

@@ -21,7 +21,7 @@ from bench.rig.run_zao import pull
 from bench.rig.task import RESULTS
 from xiaozao.data.samples import Samples
 from xiaozao.models.blocks import Decoder
-from xiaozao.models.load import DTYPES, load
+from xiaozao.models.load import DTYPES, InMemory, Streamed, load
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.models.trainable import make_trainable
@@ -34,7 +34,7 @@ CPU, FILE = torch.device("cpu"), RESULTS / "stream_cost.json"
 
 def decoder_of(folder: Path, precision: str, base: str, streams: Path | None) -> Decoder:
     """A decoder with an adapter."""
-    decoder = load(folder, DTYPES[precision], CPU, "batched", base, streams)
+    decoder = load(folder, DTYPES[precision], CPU, "batched", Streamed(streams, base) if streams else InMemory(base))
     make_trainable(decoder, MethodSpec(rank=8, alpha=16.0), 0)
     fuse(decoder)
     recompute(decoder, "block")

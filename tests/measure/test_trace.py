@@ -17,7 +17,7 @@ from xiaozao.models.blocks import Decoder, view
 from xiaozao.models.layers.bases import parameter_count
 from xiaozao.models.layers.linear import FrozenLinear, put
 from xiaozao.models.layers.quantize import BASES
-from xiaozao.models.load import DTYPES, load
+from xiaozao.models.load import DTYPES, Streamed, load
 from xiaozao.models.loading import stream
 from xiaozao.models.precision import computing
 from xiaozao.models.recompute import recompute
@@ -225,7 +225,9 @@ def test_weights_on_disk_are_traced_as_they_come_and_go(
     asked = question(base=base, stream=True, checkpointing="block", optimizer="adamw8bit")
     model = AutoModelForCausalLM.from_config(config_of(asked.config), dtype=torch.bfloat16)
     model.save_pretrained(tmp_path / "model")
-    decoder = load(tmp_path / "model", torch.float32, torch.device("cpu"), "batched", base, tmp_path / "streams")
+    decoder = load(
+        tmp_path / "model", torch.float32, torch.device("cpu"), "batched", Streamed(tmp_path / "streams", base)
+    )
     make_trainable(decoder, asked.method, 0)
     fuse(decoder)
     recompute(decoder, "block")

@@ -2,7 +2,7 @@
 
 import json
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from xiaozao.models.blocks import Decoder, run
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.layers.linear import FrozenLinear
 from xiaozao.models.layers.quantize import BASES
-from xiaozao.models.load import converts, load, load_model
+from xiaozao.models.load import InMemory, Paged, Streamed, Way, converts, load, load_model
 from xiaozao.models.trainable import replaces
 from xiaozao.spec.parts import MethodSpec
 
@@ -75,7 +75,7 @@ def test_it_computes_what_the_model_computes_with_the_dequantised_weights(
     tmp_path: Path, family: str, kind: str
 ) -> None:
     folder = family_folder(tmp_path, family, **FAMILIES[family])
-    mine, plain = load(folder, torch.float32, CPU, base=kind), load(folder, torch.float32, CPU)
+    mine, plain = load(folder, torch.float32, CPU, way=InMemory(kind)), load(folder, torch.float32, CPU)
     before = logits(plain)
     for name, layer in frozen(mine.model).items():
         old = plain.model.get_submodule(name)
@@ -97,7 +97,7 @@ def test_from_several_files_only_the_linear_layers_of_the_blocks_change(tmp_path
     nn.Module.to(model, torch.bfloat16)
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
-    found = load_model(tmp_path, torch.bfloat16, CPU, kind)
+    found = load_model(tmp_path, torch.bfloat16, CPU, InMemory(kind))
     assert len(frozen(found)) == 14 and not any(one.is_meta for one in found.state_dict().values())
     head = found.get_output_embeddings()
     assert isinstance(head, nn.Linear)
@@ -111,7 +111,7 @@ def test_from_several_files_only_the_linear_layers_of_the_blocks_change(tmp_path
 @pytest.mark.parametrize("kind", BASES)
 def test_two_loads_give_the_same_bits(tmp_path: Path, kind: str) -> None:
     folder = family_folder(tmp_path, "llama")
-    one, two = (load_model(folder, torch.bfloat16, CPU, kind).state_dict() for _ in range(2))
+    one, two = (load_model(folder, torch.bfloat16, CPU, InMemory(kind)).state_dict() for _ in range(2))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
@@ -148,7 +148,7 @@ def test_the_model_is_never_whole_in_sixteen_bits(tmp_path: Path, kind: str) -> 
     shape = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 8, "vocab_size": 256}
     folder = family_folder(tmp_path, "llama", **shape, dtype=torch.bfloat16)
     with Live() as live:
-        model = load_model(folder, torch.bfloat16, CPU, kind)
+        model = load_model(folder, torch.bfloat16, CPU, InMemory(kind))
     state = {one.untyped_storage().data_ptr(): one.nbytes for one in (*model.parameters(), *model.buffers())}
     held, matrix = sum(state.values()), 128 * 512
     whole = 2 * sum(one.in_features * one.out_features for one in frozen(model).values())
@@ -161,7 +161,7 @@ def test_experts_that_are_no_linear_layers_are_refused_before_anything_is_read(t
     shape = {"num_local_experts": 8, "num_experts_per_tok": 2}
     folder = family_folder(tmp_path, "mixtral", **shape)
     with pytest.raises(UnsupportedModel, match=r"base=nf4 would store only \d+%(?s:.*experts.*base=none)"):
-        load(folder, torch.float32, CPU, base="nf4")
+        load(folder, torch.float32, CPU, way=InMemory("nf4"))
     assert not load(folder, torch.float32, CPU).model.training
 
 
@@ -171,7 +171,7 @@ def test_a_weight_that_is_not_in_the_files_is_missed_not_invented(tmp_path: Path
     del stored["model.layers.1.mlp.up_proj.weight"]
     save_file(stored, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UnsupportedModel, match=r"1 weight\(s\).*model\.layers\.1\.mlp\.up_proj"):
-        load(folder, torch.float32, CPU, base="int8")
+        load(folder, torch.float32, CPU, way=InMemory("int8"))
 
 
 def test_a_model_that_looks_into_its_layers_is_refused_with_its_name(
@@ -187,13 +187,16 @@ def test_a_model_that_looks_into_its_layers_is_refused_with_its_name(
 
     monkeypatch.setattr(block, "forward", curious)
     with pytest.raises(UnsupportedModel, match=r"llama cannot be computed with base=nf4.*weight"):
-        load(folder, torch.float32, CPU, base="nf4")
+        load(folder, torch.float32, CPU, way=InMemory("nf4"))
 
 
 @pytest.mark.parametrize("base", ["none", *BASES])
 def test_fp16_is_a_dtype_to_compute_in(tmp_path: Path, base: str) -> None:
     folder = toy_folder(tmp_path)
-    half, full = load(folder, torch.float16, CPU, base=base), load(folder, torch.float32, CPU, base=base)
+    half, full = (
+        load(folder, torch.float16, CPU, way=InMemory(base)),
+        load(folder, torch.float32, CPU, way=InMemory(base)),
+    )
     assert half.model.dtype == torch.float16 and half.packing == "packed"
     assert (logits(half) - logits(full)).norm() < 0.01 * logits(full).norm()
 
@@ -203,17 +206,17 @@ def test_a_saved_model_that_says_it_is_quantised_is_refused(tmp_path: Path) -> N
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "xiaozao"}}))
     with pytest.raises(UnsupportedModel, match="stored quantised"):
-        load(folder, torch.float32, CPU, base="nf4")
+        load(folder, torch.float32, CPU, way=InMemory("nf4"))
 
 
 def test_nothing_of_the_quantiser_stays_on_the_model(tmp_path: Path) -> None:
-    model: PreTrainedModel = load_model(toy_folder(tmp_path), torch.float32, CPU, "nf4")
+    model: PreTrainedModel = load_model(toy_folder(tmp_path), torch.float32, CPU, InMemory("nf4"))
     assert not hasattr(model, "hf_quantizer") and "quantization_config" not in model.config.to_dict()
 
 
 @pytest.mark.parametrize("base", ["none", *BASES])
 def test_a_family_without_fused_attention_of_its_own_loads_and_answers(tmp_path: Path, base: str) -> None:
-    decoder = load(family_folder(tmp_path, "gemma2", **FAMILIES["gemma2"]), torch.float32, CPU, base=base)
+    decoder = load(family_folder(tmp_path, "gemma2", **FAMILIES["gemma2"]), torch.float32, CPU, way=InMemory(base))
     answers = generate(decoder, [[5, 6, 7], [8, 9]], frozenset(), Sampling(4))
     assert [len(one) for one in answers] == [4, 4]
 
@@ -223,7 +226,7 @@ def test_a_family_without_fused_attention_of_its_own_loads_and_answers(tmp_path:
 def test_weights_that_others_will_replace_are_no_pages_of_the_file(tmp_path: Path, mapped: bool) -> None:
     """A page of a mapped file stays resident while any tensor of the file is in use."""
     folder = toy_folder(tmp_path / "model", vocab_size=4000)
-    decoder = load(folder, torch.float32, CPU, mapped=mapped)
+    decoder = load(folder, torch.float32, CPU, way=InMemory(mapped=mapped))
     assert (str(folder / "model.safetensors") in MAPS.read_text(encoding="utf-8")) == mapped
     plain = load(folder, torch.float32, CPU)
     assert all(
@@ -271,10 +274,13 @@ def test_no_quantisation_is_none(tmp_path: Path) -> None:
     assert load(folder, torch.float32, CPU).packing == "packed"
 
 
-WAYS: dict[str, dict[str, Any]] = {
-    "plain": {}, "int8": {"base": "int8"}, "from disk": {"streams": "streams"},
-    "int8 from disk": {"base": "int8", "streams": "streams"}, "learning on disk": {"live": "live"},
-}  # fmt: skip
+WAYS: dict[str, Callable[[Path], Way]] = {
+    "plain": lambda _: InMemory(),
+    "int8": lambda _: InMemory("int8"),
+    "from disk": Streamed,
+    "int8 from disk": lambda place: Streamed(place, "int8"),
+    "learning on disk": Paged,
+}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -290,12 +296,12 @@ WAYS: dict[str, dict[str, Any]] = {
 )
 def test_no_way_of_loading_makes_weights_up(tmp_path: Path, way: str, changes: dict[str, Any], told: str) -> None:
     folder = toy_folder(tmp_path / "model")
-    (tmp_path / "live").mkdir()
+    (tmp_path / "place").mkdir()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
-    places = {name: tmp_path / one if name in ("streams", "live") else one for name, one in WAYS[way].items()}
+    chosen = WAYS[way](tmp_path / "place")
     if not told:
-        assert load(folder, torch.bfloat16, CPU, **places).packing == "packed"
+        assert load(folder, torch.bfloat16, CPU, way=chosen).packing == "packed"
         return
     with pytest.raises(XiaozaoError, match=told):
-        load(folder, torch.bfloat16, CPU, **places)
+        load(folder, torch.bfloat16, CPU, way=chosen)

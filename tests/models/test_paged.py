@@ -20,7 +20,7 @@ from xiaozao.machine.resident import peak_rss, reset_peak, rss
 from xiaozao.models.artefacts.disk import DISK, Disk
 from xiaozao.models.blocks import blocks_of
 from xiaozao.models.layers.linear import is_plain
-from xiaozao.models.load import load
+from xiaozao.models.load import InMemory, Paged, Streamed, load
 from xiaozao.models.loading import choice as streamchoice
 from xiaozao.models.loading import trainstore as paged
 from xiaozao.models.loading.paged import store_of
@@ -117,7 +117,7 @@ def test_a_file_written_in_pieces_is_the_one_that_the_library_writes(tmp_path: P
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_matrices_lie_in_the_file_and_all_learn(tmp_path: Path, tied: bool) -> None:
     folder = toy_folder(tmp_path / "model", tie_word_embeddings=tied)
-    decoder, plain = load(folder, torch.float32, CPU, live=tmp_path), load(folder, torch.float32, CPU)
+    decoder, plain = load(folder, torch.float32, CPU, way=Paged(tmp_path)), load(folder, torch.float32, CPU)
     store = store_of(decoder.model)
     assert store is not None and store_of(plain.model) is None
     own, theirs = decoder.trainable(), plain.trainable()
@@ -131,7 +131,7 @@ def test_the_matrices_lie_in_the_file_and_all_learn(tmp_path: Path, tied: bool) 
 def test_an_embedding_that_scales_what_it_gives_goes_there_too(tmp_path: Path) -> None:
     config = AutoConfig.for_model("gemma2", **{**SHAPE, "head_dim": 8, "tie_word_embeddings": True})
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
-    decoder = load(tmp_path / "model", torch.float32, CPU, live=tmp_path)
+    decoder = load(tmp_path / "model", torch.float32, CPU, way=Paged(tmp_path))
     store = store_of(decoder.model)
     assert store is not None
     assert all(store.of(one) is not None for one in decoder.trainable().values() if one.ndim == 2)
@@ -147,7 +147,7 @@ def looked_at(store: PagedStore) -> int:
 def test_no_more_than_the_head_and_a_matrix_are_looked_at_in_a_step(tmp_path: Path) -> None:
     """A hook that was forgotten would leave all of the weights, or of the optimizer's states, in memory."""
     folder = toy_folder(tmp_path / "model", hidden_size=256, intermediate_size=1024, num_hidden_layers=6)
-    decoder = load(folder, torch.float32, CPU, live=tmp_path)
+    decoder = load(folder, torch.float32, CPU, way=Paged(tmp_path))
     fuse(decoder)
     recompute(decoder, "block")
     store = store_of(decoder.model)
@@ -175,7 +175,7 @@ def test_no_more_than_the_head_and_a_matrix_are_looked_at_in_a_step(tmp_path: Pa
 def test_the_result_is_written_a_piece_at_a_time_and_is_the_one_of_a_model_in_memory(tmp_path: Path) -> None:
     folder = toy_folder(tmp_path / "model", vocab_size=80_000, hidden_size=256, tie_word_embeddings=True)
     matrix = 80_000 * 256 * 4
-    decoder, plain = (load(folder, torch.float32, CPU, live=live) for live in (tmp_path, None))
+    decoder, plain = (load(folder, torch.float32, CPU, way=way) for way in (Paged(tmp_path), InMemory()))
     for name in ("rehearsed", "ours", "theirs"):
         (tmp_path / name).mkdir()
     before = {name: one.clone() for name, one in decoder.trainable().items()}
@@ -203,7 +203,7 @@ def test_the_result_is_written_a_piece_at_a_time_and_is_the_one_of_a_model_in_me
 def test_a_head_of_another_kind_keeps_its_own_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = toy_folder(tmp_path / "model", tie_word_embeddings=False)
     monkeypatch.setattr(streamchoice, "is_plain", lambda one: is_plain(one) and one.out_features != SHAPE["vocab_size"])
-    own, theirs = load(folder, torch.float32, CPU, live=tmp_path), load(folder, torch.float32, CPU)
+    own, theirs = load(folder, torch.float32, CPU, way=Paged(tmp_path)), load(folder, torch.float32, CPU)
     first, second = own.trainable(), theirs.trainable()
     assert torch.equal(first["lm_head.weight"], second["lm_head.weight"])
     assert not torch.equal(first["lm_head.weight"], first["model.embed_tokens.weight"])
@@ -214,9 +214,9 @@ def test_two_matrices_that_the_config_calls_one_are_refused(tmp_path: Path, trai
     folder = toy_folder(tmp_path / "model", tie_word_embeddings=False)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}), encoding="utf-8")
-    streams, live = (None, tmp_path) if trains else (tmp_path / "streams", None)
+    way = Paged(tmp_path) if trains else Streamed(tmp_path / "streams")
     with pytest.raises(UnsupportedModel, match="lm_head.weight"):
-        load(folder, torch.float32, CPU, streams=streams, live=live)
+        load(folder, torch.float32, CPU, way=way)
 
 
 def test_a_disk_that_fills_up_later_is_told_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,4 +234,4 @@ def test_a_disk_that_fills_up_later_is_told_and_ends_nothing(tmp_path: Path, mon
 def test_only_a_run_on_the_cpu_can(tmp_path: Path) -> None:
     folder = toy_folder(tmp_path / "model")
     with pytest.raises(UnsupportedModel, match="cuda"):
-        load(folder, torch.float32, torch.device("cuda"), live=tmp_path)
+        load(folder, torch.float32, torch.device("cuda"), way=Paged(tmp_path))

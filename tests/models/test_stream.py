@@ -20,7 +20,7 @@ from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.layers.bases import Base, DenseBase, parameter_count
 from xiaozao.models.layers.linear import FrozenLinear, adapters, without_adapters
 from xiaozao.models.layers.quantize import Int8Base, Nf4Base
-from xiaozao.models.load import load
+from xiaozao.models.load import InMemory, Streamed, load
 from xiaozao.models.loading.converted import is_there, name_of, read_folder, write_index, write_matrix
 from xiaozao.models.loading.mapped import Mapped
 from xiaozao.models.loading.stream import (
@@ -45,7 +45,7 @@ IDS = torch.arange(3, 40)
 
 def decoder_of(folder: Path, streams: Path | None, base: str = "none", adapter: str = "lora") -> Decoder:
     """A decoder with an adapter that does something."""
-    decoder = load(folder, torch.float32, CPU, "batched", base, streams)
+    decoder = load(folder, torch.float32, CPU, "batched", Streamed(streams, base) if streams else InMemory(base))
     make_trainable(decoder, MethodSpec.model_validate({"rank": 4, "alpha": 8.0, "adapter": adapter}), 0)
     fuse(decoder)
     recompute(decoder, "block")
@@ -118,7 +118,7 @@ def load_tensor(path: Path, name: str) -> Tensor:
 @pytest.mark.parametrize("kind", ["qwen2", "gpt2", "gemma2", "phi", "gpt_neox"])
 def test_other_families_answer_as_they_do_from_memory(tmp_path: Path, kind: str) -> None:
     folder = folder_of(tmp_path / "model", kind)
-    streamed = load(folder, torch.float32, CPU, streams=tmp_path / "streams")
+    streamed = load(folder, torch.float32, CPU, way=Streamed(tmp_path / "streams"))
     resident = load(folder, torch.float32, CPU)
     torch.testing.assert_close(logits(streamed), logits(resident), rtol=0, atol=0)
     assert any(True for _ in streamed_bases(streamed.model))
@@ -127,7 +127,7 @@ def test_other_families_answer_as_they_do_from_memory(tmp_path: Path, kind: str)
 def test_fused_experts_are_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "model", "mixtral")
     with pytest.raises(UnsupportedModel) as caught:
-        load(folder, torch.float32, CPU, streams=tmp_path / "streams")
+        load(folder, torch.float32, CPU, way=Streamed(tmp_path / "streams"))
     assert "stream=disk" in caught.value.what("en")
 
 
@@ -215,21 +215,21 @@ def test_the_next_block_is_read_ahead_in_the_direction_of_the_visits(tmp_path: P
 
 def test_converted_weights_are_made_once_and_made_again_where_they_are_not_whole(tmp_path: Path) -> None:
     folder, streams = toy_folder(tmp_path / "model"), tmp_path / "streams"
-    first = logits(load(folder, torch.float32, CPU, base="int8", streams=streams))
+    first = logits(load(folder, torch.float32, CPU, way=Streamed(streams, "int8")))
     made = streams / name_of(folder, "int8")
     assert is_there(made)
     before = (made / "manifest.json").stat().st_mtime_ns
-    assert torch.equal(logits(load(folder, torch.float32, CPU, base="int8", streams=streams)), first)
+    assert torch.equal(logits(load(folder, torch.float32, CPU, way=Streamed(streams, "int8"))), first)
     assert (made / "manifest.json").stat().st_mtime_ns == before
     (made / "00003.safetensors").write_bytes(b"short")
     assert not is_there(made)
-    assert torch.equal(logits(load(folder, torch.float32, CPU, base="int8", streams=streams)), first)
+    assert torch.equal(logits(load(folder, torch.float32, CPU, way=Streamed(streams, "int8"))), first)
     other = toy_folder(tmp_path / "other" / "model", seed=5)
     assert name_of(other, "int8") != made.name
 
 
 def test_plain_weights_are_read_where_they_lie_and_copied_nowhere(tmp_path: Path) -> None:
-    load(toy_folder(tmp_path / "model"), torch.float32, CPU, streams=tmp_path / "streams")
+    load(toy_folder(tmp_path / "model"), torch.float32, CPU, way=Streamed(tmp_path / "streams"))
     assert not (tmp_path / "streams").exists()
 
 
@@ -248,17 +248,17 @@ def test_an_adapter_goes_to_disk_and_comes_back_onto_streamed_weights(tmp_path: 
     decoder = decoder_of(folder, tmp_path / "streams")
     saved = {WEIGHTS: adapter_tensors(decoder.model)}
     write_folder(tmp_path / "adapter", saved, {CONFIG: adapter_config(decoder.model, "toy")})
-    again = load(folder, torch.float32, CPU, streams=tmp_path / "streams")
+    again = load(folder, torch.float32, CPU, way=Streamed(tmp_path / "streams"))
     assert len(attach(again, tmp_path / "adapter")) == len(adapters(decoder.model))
     torch.testing.assert_close(logits(again), logits(decoder))
 
 
 def test_embeddings_and_head_on_disk_cannot_be_trained(tmp_path: Path) -> None:
-    decoder = load(toy_folder(tmp_path / "model"), torch.float32, CPU, streams=tmp_path / "streams")
+    decoder = load(toy_folder(tmp_path / "model"), torch.float32, CPU, way=Streamed(tmp_path / "streams"))
     with pytest.raises(UsageError) as caught:
         make_trainable(decoder, MethodSpec(rank=4, alpha=8.0, also=("head",)), 0)
     assert "head" in caught.value.what("en") and "stream" in caught.value.fix("en")
-    norms = load(tmp_path / "model", torch.float32, CPU, streams=tmp_path / "streams")
+    norms = load(tmp_path / "model", torch.float32, CPU, way=Streamed(tmp_path / "streams"))
     make_trainable(norms, MethodSpec(rank=4, alpha=8.0, also=("norms",)), 0)
     assert any("norm" in name for name in norms.trainable())
 

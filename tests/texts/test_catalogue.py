@@ -151,7 +151,7 @@ def test_counts_become_words_and_control_characters_are_shown() -> None:
         "dropped: 3 too long, 1 empty answer"
     )
     assert say("watch.dropped", "zh-CN", reasons={"too_long": 3}) == "丢弃：过长 3 行"
-    assert say("error.data_empty", "en", path="a\x1b]0;evil\x07.csv\u202e") == r"a\x1b]0;evil\x07.csv\x202e is empty"
+    assert say("error.data_empty", "en", path="a\x1b]0;evil\x07.csv\u202e") == r"a\x1b]0;evil\x07.csv\u202e is empty"
 
 
 def test_what_the_demo_tried_is_told_in_the_readers_language() -> None:

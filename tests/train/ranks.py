@@ -24,7 +24,7 @@ from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, Packing
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.layers.linear import adapt, matching
-from xiaozao.models.load import load
+from xiaozao.models.load import InMemory, load
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
 from xiaozao.train.batches import Order
@@ -78,7 +78,7 @@ CROSSING = [Case("crossing lora", "nf4"), Case("crossing full"), Case("crossing 
 def decoder_of(case: Case, folder: Path) -> Decoder:
     """The toy of a case, from a folder of its own for each shape."""
     model = folder / f"toy{len(case.shape)}"
-    decoder = load(model, torch.float32, CPU, base=case.base or "none")
+    decoder = load(model, torch.float32, CPU, way=InMemory(case.base or "none"))
     if case.base:
         adapt(decoder.model, matching(decoder.model, decoder.head.linear, ("all-linear",)), 5, 10.0, seed=1)
     fuse(decoder)

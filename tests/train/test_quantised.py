@@ -13,7 +13,7 @@ from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, run
 from xiaozao.models.layers.linear import FrozenLinear, adapt, adapters, matching, without_adapters
 from xiaozao.models.layers.quantize import BASES
-from xiaozao.models.load import load
+from xiaozao.models.load import InMemory, load
 from xiaozao.models.recompute import recompute
 from xiaozao.spec.run import RunSpec
 from xiaozao.train.batches import packed_row
@@ -25,7 +25,7 @@ SAMPLES = toy_samples([24, 17, 30, 9])
 
 
 def adapted(folder: Path, base: str, targets: tuple[str, ...] = ("all-linear",)) -> Decoder:
-    decoder = load(folder, torch.float32, CPU, base=base)
+    decoder = load(folder, torch.float32, CPU, way=InMemory(base))
     adapt(decoder.model, matching(decoder.model, decoder.head.linear, targets), 4, 8.0, seed=1)
     return decoder
 
@@ -82,7 +82,7 @@ def test_saved_and_attached_to_another_load_it_gives_the_same_bits(tmp_path: Pat
     tensors, config = adapter_tensors(decoder.model), adapter_config(decoder.model, "toy")
     assert len(tensors) == 28 and all(one.dtype == torch.float32 for one in tensors.values())
     checkpoint.write_folder(tmp_path / "adapter", {WEIGHTS: tensors}, {CONFIG: config})
-    again = load(folder, torch.float32, CPU, base=base)
+    again = load(folder, torch.float32, CPU, way=InMemory(base))
     assert torch.equal(logits(again), fresh)
     attach(again, tmp_path / "adapter")
     assert torch.equal(logits(again), logits(decoder))

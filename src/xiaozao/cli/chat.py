@@ -13,7 +13,7 @@ from xiaozao.hub.sources import resolve
 from xiaozao.models.adapter import attach, is_vouched_for
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
-from xiaozao.models.load import DTYPES, device_of, load
+from xiaozao.models.load import DTYPES, InMemory, Streamed, device_of, load
 from xiaozao.store.files import cache
 from xiaozao.texts.visible import visible
 
@@ -27,8 +27,9 @@ def work(run: str, ask: str | None, base: bool, system: str | None, max_tokens: 
         report("load", 0, 0)
         tuned = folder.model if folder.model.is_dir() and not base else source
         stored = "none" if tuned == folder.model else spec.model.base  # as it was trained, so that it answers the same
-        streams = cache() / "streams" if spec.model.stream == "disk" and tuned == source else None
-        decoder = load(tuned, precision, device_of(spec.model.device), base=stored, streams=streams)
+        streams = spec.model.stream == "disk" and tuned == source
+        way = Streamed(cache() / "streams", stored) if streams else InMemory(stored)
+        decoder = load(tuned, precision, device_of(spec.model.device), way=way)
     if folder.adapter.is_dir() and not base:
         if not is_vouched_for(folder.adapter):
             output.note("cli.export.no_manifest", folder=folder.adapter)

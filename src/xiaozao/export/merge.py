@@ -14,7 +14,7 @@ from xiaozao.models.adapter import attach, check_base
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder, distance, run
 from xiaozao.models.layers.linear import adapters, merge
-from xiaozao.models.load import load
+from xiaozao.models.load import InMemory, load
 from xiaozao.models.save import write_model
 
 # Adapted and merged differ by rounding alone: fp32 sums in another order, or weights rounded at random to bf16
@@ -80,7 +80,7 @@ def merge_adapter(
 
 def _as_trained(base: Path, adapter: Path, dtype: torch.dtype, stored: str) -> torch.Tensor:
     """The logits of the adapter on the base that it learned on."""
-    decoder = load(base, dtype, torch.device("cpu"), base=stored)
+    decoder = load(base, dtype, torch.device("cpu"), way=InMemory(stored))
     attach(decoder, adapter)
     return probe(decoder)
 

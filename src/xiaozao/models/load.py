@@ -1,6 +1,7 @@
 """A folder of safetensors -> a decoder in memory. Nothing of the folder is executed; see hub/folder.py."""
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,47 +35,58 @@ def device_of(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def load(
-    folder: Path,
-    weights: torch.dtype,
-    device: torch.device,
-    attention: str = "auto",
-    base: str = "none",
-    streams: Path | None = None,
-    live: Path | None = None,
-    mapped: bool = True,
-) -> Decoder:
-    """The model in `folder`, its weights in `weights` and its linear layers stored as `base`, checked with numbers.
+@dataclass(frozen=True)
+class InMemory:
+    """All weights in memory, the frozen linear layers as `base` stores them.
 
-    streams: where matrices are converted to that then stay on disk (loading/stream.py); None holds all in memory.
-    live: where matrices lie that stay on disk and learn (models/loading/trainstore.py); then `base` must be none.
     mapped: whether weights may be the file's own pages, which stay resident while any of them is in use.
+    """
+
+    base: str = "none"
+    mapped: bool = True
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """The matrices of a frozen model stay on disk, in `folder` where they have to be converted (loading/stream.py)."""
+
+    folder: Path
+    base: str = "none"
+
+
+@dataclass(frozen=True)
+class Paged:
+    """Matrices that learn lie in a file in `folder` (loading/trainstore.py)."""
+
+    folder: Path
+    base: str = "none"  # they are not quantised
+
+
+Way = InMemory | Streamed | Paged
+
+
+def load(
+    folder: Path, weights: torch.dtype, device: torch.device, attention: str = "auto", way: Way = InMemory()
+) -> Decoder:
+    """The model in `folder`, its weights in `weights` and where `way` says, checked with numbers.
 
     Raises ArtefactError for files that are not safe to read, UnsupportedModel for an architecture transformers
-    does not know, that `base` does not suit, or whose logits we could not reproduce; EnvironmentProblem where `base`
-    needs a package that is missing.
+    does not know, that its base does not suit, or whose logits we could not reproduce; EnvironmentProblem where its
+    base needs a package that is missing.
     """
     kind = ATTENTION[device.type] if attention == "auto" else attention
-    model = load_model(folder, weights, device, base, streams, live, mapped)
+    model = load_model(folder, weights, device, way)
     try:
         return check(view(model, kind))
     except UnsupportedModel as error:
-        if (base == "none" and streams is None) or not isinstance(error.__cause__, AttributeError):
+        if way == InMemory() or isinstance(way, Paged) or not isinstance(error.__cause__, AttributeError):
             raise
         # A model that looks into its layers finds no plain weight there.
         detail = error.__cause__
-        raise UnsupportedModel("base_layers", model=model.config.model_type, base=base, detail=detail) from detail
+        raise UnsupportedModel("base_layers", model=model.config.model_type, base=way.base, detail=detail) from detail
 
 
-def load_model(
-    folder: Path,
-    weights: torch.dtype,
-    device: torch.device,
-    base: str = "none",
-    streams: Path | None = None,
-    live: Path | None = None,
-    mapped: bool = True,
-) -> PreTrainedModel:
+def load_model(folder: Path, weights: torch.dtype, device: torch.device, way: Way = InMemory()) -> PreTrainedModel:
     """The transformers model alone."""
     check_loadable(folder)
     disable_progress_bar()
@@ -82,27 +94,35 @@ def load_model(
     kind = values["model_type"]
     if (stored_as := values.pop("quantization_config", None)) is not None:
         raise UnsupportedModel("quantized", folder=folder, method=shown(stored_as.get("quant_method", ...)))
-    ready(base)
+    ready(way.base)
     config = architecture_of(values)
     try:
-        if live is not None:
-            if device.type != "cpu":
-                raise UnsupportedModel("paged_device", device=device.type)
-            return _with_generation(load_paged(folder, config, weights, live), folder)
-        if streams is not None:
-            return _load_streamed(folder, config, weights, device, base, streams)
-        with torch.device(device):
-            if base != "none" or (device.type == "cpu" and (not mapped or converts(folder, weights))):
-                return _load_one_by_one(folder, config, weights, base)
-            read: Any = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, dtype=weights, local_files_only=True, trust_remote_code=False,
-                use_safetensors=True, attn_implementation="eager", output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )  # fmt: skip
-            model: PreTrainedModel = whole(folder, read)
+        match way:
+            case Paged():
+                if device.type != "cpu":
+                    raise UnsupportedModel("paged_device", device=device.type)
+                return _with_generation(load_paged(folder, config, weights, way.folder), folder)
+            case Streamed():
+                with device:
+                    model = load_streamed(folder, config, weights, device, way.base, way.folder)
+                return _with_generation(model, folder)
+            case InMemory():
+                return _in_memory(folder, config, weights, device, way)
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise UnsupportedModel("architecture", model=kind, detail=reason(error)) from error
-    return model
+
+
+def _in_memory(
+    folder: Path, config: PreTrainedConfig, weights: torch.dtype, device: torch.device, way: InMemory
+) -> PreTrainedModel:
+    with torch.device(device):
+        if way.base != "none" or (device.type == "cpu" and (not way.mapped or converts(folder, weights))):
+            return _load_one_by_one(folder, config, weights, way.base)
+        read: Any = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=weights, local_files_only=True, trust_remote_code=False,
+            use_safetensors=True, attn_implementation="eager", output_loading_info=True, ignore_mismatched_sizes=True,
+        )  # fmt: skip
+        return whole(folder, read)
 
 
 def converts(folder: Path, weights: torch.dtype) -> bool:
@@ -134,11 +154,3 @@ def _with_generation(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             raise wrong(folder / GENERATION, "json", detail=reason(error)) from error
     give_back()
     return model
-
-
-def _load_streamed(
-    folder: Path, config: PreTrainedConfig, weights: torch.dtype, device: torch.device, base: str, streams: Path
-) -> PreTrainedModel:
-    with device:
-        model = load_streamed(folder, config, weights, device, base, streams)
-    return _with_generation(model, folder)

@@ -22,7 +22,7 @@ from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.chatfiles import write_chat_files
 from xiaozao.models.layers.bases import parameter_count
-from xiaozao.models.load import DTYPES, device_of, load
+from xiaozao.models.load import DTYPES, InMemory, Paged, Streamed, Way, device_of, load
 from xiaozao.models.loading.paged import store_of
 from xiaozao.models.recompute import recompute
 from xiaozao.models.save import write_model
@@ -126,10 +126,7 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
     frozen = spec.method.method == "lora" or spec.method.last_blocks is not None
     weights = DTYPES[spec.method.precision if frozen else spec.method.weights]
     device = device_of(spec.model.device)
-    streams = cache() / "streams" if spec.model.stream == "disk" and not spec.paged else None
-    live = ready.folder.path if spec.paged else None
-    mapped = not replaces(spec.method)
-    decoder = load(ready.model.path, weights, device, spec.model.attention, spec.model.base, streams, live, mapped)
+    decoder = load(ready.model.path, weights, device, spec.model.attention, way_of(spec, ready.folder))
     make_trainable(decoder, spec.method, spec.train.seed)
     fuse(decoder)
     recompute(decoder, spec.train.checkpointing)
@@ -145,6 +142,15 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
     if decoder.packing == "padded":
         emit(Noticed("no_packing", {"model": ready.model.name}))
     return decoder
+
+
+def way_of(spec: RunSpec, folder: RunFolder) -> Way:
+    """Where the weights of a resolved run lie."""
+    if spec.paged:
+        return Paged(folder.path)
+    if spec.model.stream == "disk":
+        return Streamed(cache() / "streams", spec.model.base)
+    return InMemory(spec.model.base, mapped=not replaces(spec.method))
 
 
 def get_loop(ready: Ready, sharded: Sharded, emit: Emit, ranks: Ranks = ALONE) -> tuple[Loop, Optimizer]:

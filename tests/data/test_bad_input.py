@@ -280,3 +280,19 @@ def test_turns_that_follow_the_last_answer_take_no_square_of_time() -> None:
     row = {"messages": [*MANY[:2], *[MANY[0]] * 1990]}
     kept = parse_row(Row(row, 1, 0), "messages")
     assert isinstance(kept, Conversation) and len(kept.turns) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "key", "field"),
+    [
+        ({"instruction": "a", "output": "b", "history": 7}, "row_history", "history"),
+        ({"instruction": "a", "output": "b", "history": {"a": "b"}}, "row_history", "history"),
+        ({"messages": [*MANY[:1], {"role": "assistant", "content": 7, "tool_calls": [{"name": "f"}]}]}, "row_not_text",
+         "messages[1].content"),
+        ({"messages": [*MANY[:1], {"role": "assistant", "content": {"a": 1}, "tool_calls": [{"name": "f"}]}]},
+         "row_not_text", "messages[1].content"),
+    ],
+)  # fmt: skip
+def test_a_field_of_another_type_is_refused_by_its_place(row: dict[str, Any], key: str, field: str) -> None:
+    refused = parse_row(Row(row, 7, 0), format_of(row))
+    assert isinstance(refused, Problem) and (refused.key, refused.params["field"]) == (key, field)

@@ -2,7 +2,7 @@
 
 import json
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from xiaozao.models.blocks import Decoder, run
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.layers.linear import FrozenLinear
 from xiaozao.models.layers.quantize import BASES
-from xiaozao.models.load import InMemory, converts, load, load_model
+from xiaozao.models.load import InMemory, Paged, Streamed, Way, converts, load, load_model
 from xiaozao.models.trainable import replaces
 from xiaozao.spec.parts import MethodSpec
 
@@ -274,10 +274,13 @@ def test_no_quantisation_is_none(tmp_path: Path) -> None:
     assert load(folder, torch.float32, CPU).packing == "packed"
 
 
-WAYS: dict[str, dict[str, Any]] = {
-    "plain": {}, "int8": {"base": "int8"}, "from disk": {"streams": "streams"},
-    "int8 from disk": {"base": "int8", "streams": "streams"}, "learning on disk": {"live": "live"},
-}  # fmt: skip
+WAYS: dict[str, Callable[[Path], Way]] = {
+    "plain": lambda _: InMemory(),
+    "int8": lambda _: InMemory("int8"),
+    "from disk": Streamed,
+    "int8 from disk": lambda place: Streamed(place, "int8"),
+    "learning on disk": Paged,
+}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -293,12 +296,12 @@ WAYS: dict[str, dict[str, Any]] = {
 )
 def test_no_way_of_loading_makes_weights_up(tmp_path: Path, way: str, changes: dict[str, Any], told: str) -> None:
     folder = toy_folder(tmp_path / "model")
-    (tmp_path / "live").mkdir()
+    (tmp_path / "place").mkdir()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
-    places = {name: tmp_path / one if name in ("streams", "live") else one for name, one in WAYS[way].items()}
+    chosen = WAYS[way](tmp_path / "place")
     if not told:
-        assert load(folder, torch.bfloat16, CPU, **places).packing == "packed"
+        assert load(folder, torch.bfloat16, CPU, way=chosen).packing == "packed"
         return
     with pytest.raises(XiaozaoError, match=told):
-        load(folder, torch.bfloat16, CPU, **places)
+        load(folder, torch.bfloat16, CPU, way=chosen)

@@ -259,8 +259,11 @@ def _system(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
 def _history(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
     """Alpaca's earlier rounds: [[question, answer], ...]."""
     turns: list[Turn] = []
-    check_count(fields.get("history") or [], "history")
-    for index, one in enumerate(fields.get("history") or []):
+    history = fields.get("history") or []
+    if not isinstance(history, list):
+        raise BadField("row_history", "history")
+    check_count(history, "history")
+    for index, one in enumerate(history):
         if not (isinstance(one, list) and len(one) == 2 and all(isinstance(text, str) for text in one)):
             raise BadField("row_history", f"history[{index}]")
         turns += [Turn("user", one[0]), Turn("assistant", one[1])]

@@ -59,7 +59,7 @@ def _content(turn: Mapping[str, Any], where: str, key: str, role: str) -> str:
     if isinstance(value, list):
         value = _joined(value, where)
     calls = turn.get("tool_calls")
-    if role == "assistant" and isinstance(calls, list) and calls:
+    if role == "assistant" and isinstance(calls, list) and calls and (value is None or isinstance(value, str)):
         place = where.rpartition(".")[0]
         texts = [_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(calls)]
         value = "\n".join(filter(None, [value or "", *texts]))

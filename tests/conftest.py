@@ -24,8 +24,21 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, cores[number::count] or cores[number % len(cores) :][:1])
 
 
+# Files whose tests trace steps, train toys or start many processes: seconds each, minutes together. The fast tests leave
+# them out; `make test` runs them with the real ones.
+SLOW = frozenset[str]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes starts first: started last it would run on when the other processes have nothing left."""
+    """Marks the files in SLOW. What takes minutes starts first: started last it would run on when the other processes
+    have nothing left."""
+    for item in items:
+        name = item.path.relative_to(Path(__file__).parent).as_posix()
+        if name in SLOW:
+            item.add_marker(pytest.mark.slow)
+            if item.get_closest_marker("real") is None:  # of such a file one process makes what its tests share
+                item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 

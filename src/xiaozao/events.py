@@ -99,8 +99,8 @@ class Rehearsed:
 class Split:
     """Memory ran out, or would have: from `step` on, micro-batches of more than `most` tokens are computed in parts.
 
-    `tokens` had the one that was too large. where: "rehearsal", "training" or "validation". The effective batch, the
-    order of samples and the optimizer are what they were; the step that it happened in is computed again.
+    tokens: the size of the micro-batch that was too large. where: "rehearsal", "training" or "validation". The
+    effective batch, the order of samples and the optimizer do not change. The step that ran out is computed again.
     """
 
     step: int
@@ -134,7 +134,7 @@ class Step:
 class Evaluated:
     """The validation loss: the mean over all units of the validation set.
 
-    Of preferences, accuracy is the share of samples whose reward is on the right side, margin by how much on average.
+    For preferences, `accuracy` is the share of samples whose reward margin is positive; `margin` is the mean margin.
     """
 
     step: int

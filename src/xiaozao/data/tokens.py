@@ -162,7 +162,8 @@ class ChatTokenizer:
 
         Text between two control tokens is encoded on its own. So for a prompt only the text after its last control
         token has to be encoded; otherwise the time for a row with many answers would grow with the square of its
-        length. If a control token is not always a single id (because it occurs in a word), prompts are encoded from the start.
+        length. If a control token is not always a single id (because it occurs in a word), prompts are encoded from the
+        start.
         """
         ids = self._ids(chat, full)
         marks = self._sealer.control_places(full)

@@ -33,7 +33,10 @@ class Problem:
 
 
 class XiaozaoError(Exception):
-    """The root of the tree. `key` names the text `error.<key>`; `problems` are all that were found at once."""
+    """The base class of all our errors.
+
+    `key` selects the text `error.<key>`; `problems` lists every problem at once.
+    """
 
     code = "FAILED"
     exit_code = 1

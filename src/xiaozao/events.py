@@ -36,7 +36,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data is tokens. rows_read = rows_used + rows_validation + sum(dropped), over both files together."""
+    """The data was tokenised. rows_read = rows_used + rows_validation + sum(dropped), over both files together."""
 
     rows_read: int
     rows_used: int
@@ -99,8 +99,8 @@ class Rehearsed:
 class Split:
     """Memory ran out, or would have: from `step` on, micro-batches of more than `most` tokens are computed in parts.
 
-    `tokens` had the one that was too large. where: "rehearsal", "training" or "validation". The effective batch, the
-    order of samples and the optimizer are what they were; the step that it happened in is computed again.
+    tokens: the size of the micro-batch that was too large. where: "rehearsal", "training" or "validation". The
+    effective batch, the order of samples and the optimizer do not change. The step that ran out is computed again.
     """
 
     step: int
@@ -113,7 +113,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step. `loss` is the mean over its units: target tokens, or of preferences its pairs or answers;
+    """One optimizer step. `loss` is the mean over its units: target tokens, or pairs or answers of preferences;
     `grad_norm` is before clipping."""
 
     step: int
@@ -134,7 +134,7 @@ class Step:
 class Evaluated:
     """The validation loss: the mean over all units of the validation set.
 
-    Of preferences, accuracy is the share of samples whose reward is on the right side, margin by how much on average.
+    For preferences, `accuracy` is the share of samples whose reward margin is positive; `margin` is the mean margin.
     """
 
     step: int
@@ -164,7 +164,7 @@ class Noticed:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a long stage is: the text `stage.<stage>`."""
+    """The progress of a long stage, named by the text `stage.<stage>`."""
 
     stage: str
     done: int
@@ -173,7 +173,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Answered:
-    """The held-out questions were answered by `who` ("base" or "tuned"); shares are fractions of 1, null if not apt."""
+    """The held-out questions were answered by `who` ("base" or "tuned").
+
+    Shares are fractions of 1, null if not applicable.
+    """
 
     who: str
     n: int
@@ -256,9 +259,9 @@ def from_record(record: dict[str, Any]) -> Event | None:
 
 
 def is_whole(record: object) -> bool:
-    """Whether a record can be read: its number, its time, and every field that its type must have, of the right kind.
+    """Whether a record has a number, a time, and every field of its type, with values of the right types.
 
-    A type that this version does not know is whole.
+    A record of an unknown type counts as whole.
     """
     if not isinstance(record, dict) or not isinstance(record.get("type"), str):
         return False
@@ -277,7 +280,7 @@ def _has_default(field: "dataclasses.Field[Any]") -> bool:
 
 
 def _fits(value: object, kind: Any) -> bool:
-    """Whether a value from JSON is of the kind that a field is declared with."""
+    """Whether a value from JSON has the declared type of a field."""
     if isinstance(kind, types.UnionType):
         return any(_fits(value, one) for one in kind.__args__)
     if kind is float:

@@ -174,7 +174,7 @@ def test_without_a_gpu_and_a_budget_a_plan_for_one_is_compared_with_nothing(
     assert document["fits"] is None and document["budget_bytes"] is None
     assert document["verdict"] == "no_budget" and document["micro_batch"] == 2
     assert run(asked) == 0
-    assert "compared with nothing" in capsys.readouterr().out
+    assert "nothing to compare this with" in capsys.readouterr().out
 
 
 def test_on_a_gpu_it_says_what_is_allocated_what_is_reserved_and_what_the_process_takes(

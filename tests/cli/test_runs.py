@@ -110,7 +110,7 @@ def test_a_program_gets_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_run_that_stopped_early_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _run(tmp_path / "early", *EVENTS[:10], Evaluated(3, 1.5, 5, True), Ended("succeeded", step=7, steps=10))
     assert run(["runs", "show", str(path)]) == 0
-    assert "stopped early at step 7: the validation loss has not become better since step 3" in capsys.readouterr().out
+    assert "stopped early at step 7: the validation loss has not improved since step 3" in capsys.readouterr().out
     whole = _run(tmp_path / "whole", *DONE)
     assert run(["runs", "show", str(whole)]) == 0
     assert "early at" not in capsys.readouterr().out

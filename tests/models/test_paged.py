@@ -35,7 +35,7 @@ from xiaozao.train.optim.rules import AdamW
 from xiaozao.train.update import Fused
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.skipif(not paged.SUPPORTED, reason="only Linux lets go of pages that were written to")
+pytestmark = pytest.mark.skipif(not paged.SUPPORTED, reason="only Linux can release pages that were written to")
 
 
 def resident() -> int:

@@ -103,7 +103,7 @@ def test_a_rank_that_left_no_word_is_told_as_gone(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(family, "WORD_SECONDS", 0.0)
     lost = Ended("failed", "TRAINING_FAILED", "m", GONE, exit_code=5)
     assert agreed(lost, two()[0]) == lost
-    words = {"en": "without a word", "zh-CN": "没有留下原因"}
+    words = {"en": "without a message", "zh-CN": "没有留下原因"}
     for language in LANGUAGES:
         assert words[language] in gone("log").what(language)
         assert "devices=1" in gone("log").fix(language)

@@ -15,7 +15,7 @@ from xiaozao.spec.run import PAGED, read_file
 from xiaozao.store.files import RunFolder
 
 pytestmark = [
-    pytest.mark.skipif(not SUPPORTED, reason="only Linux lets go of pages that were written to"),
+    pytest.mark.skipif(not SUPPORTED, reason="only Linux can release pages that were written to"),
     pytest.mark.usefixtures("own_cache"),
 ]
 RUN = {"method": "full", "fused_update": True, "micro_batch": 4, "checkpointing": "block"}

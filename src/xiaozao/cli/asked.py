@@ -1,4 +1,7 @@
-"""The verbs that take the options of a run, each option a flag made from its field; see cli/declared.py."""
+"""The verbs that take the options of a run. Each option becomes a flag, made from its field in spec/parts.py.
+
+The other verbs, and flags that belong to no run, are declared in cli/declared.py.
+"""
 
 import click
 

@@ -50,7 +50,7 @@ def work(run: str, ask: str | None, base: bool, system: str | None, max_tokens: 
 
 
 class Talk:
-    """A model that answers a conversation, token by token where somebody watches."""
+    """A loaded model that answers a conversation; the answer is streamed to a terminal."""
 
     def __init__(self, decoder: Decoder, source: Path, sampling: Sampling, output: Output) -> None:
         self.decoder, self.sampling, self.output = decoder, sampling, output
@@ -77,7 +77,7 @@ class Talk:
 
 
 def converse(talk: Talk, opening: list[Turn], output: Output) -> None:
-    """Read a line, answer it, until the input ends or /exit; /new starts over."""
+    """Read and answer lines until the input ends or the user types /exit; /new starts over."""
     output.note("cli.chat.hello")
     turns = list(opening)
     while True:

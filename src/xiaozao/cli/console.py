@@ -73,7 +73,7 @@ class Output:
             show(self.stderr, self.say(key, **params))
 
     def hint(self, human: RenderableType) -> None:
-        """Something for a person on stderr that is no result; silent with -q."""
+        """Print text or a table for a person on stderr, beside the result; silent with -q."""
         if self.format != "quiet":
             show(self.stderr, human)
 
@@ -93,7 +93,7 @@ class Output:
 
     @contextmanager
     def stages(self) -> Iterator[OnProgress]:
-        """A reporter (stage, done, total) that draws bars on a terminal and rare plain lines elsewhere."""
+        """Yield a function (stage, done, total) that draws bars on a terminal and prints plain lines elsewhere."""
         if self.format == "quiet":
             yield lambda stage, done, total: None
         elif self.stderr.is_terminal and not self.stderr.is_dumb_terminal:
@@ -135,7 +135,10 @@ def can_encode(text: str, encoding: str) -> bool:
 
 
 class Pace:
-    """When a plain line is due: every 30 s or 5 %, and at the end; never twice within `least` s before that."""
+    """Decides when a plain progress line is due: every 30 s or 5 %, and at the end.
+
+    Before the end at most once in `least` s.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, least: float = 0.0) -> None:
         self._clock, self._least = clock, least
@@ -155,9 +158,9 @@ class Pace:
 
 
 class _Console(Console):
-    """Shows what would steer a terminal as escapes, wherever it stands: in a cell, a title, a bar's name.
+    """A rich console that escapes control characters everywhere: in cells, titles and the names of bars.
 
-    Rich leaves the program when a pipe breaks; here that is for cli/main.py to decide.
+    Rich exits when a pipe breaks; here cli/main.py decides what happens then.
     """
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -172,7 +175,10 @@ class _Console(Console):
 
 
 def _console(stream: IO[str], no_color: bool) -> Console:
-    """Colour as NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE and TERM say; a pipe gets wide lines, so that nothing is cut."""
+    """A console that obeys NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE and TERM.
+
+    A pipe gets wide lines, so that nothing is cut.
+    """
     forced = bool(os.environ.get("FORCE_COLOR") or os.environ.get("CLICOLOR_FORCE"))
     plain = no_color or bool(os.environ.get("NO_COLOR"))
     return _Console(

@@ -1,7 +1,7 @@
-"""`zao runs watch | stop | logs | rm`: looking in on a run that another command started, ending it, removing it.
+"""`zao runs watch | stop | logs | rm`: watch, stop or remove a run that another command started.
 
-Whoever watches leaves the run alone: Ctrl-C and a closed terminal end the watch. A run is stopped by who started it in
-the foreground, or by `zao runs stop`.
+Watching does not affect the run: Ctrl-C or a closed terminal ends only the watch. A run is stopped by `zao runs stop`,
+or by Ctrl-C in the `zao train` that started it in the foreground.
 """
 
 import time
@@ -30,7 +30,7 @@ PATIENCE = 30.0  # seconds until somebody who waits for a stop is told of --now
 
 
 def look_in(folder: RunFolder, output: Output) -> int:
-    """Follow a run to its end. Leaving it (Ctrl-C) leaves the run alone."""
+    """Watch a run to its end. Ctrl-C ends the watch and not the run."""
     endure()
     name, worker = short_name(folder), Worker(folder)
     if worker.alive():
@@ -46,7 +46,7 @@ def look_in(folder: RunFolder, output: Output) -> int:
 
 
 def conclude(ended: Ended, folder: RunFolder, output: Output) -> int:
-    """The last words on a run, and the exit code."""
+    """Print how a run ended; returns the exit code."""
     name = short_name(folder)
     if output.format == "human":
         show(output.stdout, details(summarise(folder), output))
@@ -96,7 +96,7 @@ def stop_run(name: str, now: bool) -> int:
 
 
 def _wait(worker: Worker, name: str, output: Output) -> None:
-    """Until the worker is gone; told is where it is, and after a while how to be quicker."""
+    """Wait until the worker has ended. Shows its progress, and after a while the command that ends it at once."""
     begun, told = time.monotonic(), False
     with output.stages() as report:
         while worker.alive():
@@ -121,7 +121,7 @@ def show_logs(name: str, lines: int, follow: bool) -> int:
 
 
 def _follow_log(folder: RunFolder, before: list[str], end: int, output: Output) -> int:
-    """Print what is there and what comes, line by line, until the worker is gone."""
+    """Print the log's lines and those that are added, until the worker has ended."""
 
     def everything() -> Iterator[str]:
         yield from before

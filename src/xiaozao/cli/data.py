@@ -63,7 +63,7 @@ def _verdict(report: DataReport, output: Output) -> Text:
 
 
 def _warnings(report: DataReport, output: Output) -> list[RenderableType]:
-    """What hurts though training could start, and what to do about problems that stop it."""
+    """Warnings about data that training would accept, and advice about problems that stop it."""
     lines = [output.say("error.data_rows.fix")] if report.problem_count and not report.ok else []
     many = left_out(report.dropped, report.rows_read, output.language) if report.ok else ""
     lines += [many] if many else []

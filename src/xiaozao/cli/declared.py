@@ -1,7 +1,7 @@
-"""What the verbs take, with nothing imported of what they work with: `zao VERB --help` answers in 0.3 s.
+"""The verbs of `zao` and the flags of each. This module imports no verb's work, so that `zao VERB --help` is fast.
 
-A verb's work is a function of a module of its own, imported when it is called. Verbs that take the options of a run
-are in cli/asked.py, because the fields of a run take a while to import, too.
+The work of a verb is a function in a module of its own, which is imported when the verb is called. Verbs that take
+the options of a run are declared in cli/asked.py, because importing the fields of a run takes time, too.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import click
 from xiaozao.cli.verb import Verb, VerbGroup
 
 SOURCES = ("auto", "hf", "modelscope", "local")
-JOBS = ("support", "extract", "classify", "write", "code", "reason")  # those of plan/suggest.py
+JOBS = ("support", "extract", "classify", "write", "code", "reason")  # those of plan/suggestions.py
 LENGTH = 2048  # the default of the option length
 
 
@@ -37,7 +37,7 @@ def number(name: str, kind: click.ParamType[Any], default: float, key: str) -> c
 
 
 def run_name() -> click.Argument:
-    """The run that is meant."""
+    """The argument RUN: the name or the folder of a run."""
     return click.Argument(["name"], metavar="RUN")
 
 

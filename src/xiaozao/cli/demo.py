@@ -50,7 +50,7 @@ def work(data_language: Literal["en", "zh"], model: str | None, output: str | No
 
 
 def find_model(name: str | None, output: Output) -> ModelFolder:
-    """The model asked for, or SmolLM2-135M-Instruct from the nearest place; says which."""
+    """The requested model, or SmolLM2-135M-Instruct from the first source that has it; prints which one was taken."""
     with output.stages() as report:
         if name is not None:
             return resolve(name, "auto", None, cache(), report)
@@ -62,7 +62,7 @@ def find_model(name: str | None, output: Output) -> ModelFolder:
 
 
 def tried_text(line: str, language: Language) -> str:
-    """`hf: unreachable (timed out)` in the reader's language: a place, what became of it, and a detail in brackets."""
+    """`hf: unreachable (timed out)` in the reader's language: a source, the outcome, and a detail in brackets."""
     place, _, state = line.partition(": ")
     key, bracket, detail = state.partition(" (")
     known = f"tried.{key.replace(' ', '_')}"
@@ -71,12 +71,12 @@ def tried_text(line: str, language: Language) -> str:
 
 
 def place_name(place: str, language: Language) -> str:
-    """Where models come from: our cache, a hub, the package index."""
+    """The name of a source of models: our cache, a hub, the package index."""
     return say(f"place.{place}", language) if has(f"place.{place}") else place
 
 
 def follow(folder: RunFolder, output: Output) -> int:
-    """Run it in the foreground; the result is the head of its report."""
+    """Run the demo in the foreground and return the summary of its report."""
     endure()
     viewer = copy.copy(output)
     viewer.format = "quiet" if output.format == "json" else output.format

@@ -1,4 +1,4 @@
-"""`zao disk`: what models, runs and caches take, and freeing it. Nothing outside our folders is ever removed."""
+"""`zao disk`: how much space models, runs and caches take, and how to free it. Only our own folders are removed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ CACHES = ("conversions", "data", "streams", "profiles", "rates")
 
 @dataclass(frozen=True)
 class Item:
-    """Something that takes room. `free` is what to write after --free; empty for what is not ours to remove."""
+    """Something that takes disk space. `free` is the argument for --free; empty if we may not remove it."""
 
     kind: str  # "model" | one of CACHES | "run"
     name: str
@@ -38,7 +38,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that will go, and the act."""
+    """Something to be removed, and the function that removes it."""
 
     path: Path
     bytes: int
@@ -46,12 +46,12 @@ class Removal:
 
 
 def runs_folder() -> Path:
-    """Where runs lie that were given no output=."""
+    """The folder of all runs that were started without output=."""
     return home() / "runs"
 
 
 def cache_of(kind: str) -> Path:
-    """Where a kind of CACHES lies."""
+    """The folder of one of CACHES."""
     return conversions(cache()) if kind == "conversions" else cache() / kind
 
 
@@ -87,7 +87,7 @@ def removal(what: str) -> Removal:
 
 
 def _run(name: str) -> Removal:
-    """A run below home(); a run in a folder that the user named himself is his to remove."""
+    """The removal of a run below home(). A run in a folder that the user chose is left for the user to remove."""
     folder = RunFolder(runs_folder() / name)
     if not is_file_name(name) or folder.path.is_symlink() or not folder.spec.is_file():
         raise NotFound("run", name=name)

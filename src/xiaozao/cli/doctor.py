@@ -48,7 +48,7 @@ def _table(checks: list[Check], output: Output) -> RenderableType:
 
 
 def try_engine(output: Output) -> int:
-    """Try everything that the engine would do here, in a process of its own, and show what was compared."""
+    """Run the self-test of the engine in a process of its own and show each comparison."""
     rows: list[dict[str, Any]] = []
     words = [sys.executable, "-P", "-m", "xiaozao.measure.selftest"]
     with output.stages() as report:

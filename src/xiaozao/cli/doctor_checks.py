@@ -75,7 +75,7 @@ def check_machine(offline: bool, seconds: float) -> list[Check]:
 
 
 def torch_build() -> TorchBuild | None:
-    """What is installed, without importing it: that takes seconds, and a broken torch would end the doctor."""
+    """The installed torch, read but not imported: that takes seconds, and a broken torch would end the doctor."""
     try:
         found = version("torch")
     except PackageNotFoundError:
@@ -108,7 +108,7 @@ def check_python(found: Version, is_64_bit: bool) -> Check:
 
 
 def check_worker(failed: str) -> Check:
-    """Whether a run's process starts: it has less of the environment than this one."""
+    """Check that a worker process can import torch: it gets only a part of this process's environment."""
     if failed:
         return Check("worker", "bad", "worker_dies", {"detail": failed, "python": sys.executable})
     return Check("worker", "ok", "worker")
@@ -153,7 +153,7 @@ def _check_gpu(gpu: Gpu, gpus: Sequence[Gpu], torch: TorchBuild | None, driver: 
 
 
 def idle_card(devices: Path) -> bool:
-    """Whether an NVIDIA display device is plugged in (Linux only); with a driver NVML would have named it."""
+    """Whether an NVIDIA display device is plugged in (Linux only). With a working driver, NVML would have listed it."""
     for device in devices.glob("*"):
         try:
             vendor, kind = ((device / name).read_text(encoding="ascii").strip() for name in ("vendor", "class"))
@@ -186,7 +186,7 @@ def check_disk(name: str, path: Path, free: int) -> Check:
 
 
 def check_home(path: Path) -> Check:
-    """Whether runs can be written."""
+    """Check that the folder of runs can be written to."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -197,7 +197,7 @@ def check_home(path: Path) -> Check:
 
 
 def check_links(path: Path) -> Check:
-    """Without symbolic links the hub's cache keeps a copy of each file per revision."""
+    """Check for symbolic links. Without them the hub's cache keeps a copy of each file per revision."""
     try:
         with tempfile.TemporaryDirectory(dir=path) as folder:
             (Path(folder) / "link").symlink_to("target")
@@ -207,7 +207,7 @@ def check_links(path: Path) -> Check:
 
 
 def check_paths(places: Mapping[str, Path], fragile: bool) -> Check:
-    """On Windows some native libraries still open files by the system's code page."""
+    """Check for paths beyond ASCII. On Windows some native libraries still open files by the system's code page."""
     odd = [str(path) for path in places.values() if not str(path).isascii()]
     if not odd:
         return Check("paths", "ok", "paths")
@@ -228,7 +228,10 @@ def check_pip(present: bool) -> Check:
 
 
 def check_hubs(found: Sequence[Reach]) -> list[Check]:
-    """One hub out of reach is a hint, mended by the other; all of them is an obstacle, which no hub's name mends."""
+    """Check the hubs.
+
+    One unreachable hub is a hint to use the other; if none can be reached, the fix is a proxy or a folder.
+    """
     kinds: tuple[str, ...] = ("hf", "modelscope", "pypi")
     none, models = not any(one.ok for one in found), any(one.ok for one in found[:2])
     rows = []

@@ -24,7 +24,10 @@ LATER = (
 
 
 def trained(name: str) -> tuple[RunFolder, RunSpec]:
-    """A run that has a result, and what was asked of it. Raises NotFound, or UsageError before its end."""
+    """The folder and the options of a run that has a result.
+
+    Raises NotFound, or UsageError if the run has not ended.
+    """
     folder = find_run(name)
     if not folder.adapter.is_dir() and not folder.model.is_dir():
         raise UsageError("no_result", name=folder.name)

@@ -1,4 +1,4 @@
-"""What `zao train --from-config FILE` took over from another tool's file, said line by line before anything starts."""
+"""`zao train --from-config FILE`: reports line by line which options were taken from another tool's file."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from xiaozao.spec.peerfile import Translation, read_peer_file
 
 
 def brought(path: str | None, output: Output) -> Translation:
-    """The options in another tool's file, told on stderr; none without a file."""
+    """The options in another tool's file, each reported on stderr; empty without a file."""
     if path is None:
         return Translation({}, (), ())
     found = read_peer_file(Path(path).expanduser())
@@ -24,7 +24,7 @@ def brought(path: str | None, output: Output) -> Translation:
 
 
 def document(found: Translation, output: Output) -> dict[str, Any]:
-    """The same for a program."""
+    """The translation as a document for a program."""
     return {
         "taken": [{"name": one.name, "value": one.value, "options": dict(one.ours)} for one in found.taken],
         "left": [{"name": one.params["name"], "key": one.key, "text": one.text(output.language)} for one in found.left],

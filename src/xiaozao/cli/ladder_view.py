@@ -1,4 +1,4 @@
-"""What gave way to the budget, and the ways out where that was not enough, as lines."""
+"""The options that were changed to fit the budget, and the ways out if that was not enough, as lines of text."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -14,7 +14,7 @@ NOTICEABLE = 0.02  # a share of a step's time
 
 
 def ladder_view(steps: Sequence[Mapping[str, Any]], language: Language) -> list[RenderableType]:
-    """A line for every option that gave way; nothing where memory decided nothing. `steps` as in events.Planned."""
+    """A line for every option that was changed to save memory; empty if none was. `steps` as in events.Planned."""
     if not steps:
         return []
     lines: list[RenderableType] = [
@@ -29,7 +29,7 @@ def ladder_view(steps: Sequence[Mapping[str, Any]], language: Language) -> list[
 
 
 def effects_view(effects: Sequence[Effect], language: Language) -> list[RenderableType]:
-    """One line: what larger numbers would take."""
+    """One line: how much more memory larger values of some options would take."""
     if not effects:
         return []
     told = (say(f"ladder.more.{one.option}", language, more=one.more, size=_size(one.peak_bytes)) for one in effects)
@@ -37,7 +37,7 @@ def effects_view(effects: Sequence[Effect], language: Language) -> list[Renderab
 
 
 def ways_view(ways: Sequence[WayOut], language: Language) -> list[RenderableType]:
-    """A line for every way out; nothing where the run fits."""
+    """A line for every change that would make the run fit; empty if the run fits."""
     if not ways:
         return []
     lines = (say("problem.way_out", language, **one.words()) for one in ways)
@@ -53,7 +53,7 @@ def _step(step: Mapping[str, Any], language: Language) -> str:
 
 
 def _cost(slower: float, language: Language) -> str:
-    """What it makes of a step's time."""
+    """How an option changes the time of a step."""
     costs = "same" if abs(slower - 1) < NOTICEABLE else "slower" if slower > 1 else "faster"
     return say(f"ladder.{costs}", language, factor=f"{slower if slower > 1 else 1 / slower:.2f}")
 
@@ -64,5 +64,5 @@ def _value(option: str, value: str, language: Language) -> str:
 
 
 def _size(count: int) -> str:
-    """`1.20 GB`, `35 MB`; what costs memory is below 0."""
+    """`1.20 GB`, `35 MB`; negative if the option costs memory."""
     return f"{count / 1e9:.2f} GB" if abs(count) >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -1,4 +1,4 @@
-"""`zao launch`: a job file for a cluster. It is written and explained; submitting it is the user's."""
+"""`zao launch`: writes a job file for a cluster and explains it. The user submits it."""
 
 from pathlib import Path, PurePosixPath
 
@@ -34,7 +34,7 @@ def work(arguments: tuple[str, ...], on: str, nodes: int, file: str | None, forc
 
 
 def job_of(options: dict[str, object], nodes: int) -> Job:
-    """The job that the options describe. Raises UsageError for options that no run could have, or without output."""
+    """The job that the options describe. Raises UsageError for invalid options, or if `output` is missing."""
     devices = RunSpec.from_options(options).train.devices
     spec = RunSpec.from_options({**options, "devices": nodes * devices})
     if spec.train.output is None:
@@ -45,7 +45,7 @@ def job_of(options: dict[str, object], nodes: int) -> Job:
 
 
 def relative(job: Job) -> list[str]:
-    """The options that name a file here by a relative path, which a cluster would look for somewhere else."""
+    """The options that name a local file by a relative path, which would mean another file on a cluster."""
     given = {name: job.options[name] for name in LOCAL if isinstance(job.options.get(name), str)}
     return [name for name, value in given.items() if not Path(str(value)).is_absolute() and Path(str(value)).exists()]
 

@@ -1,4 +1,4 @@
-"""`zao`: the verbs, and the one place where an error becomes words and an exit code.
+"""`zao`: the list of verbs, and the one place that turns an error into a message and an exit code.
 
 A verb is imported when it is called: `zao --help` answers in 0.3 s and never reaches torch. Exit codes are those of
 xiaozao/errors.py, and 130 (Ctrl-C), 143 (SIGTERM), 141 (the reader of our output went away).
@@ -112,13 +112,13 @@ def main() -> None:
 
 
 def _speak_utf8() -> None:
-    """Start again in UTF-8 where the C locale leaves ASCII alone: names of files could not even be opened."""
+    """Restart this process in UTF-8 mode if the C locale allows only ASCII: other file names could not be opened."""
     if os.name == "posix" and sys.getfilesystemencoding() == "ascii" and not sys.flags.utf8_mode:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
 
 
 def run(arguments: Sequence[str]) -> int:
-    """One invocation; returns the exit code and never raises but for SystemExit."""
+    """Run one invocation and return the exit code. Raises nothing but SystemExit."""
     settings = OutputSettings(format="json" if _asks_json(arguments) else "auto")
     try:
         _check_text(arguments)
@@ -147,7 +147,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Raises UsageError for an argument whose bytes are no text: nothing could be written down about it."""
+    """Raises UsageError for an argument whose bytes are not valid text: it could not be written into any file."""
     for argument in arguments:
         try:
             argument.encode()
@@ -157,7 +157,7 @@ def _check_text(arguments: Sequence[str]) -> None:
 
 
 def report(error: XiaozaoError, settings: OutputSettings) -> int:
-    """Say the error on stderr, and with --json as a document on stdout; returns the exit code."""
+    """Print the error on stderr, and with --json a document on stdout; returns the exit code."""
     language = settings.language
     if settings.debug:
         traceback.print_exception(error.__cause__ or error, file=sys.stderr)
@@ -172,7 +172,7 @@ def report(error: XiaozaoError, settings: OutputSettings) -> int:
 
 
 def error_document(error: XiaozaoError, settings: OutputSettings) -> dict[str, Any]:
-    """What a program reads instead of the message."""
+    """The error as a document for a program."""
     language = settings.language
     problems = [{"key": one.key, "params": one.params, "message": one.text(language)} for one in error.problems]
     body = {
@@ -214,7 +214,7 @@ def usage(error: click.ClickException) -> XiaozaoError:
 
 
 def _allowed(kind: click.ParamType[Any]) -> dict[str, object] | None:
-    """What a flag takes, as a text that is said in the reader's language; None for what click says well enough."""
+    """The values that a flag allows, as a text in the reader's language; None if click's own message is good enough."""
     if isinstance(kind, click.Choice):
         return {"text": "allowed", "kind": " | ".join(map(str, kind.choices)), "bounds": ""}
     whole = isinstance(kind, click.types.IntParamType)
@@ -227,7 +227,10 @@ def _allowed(kind: click.ParamType[Any]) -> dict[str, object] | None:
 
 
 def environment(error: Exception) -> XiaozaoError | None:
-    """A full disk, a missing permission or a name too long, as the user's environment; None for anything else."""
+    """An OSError that the user can mend (a full disk, a missing permission, a name too long) as an error of ours.
+
+    None for any other error.
+    """
     keys = {
         errno.ENOSPC: "disk_full", errno.EDQUOT: "disk_full", errno.EACCES: "no_permission",
         errno.EPERM: "no_permission", errno.EROFS: "no_permission",
@@ -249,7 +252,7 @@ def environment(error: Exception) -> XiaozaoError | None:
 
 
 def too_long(error: OSError) -> XiaozaoError:
-    """A name that no file system takes, wherever it was given."""
+    """The error for a file name that is too long for the file system."""
     path = str(error.filename or "?")
     longest = max((len(os.fsencode(part)) for part in path.split(os.sep)), default=0)
     limit = LONGEST_NAME if longest > LONGEST_NAME else LONGEST_PATH
@@ -261,7 +264,7 @@ def too_long(error: OSError) -> XiaozaoError:
 
 
 def unexpected(error: Exception) -> XiaozaoError:
-    """A bug of ours: one line for the user; the traceback is in the log."""
+    """The error for a bug of ours: one line for the user; the traceback goes to the log."""
     detail = f"{type(error).__name__}: {error}".splitlines()[0]
     ours = XiaozaoError("crash", detail=detail, log=home() / "error.log")
     ours.__cause__ = error
@@ -285,6 +288,6 @@ def error_log() -> Iterator[logging.Logger]:
 
 
 def _asks_json(arguments: Sequence[str]) -> bool:
-    """Whether --json was asked for; needed before parsing, because parsing itself may fail."""
+    """Whether the arguments ask for --json. Needed before parsing, because parsing itself may fail."""
     joined = " ".join(arguments)
     return "--json" in arguments or "--format=json" in arguments or "--format json" in joined

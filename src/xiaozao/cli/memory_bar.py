@@ -111,5 +111,8 @@ def _glyph(part: str, unicode: bool) -> str:
 
 
 def _palette() -> Mapping[str, str]:
-    """COLORFGBG tells a light background in many terminals; without it, dark is the better guess."""
+    """The colours for the terminal's background.
+
+    COLORFGBG tells a light one in many terminals; without it, dark is assumed.
+    """
     return LIGHT if os.environ.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15") else DARK

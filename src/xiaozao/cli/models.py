@@ -16,7 +16,7 @@ SOURCES = ("auto", "hf", "modelscope", "local")
 
 
 def typed(model: CachedModel) -> str:
-    """What to write as model= to get it."""
+    """The value of model= that selects this cached model."""
     return f"pypi:{model.name}" if model.origin == "pypi" else model.name
 
 

@@ -1,4 +1,7 @@
-"""The options of a run on a command line: flags made from the fields, beside YAML files and `key=value`."""
+"""The options of a run on a command line: flags made from the fields, beside YAML files and `key=value`.
+
+No option is written here: those of a run are fields in spec/parts.py, the flags of a verb are in cli/declared.py.
+"""
 
 import contextlib
 import os
@@ -39,13 +42,13 @@ class SpecFlag(click.Option):
 def spec_flags(
     parts: Sequence[str] = ("model", "data", "method", "train", "evaluate"), asked: Sequence[str] = ("model", "data")
 ) -> list[click.Parameter]:
-    """A flag for every option of these parts; of what a run requires, the verb may ask less."""
+    """A flag for every option of these parts. asked: the required options that this verb requires, too."""
     language = reader_language()
     return [SpecFlag(option, language, option.name in asked) for option in OPTIONS.values() if option.part in parts]
 
 
 def gather(arguments: Sequence[str], flags: Mapping[str, str | None]) -> dict[str, Any]:
-    """One flat mapping: flags win over files and `key=value`, of which the later wins."""
+    """All given options as one flat mapping: flags win over files and `key=value`, of which the later wins."""
     names = {flag: name for name, flag in RENAMED.items()}
     given = {names.get(flag, flag): read_scalar(value) for flag, value in flags.items() if value is not None}
     return read_options(arguments) | given
@@ -63,7 +66,7 @@ def anchored(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def anchored_files(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the options that name files and the model, with absolute paths. Raises NotFound."""
+    """The options that name files or the model, with absolute paths. Raises NotFound."""
     found = anchored_model(options)
     for name in ("data", "validation", "questions"):
         value = options.get(name)

@@ -39,9 +39,9 @@ UNITLESS = 10**6  # bytes: nobody has so few, so a unit was forgotten
 
 
 def choice_of(spec: RunSpec, output: Output, config_only: bool = False) -> tuple[Choice, Lengths | None]:
-    """A run with what is open decided, its plan, and the lengths of its data where that is named.
+    """The run with every open option decided, its plan, and the lengths of its data if data is named.
 
-    Fetches the model if it is not here yet, showing how far it is.
+    Downloads the model if necessary and shows the progress.
     config_only: whether a model without weights will do. Raises DataError for data that training would refuse.
     """
     check_threads(spec.train.threads)
@@ -61,7 +61,7 @@ def choice_of(spec: RunSpec, output: Output, config_only: bool = False) -> tuple
 
 
 def model_folder(spec: RunSpec, report: OnProgress, config_only: bool) -> Path:
-    """Where the model lies. A plan needs its weights for nothing, where config.json says their shapes."""
+    """The folder of the model. A plan needs no weights if config.json says their shapes."""
     path = Path(spec.model.model).expanduser()
     if config_only and path.name == CONFIG and path.is_file():
         path = path.parent
@@ -75,7 +75,7 @@ def model_folder(spec: RunSpec, report: OnProgress, config_only: bool) -> Path:
 
 
 def _warn(spec: RunSpec, output: Output) -> None:
-    """Of a budget that can hardly be meant."""
+    """Warn of a budget that is implausibly small or large."""
     hardware, budget = look(), spec.train.budget or 0
     if 0 < budget < UNITLESS:
         output.note("plan.budget_bytes", budget=budget)
@@ -122,7 +122,7 @@ def show_choice(choice: Choice, output: Output, known: Lengths | None = None) ->
 
 
 def way_there(choice: Choice) -> dict[str, Any]:
-    """What gave way to the budget, and where that was not enough, what would be, for a program."""
+    """The options that were changed to fit the budget and the ways out, as a document for a program."""
     return {
         "ladder": [asdict(one) for one in choice.steps],
         "advice": [asdict(one) for one in choice.ways],
@@ -131,14 +131,14 @@ def way_there(choice: Choice) -> dict[str, Any]:
 
 
 def _data(known: Lengths | None) -> dict[str, Any] | None:
-    """What was read of the data, for a program."""
+    """The lengths of the data, as a document for a program."""
     if known is None:
         return None
     return {"samples": known.samples, "longest": known.longest, "mean": round(known.mean, 1), "steps": known.steps}
 
 
 def time_view(choice: Choice, output: Output, known: Lengths | None) -> list[RenderableType]:
-    """How long a step takes, where this machine's pace is known, and with the data how long all steps do."""
+    """The planned time of a step, if this machine's speed is known, and of all steps, if the data is known."""
     plan, batch = choice.plan, choice.spec.train.batch
     if plan.step is None:
         return [Text(), Text(output.say("plan.busy"))] if choice.unpaced else []
@@ -154,7 +154,7 @@ def time_view(choice: Choice, output: Output, known: Lengths | None) -> list[Ren
 
 
 def _rounded(seconds: float) -> str:
-    """Two figures: more would promise what a busy machine does not keep."""
+    """A number with two significant digits: more would claim a precision that a busy machine does not have."""
     return f"{seconds:.1f}" if seconds < 10 else f"{float(f'{seconds:.2g}'):.0f}"
 
 

@@ -1,6 +1,6 @@
-"""A run's events as sentences: what is printed once when an event comes, and the one line that is always current.
+"""What `zao train` and `zao runs watch` print of a run: a sentence for each event, and the live line of progress.
 
-Pure: events in, renderables and text out; cli/watch.py decides where they go and how often.
+The functions are pure: events in, renderables and text out. cli/watch.py decides where the output goes and how often.
 """
 
 import math
@@ -39,7 +39,7 @@ ENOUGH_STEPS = 3  # before that, the time left is a guess about warm-up
 
 
 class Story:
-    """What is known of a run while it is watched."""
+    """The state of a watched run, built up from its events."""
 
     def __init__(self, language: Language, unicode: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         self.language: Language = language
@@ -56,19 +56,19 @@ class Story:
         self.longest = 0.0  # seconds between two steps, with what comes between them
 
     def remember(self, event: Event) -> None:
-        """Take in what happened before the watch began, without a word."""
+        """Take in an event from before the watch began, without printing it."""
         if isinstance(event, Step):
             self.losses.append((event.step, event.loss))
         elif isinstance(event, Started):
             self._taken_back(event)
 
     def _taken_back(self, event: Started) -> None:
-        """A resumed run does the steps after its checkpoint again."""
+        """Forget the steps after the checkpoint, because a resumed run computes them again."""
         last = event.resumed_from or 0
         self.losses = [(step, loss) for step, loss in self.losses if step <= last]
 
     def hear(self, event: Event) -> list[RenderableType]:
-        """What to print, once, because of this event."""
+        """What to print, once, for this event."""
         match event:
             case Progress():
                 self.stage = None if event.total and event.done >= event.total else event
@@ -103,7 +103,7 @@ class Story:
         return self._milestone(event)
 
     def line(self) -> str:
-        """Where the run stands now, in one line: the stage, or the step with its numbers."""
+        """The live line: the current stage, or the last step with its numbers."""
         if self.stage is not None:
             share = f" {self.stage.done / self.stage.total:.0%}" if self.stage.total else ""
             return stage_name(self.stage.stage, self.language) + share
@@ -132,7 +132,10 @@ class Story:
         return " · ".join(parts)
 
     def _left(self, step: Step) -> float:
-        """Seconds: what the run said, less what has passed; more where a step takes far longer than any before."""
+        """The seconds left: what the last event said, less the time since then.
+
+        More if a step takes far longer than any before.
+        """
         waited = self.clock() - self.heard_at
         if waited > PATIENCE * max(step.seconds, self.longest):
             return (step.steps - step.step) * waited
@@ -143,7 +146,7 @@ class Story:
         return sparkline([loss for _, loss in self.losses], width, self.unicode)
 
     def _milestone(self, event: Event) -> list[RenderableType]:
-        """An event that ends a stage, whatever that stage said of itself."""
+        """What to print for an event that ends a stage."""
         self.stage = None
         if isinstance(event, Started):
             self._taken_back(event)
@@ -203,7 +206,10 @@ class Story:
 
 
 def sparkline(values: Sequence[float], width: int = 40, unicode: bool = True) -> str:
-    """Means of equal stretches, from lowest to highest block; values that are not finite are left out."""
+    """The values as blocks of eight heights, each the mean of an equal share of them.
+
+    Values that are not finite are left out.
+    """
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) < 2:
         return ""

@@ -1,4 +1,4 @@
-"""`zao runs`: what ran, how it stands, and what came of it; watched, stopped and removed in cli/control.py."""
+"""`zao runs ls | show`: the list of runs, and the facts of one. The other verbs of `zao runs` are in cli/control.py."""
 
 import time
 
@@ -46,14 +46,14 @@ def _cells(one: Summary, output: Output) -> dict[str, Text]:
 
 
 def _heading(key: str, rows: list[dict[str, Text]], output: Output) -> str:
-    """None above signs alone."""
+    """The heading of a column; none for a column of signs."""
     if key == "state" and all(len(cells["state"]) <= 1 for cells in rows):
         return ""
     return output.say("runs.best_short" if key == "best" else f"runs.{key}")
 
 
 def _width(rows: list[dict[str, Text]], kept: list[str], output: Output) -> int:
-    """Of the table, with two spaces between columns."""
+    """The width of the table, with two spaces between columns."""
     widest = (max(cell_len(_heading(key, rows, output)), *(one[key].cell_len for one in rows)) for key in kept)
     return sum(widest) + 2 * (len(kept) - 1)
 

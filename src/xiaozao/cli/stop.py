@@ -1,4 +1,4 @@
-"""Signals while a run is watched: the first asks it to save and leave, the second ends it at once."""
+"""Signals to `zao train`: the first asks the run to save and stop, the second ends it at once."""
 
 import contextlib
 import signal
@@ -15,7 +15,7 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # those that this system ha
 
 @dataclass
 class Signals:
-    """What came in so far."""
+    """The signals that were received so far."""
 
     count: int = 0
     number: int = signal.SIGINT

@@ -1,8 +1,8 @@
-"""The two streams that a verb writes to, whatever becomes of whoever reads them.
+"""stdout and stderr, and what happens when they can no longer be written to.
 
-A stream may be closed before we start, its reader may go away (`zao ... | head -1`), its disk may be full. A verb that
-shows something has failed then. A run has not: whoever follows one calls `endure`, and what can no longer be written is
-dropped, so that the exit code tells how the run ended.
+A stream may be closed before we start, its reader may end (`zao ... | head -1`), or its disk may be full. For most
+verbs this is a failure. It is no failure of a run: a verb that follows one calls `endure`, and output that cannot be
+written is dropped, so that the exit code tells how the run ended.
 """
 
 import os
@@ -15,14 +15,14 @@ ENDURING: list[bool] = []  # not empty where lost output is no failure
 
 
 def endure() -> None:
-    """From now on output that nobody takes is dropped in silence."""
+    """From now on, silently drop output that cannot be written."""
     ENDURING.append(True)
 
 
 def open_streams() -> None:
-    """Give the process streams that can be written to: first of all, where one was closed before we started.
+    """Replace streams that were closed before we started. To be called first.
 
-    A file that is opened later would take the number of a closed stream, and get what is meant for it.
+    A file that is opened later would get the file descriptor of a closed stream, and with it the stream's output.
     """
     for number in (0, 1, 2):
         try:
@@ -39,7 +39,7 @@ def open_streams() -> None:
 
 
 class Stream:
-    """A text stream that tells once that it is lost, and from then on leads nowhere."""
+    """A text stream that reports its first failed write, and from then on writes to nowhere."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -64,7 +64,7 @@ class Stream:
             self._lose(error)
 
     def _lose(self, error: OSError) -> None:
-        """What is still held back goes nowhere as well, or Python would fail over it at exit."""
+        """Drop what is still buffered, too, or Python would fail to flush it at exit."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)

@@ -45,7 +45,7 @@ def work(job: str, language: str | None, budget: str | None, device: str, length
 
 
 def needed(job: str, language: str, budget: str | None, device: str, length: int) -> Need:
-    """The question in full: what was not said is read off this machine. Raises UsageError."""
+    """The complete question: what the user left open is taken from this machine. Raises UsageError."""
     hardware = measured(look(), known_products())
     on = hardware.device(device)
     if on == "cuda" and not hardware.gpus and budget is None:
@@ -57,7 +57,7 @@ def needed(job: str, language: str, budget: str | None, device: str, length: int
 
 
 def hours(need: Need) -> Hours | None:
-    """How long SAMPLES of the length asked for would take, where `zao plan` has measured this CPU before."""
+    """The hours that SAMPLES of the given length would take; None unless `zao plan` has measured this CPU before."""
     rates = known(Asked(look().cores, need.precision)) if need.device == "cpu" else None
     if rates is None:
         return None
@@ -66,14 +66,14 @@ def hours(need: Need) -> Hours | None:
 
 
 def document(best: Suggestion | None, found: list[Suggestion], need: Need) -> dict[str, Any]:
-    """The answer for a program."""
+    """The answer as a document for a program."""
     rows = [row(one, need) for one in found]
     asked = {"budget_bytes" if name == "budget" else name: value for name, value in asdict(need).items()}
     return {**asked, "recommended": best.entry.name if best else None, "models": rows}
 
 
 def row(one: Suggestion, need: Need) -> dict[str, Any]:
-    """One model for a program: all of the catalogue, and the verdict with the options that lead to it."""
+    """One model as a document for a program: its entry in the catalogue, and the verdict with the options for it."""
     entry, verdict = one.entry, one.verdict
     return {
         **asdict(entry),
@@ -85,7 +85,7 @@ def row(one: Suggestion, need: Need) -> dict[str, Any]:
 
 
 def _answer(best: Suggestion | None, found: list[Suggestion], need: Need, output: Output) -> list[RenderableType]:
-    """The recommended one, why, and the next command; or the smallest that would do."""
+    """The recommended model, the reasons and the next command; or the smallest model that would suit."""
     budget = gigabytes(need.budget)
     if best is None:
         would = min(found, key=lambda one: one.verdict.plan.peak_bytes)
@@ -148,13 +148,13 @@ def _verdict(one: Suggestion, output: Output) -> str:
 
 
 def _options(one: Suggestion) -> str:
-    """`base=nf4 checkpointing=block`: what departs from the defaults."""
+    """`base=nf4 checkpointing=block`: the options that differ from the defaults."""
     named = {"base": one.verdict.base, "checkpointing": one.verdict.checkpointing}
     return " ".join(f"{name}={value}" for name, value in named.items() if value != "none")
 
 
 def _language(code: str, output: Output) -> str:
-    """What a language is called in the reader's; its code where we do not know."""
+    """The name of a language in the reader's language, or its code if we have no name."""
     return output.say(f"language.{code}") if has(f"language.{code}") else code
 
 

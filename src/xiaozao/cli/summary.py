@@ -1,4 +1,4 @@
-"""How one run stands, as a table of facts for a person and a document for a program."""
+"""The state of one run, as a table of facts for a person and a document for a program."""
 
 import math
 from dataclasses import asdict
@@ -26,7 +26,7 @@ SAME = 0.005  # of the loss before: less is no difference to speak of
 
 
 def state_text(state: str, output: Output) -> Text:
-    """The state as sign and word."""
+    """The state as a sign and a word."""
     sign = (SIGNS if output.unicode else ASCII_SIGNS).get(state, "?")
     return Text(f"{sign} {output.say(f'state.{state}')}", style=STYLES.get(state, "dim"))
 
@@ -57,7 +57,10 @@ def details(summary: Summary, output: Output) -> RenderableType:
 
 
 def verdict(summary: Summary) -> str:
-    """`better`, `worse` or `same`: the validation loss of what is kept against that before training; else empty."""
+    """`better`, `worse` or `same`: the validation loss of the kept weights against that before training.
+
+    Empty if unknown.
+    """
     before, after = summary.first_validation_loss, summary.best_validation_loss
     if summary.state not in ("succeeded", "stopped"):
         return ""
@@ -92,7 +95,7 @@ def _facts(summary: Summary, output: Output) -> list[tuple[str, str]]:
 
 
 def _why(summary: Summary, output: Output) -> str:
-    """The cause of a failure and its problems in the reader's language, where we know the text."""
+    """The cause of a failure and its problems, in the reader's language if the text is known."""
     if summary.state != "failed" or summary.last_words is None:
         return ""
     what, problems, _ = failure(summary.last_words, output.language)

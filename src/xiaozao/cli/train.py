@@ -2,9 +2,9 @@
 
     options -> RunSpec -> run folder, spec.yaml -> worker (a process of its own) -> watch the journal in the foreground
 
-The worker belongs to nobody's terminal. A first Ctrl-C (or SIGTERM, SIGHUP) leaves a stop request in the run folder:
-the worker finishes its step, saves, and ends; a second one kills it. `--resume` continues a run that is not going on;
-one that is, it only watches, as `zao runs watch` does: whoever leaves a watch leaves the run alone.
+The worker belongs to no terminal. The first Ctrl-C (or SIGTERM, SIGHUP) writes a stop request into the run folder: the
+worker finishes its step, saves, and ends. The second one kills it. `--resume` continues a run that has stopped. If the
+run is still going on, `--resume` only watches it, as `zao runs watch` does.
 """
 
 import os
@@ -41,7 +41,10 @@ START_SECONDS = 60.0
 
 
 def devices_of(changed: Mapping[str, object]) -> int | None:
-    """The number of devices to go on with, None for as many as before. Raises UsageError for another value."""
+    """The number of devices to resume with; None keeps the number of before.
+
+    Raises UsageError for an invalid value.
+    """
     if "devices" not in changed:
         return None
     return RunSpec.from_options({"model": "-", "data": "-", "batch": 4096, "devices": changed["devices"]}).train.devices
@@ -105,7 +108,7 @@ def _start(folder: RunFolder, detach: bool, output: Output, devices: int | None 
 
 
 def _detached(worker: Worker, after: int, output: Output) -> int:
-    """Return when the worker holds the run, so that whoever asks next finds it running."""
+    """Wait until the worker holds the run, so that the next command sees it running."""
     folder = worker.folder
     deadline = time.monotonic() + START_SECONDS
     while worker.alive() and last_sequence(folder.events) <= after and time.monotonic() < deadline:
@@ -135,7 +138,7 @@ def _foreground(worker: Worker, after: int, output: Output) -> int:
 
 
 def _already(folder: RunFolder, output: Output) -> int:
-    """A finished run is not run again: its result is shown."""
+    """Show the result of a run that is finished; it is not run again."""
     if output.format == "json":
         output.line(to_line([one for one in read_records(folder.events)[0] if one.get("type") == "ended"][-1]))
     else:

@@ -20,7 +20,7 @@ RECORD = "install.json"
 
 @dataclass(frozen=True)
 class Installed:
-    """What the installer put: PREFIX/venv with its record beside it, and launchers that start it."""
+    """What the installer made: PREFIX/venv, a record beside it, and the launchers that start it."""
 
     prefix: Path
     environment: Path
@@ -28,9 +28,9 @@ class Installed:
 
 
 def installed(environment: Path) -> Installed:
-    """The installation that this Python belongs to. Raises EnvironmentProblem where no installer made it.
+    """The installation that this Python belongs to. Raises EnvironmentProblem if no installer made it.
 
-    The record only says where launchers may be; each is looked at before it counts as ours.
+    The record only says where launchers may be; each one is checked before it counts as ours.
     """
     record = environment.parent / RECORD
     try:
@@ -56,7 +56,7 @@ def starts_ours(launcher: Path, environment: Path) -> bool:
 
 
 def remove_program(found: Installed) -> None:
-    """Remove launchers, environment and record. Windows keeps running programs locked, so there it happens after us."""
+    """Remove launchers, environment and record. Windows locks running programs, so there it is done after we end."""
     for launcher in found.launchers:
         launcher.unlink(missing_ok=True)
     (found.prefix / RECORD).unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def _lines(parts: Sequence[tuple[str, Path]]) -> str:
 
 
 def _wanted(output: Output, name: str, path: Path, flag: bool) -> bool:
-    """Whether the user wants this gone as well; --yes alone never says so."""
+    """Whether the user wants this removed as well; --yes alone is no consent to it."""
     if flag or output.yes or not path.is_dir() or not folder_bytes(path):
         return flag and path.is_dir()
     return output.confirm(f"uninstall.also_{name}", path=path, size=gigabytes(folder_bytes(path)))

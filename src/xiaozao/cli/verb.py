@@ -1,4 +1,4 @@
-"""What every verb of `zao` has: the common options, help in the reader's language, two examples.
+"""What every verb of `zao` shares: the common options, help in the reader's language, two examples.
 
     @click.command("disk", cls=Verb)
     @click.option("--free", is_flag=True, help="cli.disk.free")      # help is a key of the catalogues
@@ -27,7 +27,7 @@ FORMATS: tuple[Format, ...] = ("auto", "human", "json", "quiet")
 
 
 def reader_language() -> Language:
-    """The reader's language; Windows has no LANG, so there the system's own locale speaks."""
+    """The reader's language; without LANG, as on Windows, that of the system's locale."""
     if os.name == "nt" and not any(os.environ.get(name) for name in ("ZAO_LANG", "LC_ALL", "LC_MESSAGES", "LANG")):
         return language_of(locale.getlocale()[0] or "")
     return language_from()
@@ -41,7 +41,7 @@ def error_text(code: str, what: str, problems: Sequence[str], fix: str, language
 
 @dataclass
 class OutputSettings:
-    """The common options, as far as they were read. Mutable, because they may stand before or after the verb."""
+    """The common options read so far. Mutable, because they may stand before or after the verb."""
 
     format: Format = "auto"
     no_color: bool = False
@@ -81,7 +81,7 @@ COMMON: tuple[click.Option, ...] = (
 
 
 class Verb(click.Command):
-    """A verb. Give it as `cls=Verb`; the help texts are keys of the catalogues."""
+    """A click command with the common options, used as `cls=Verb`. Its help texts are keys of the catalogues."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *COMMON]
@@ -91,7 +91,7 @@ class Verb(click.Command):
 
 
 class VerbGroup(click.Group):
-    """A noun with verbs (`zao data check`). Alone it prints its help."""
+    """A group of verbs, such as `data` in `zao data check`. Called alone, it prints its help."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *COMMON]

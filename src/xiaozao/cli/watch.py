@@ -1,4 +1,4 @@
-"""Watching a run: its journal, followed until it ends, as a live line, as plain lines, or as NDJSON."""
+"""Follows the journal of a run until its end and shows it as a live display, as plain lines, or as NDJSON."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def watch(path: Path, alive: Callable[[], bool], output: Output, after: int = 0)
 
 
 def story_of(path: Path, after: int, output: Output) -> Story:
-    """A story that knows what the journal says up to the record `after`: a curve begins where the run did."""
+    """A Story that has read the journal up to the record `after`, so that its loss curve begins at the first step."""
     story = Story(output.language, output.unicode)
     for record in read_records(path)[0] if after else ():
         event = from_record(record) if int(record.get("seq", 0)) <= after else None

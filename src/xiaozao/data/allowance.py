@@ -1,4 +1,4 @@
-"""How much a table may hold, and how large it may become unpacked: what is beyond is refused by its count."""
+"""Limits on the size of a table and of its unpacked contents. A larger table is refused with the number it exceeds."""
 
 from pathlib import Path
 
@@ -9,5 +9,5 @@ MARK = "\0kind"  # the key of a value that JSON does not know, between two proce
 
 
 def most_bytes(path: Path) -> int:
-    """Bytes that the contents of a file may have."""
+    """The most bytes that the contents of a file may unpack to."""
     return max(FREE, RATIO * path.stat().st_size)

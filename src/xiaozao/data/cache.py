@@ -1,9 +1,9 @@
-"""Prepared data between runs: a folder per fingerprint, complete or not there.
+"""The cache of prepared data: a folder per fingerprint, complete or absent.
 
     CACHE/data/<fingerprint>/train/*.npy  validation/*.npy  summary.json
 
-A folder is made under another name and renamed when it is complete. One that was damaged later (sizes differ, summary
-missing) is made again.
+A folder is written under another name and renamed when it is complete. A damaged folder (sizes differ, summary missing)
+is made again.
 """
 
 import errno
@@ -29,9 +29,9 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the rows, of both files together: rows_read == rows_used + rows_validation + sum(dropped).
+    """Numbers of rows by outcome, both files together: rows_read == rows_used + rows_validation + sum(dropped).
 
-    In a chat log a row is a message. problems: the first of the rows that could not be used and were dropped;
+    In a chat log a row is a message. problems: the first of the rows that were dropped as unusable;
     overlap: training rows whose question is also in the validation file; untrained: answers without loss (tokens.py).
     """
 
@@ -55,10 +55,10 @@ class PreparedData:
 
 
 def fingerprint_of(spec: DataSpec, kind: Kind, seed: int, tokenizer: str, files: Sequence[ConversationFile]) -> str:
-    """Changes with the bytes of the files, the tokenizer and template, every option of the data, what is learned from
-    it, the seed, this code.
+    """The name of prepared data: a hash of everything that the samples depend on.
 
-    Paths do not count: the same data elsewhere is the same data. What a file was recognised as does.
+    It covers the bytes and the recognised formats of the files, the tokenizer and template, the options of the data,
+    the objective, the seed, and the version of this code. Paths are not part of it.
     """
     options: dict[str, Any] = spec.model_dump(mode="json")
     options.pop("data")
@@ -70,7 +70,7 @@ def fingerprint_of(spec: DataSpec, kind: Kind, seed: int, tokenizer: str, files:
 
 
 def open_or_make(folder: Path, fingerprint: str, make: Callable[[Path], Counts]) -> PreparedData:
-    """The prepared data in `folder`; `make` fills a fresh folder where there is none that is whole."""
+    """The prepared data in `folder`. If there is no complete one, `make` fills a new folder."""
     found = _open(folder, fingerprint)
     if found is None:
         _make(folder, make)

@@ -97,7 +97,7 @@ def map_columns(columns: str, values: Mapping[str, Any]) -> dict[str, str]:
 
 
 class Chatlog:
-    """Collects the rows of a log; `sessions` makes conversations of them."""
+    """Collects the rows of a log and divides them into conversations (`sessions`)."""
 
     def __init__(self, path: Path, spec: DataSpec) -> None:
         self._path, self._spec = path, spec
@@ -105,7 +105,7 @@ class Chatlog:
         self._messages: list[Message] = []
 
     def add(self, row: Row) -> Dropped | Problem | None:
-        """Take a row; what is said of it at once: that it cannot be read, or is nothing that was said."""
+        """Add a row. Returns the problem of a row that cannot be read, or the reason why a row is left out."""
         if not self._columns:
             self._columns = map_columns(self._spec.columns or "", row.values)
         read = {role: row.values.get(name) for role, name in self._columns.items()}
@@ -135,10 +135,11 @@ class Chatlog:
 
 
 def find_ours(path: Path, messages: Sequence[Message], given: Sequence[str], has_customers: bool) -> frozenset[str]:
-    """The senders that are our side: as given; or by their names (客服, support ...); or, where the log names its
-    customers, everybody who is none of them; or those who speak with more than one customer.
+    """The senders that answer for the shop: the assistant's side of the conversations.
 
-    Raises UsageError that lists the senders where this does not tell.
+    They are, by the first rule that decides: the given names; names such as 客服 or support; every sender who is no
+    customer, if the log names its customers; senders who speak with more than one customer. Raises UsageError that
+    lists the senders if no rule decides.
     """
     senders = Counter(message.sender for message in messages)
     if given:
@@ -197,7 +198,7 @@ def _conversation(session: Sequence[Message], ours: frozenset[str]) -> Iterator[
 
 
 def _in_order(messages: Sequence[Message]) -> list[Message]:
-    """By time; messages of one minute in the order of the file, or against it where the newest comes first."""
+    """The messages by time; those of one minute in the file's order, reversed if the file lists the newest first."""
     steps = [later.time - earlier.time for earlier, later in pairwise(messages)]
     backwards = sum(step < 0 for step in steps) > sum(step > 0 for step in steps)
     return sorted(messages[::-1] if backwards else messages, key=lambda one: one.time)
@@ -215,7 +216,7 @@ def _cut(messages: Sequence[Message], gap: float) -> Iterator[list[Message]]:
 
 
 def _left_out(sender: str, text: str) -> str:
-    """Why a row is nothing that was said; "" if it is."""
+    """The reason why a row is no message (media, recalled, system line ...); "" if it is one."""
     said = text.strip()
     if SYSTEM_SENDER.fullmatch(sender):
         return "system_line"

@@ -1,4 +1,4 @@
-"""`zao data check`: everything there is to say about a file before training, in one report."""
+"""`zao data check`: one report on a file before training: formats, lengths, problems and drops."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ class DataReport:
 def check(
     spec: DataSpec, model_folder: Path | None, on_progress: OnProgress = lambda *_: None, objective: str | None = None
 ) -> DataReport:
-    """Read spec.data and say what is in it, and with `objective` whether that could learn from it.
+    """Read spec.data and report on it; with `objective`, also whether that objective can learn from it.
 
     A file that validates is read as well. Raises DataError only where a file as a whole cannot be read, or holds
     another kind of rows.
@@ -129,9 +129,9 @@ def check(
 
 
 def _validated(spec: DataSpec, found: Survey, objective: str | None) -> tuple[Problem, ...]:
-    """What validation would stop at: a file with problems, or too few rows to keep one aside.
+    """The problems of the validation data: those of its file, or too few rows to hold any out.
 
-    Problems of the file's rows join those that were found; raises DataError where the file is of another kind.
+    Problems of its rows are added to those of the training rows. Raises DataError if the file holds another kind.
     """
     if spec.validation == "none":
         return ()
@@ -155,7 +155,7 @@ def _validated(spec: DataSpec, found: Survey, objective: str | None) -> tuple[Pr
 
 @dataclass
 class _Look:
-    """What the report keeps of each conversation."""
+    """Collects from each conversation what the report needs."""
 
     spec: DataSpec
     tokenizer: ChatTokenizer | None

@@ -1,4 +1,4 @@
-"""A file -> conversations, whatever its format. The one way in for training, checking and asking questions.
+"""A file -> conversations, whatever its format. Training, checking and evaluation all read files through this module.
 
 sources.read_rows -> format_of, one format per file -> formats.parse_row | chatlog.collect -> Verdict
 """
@@ -20,10 +20,10 @@ OnBytes = Callable[[int, int], None]
 
 
 class ConversationFile:
-    """One file of a DataSpec. Iterating gives a verdict per row (per session of a chat log), each time anew.
+    """One file of a DataSpec. Each iteration reads it again and gives a verdict per row, or per session of a chat log.
 
-    `format` is known after the first row that tells. Raises DataError where no row has a format we know, or two have
-    different ones.
+    `format` is set by the first row whose format is clear. Raises DataError if no row has a known format, or if two
+    rows have different ones.
     """
 
     def __init__(self, path: Path, spec: DataSpec, limit: int = LINE_LIMIT) -> None:
@@ -36,11 +36,11 @@ class ConversationFile:
 
     @property
     def members(self) -> tuple["ConversationFile", ...]:
-        """The single files that this is read from."""
+        """The files that are read."""
         return (self,)
 
     def placed(self, problem: Problem) -> Problem:
-        """The problem of a row with its line as a person finds it."""
+        """The problem of a row, with its line number as a text editor counts it."""
         return problem
 
     def __iter__(self) -> Iterator[Verdict]:
@@ -99,8 +99,8 @@ class ConversationFile:
 class ConversationFiles(ConversationFile):
     """Several files, one after the other, as if they were one.
 
-    A line of the second file and of those after it is numbered from FILE_LINES times its place on, so that no two rows
-    share a number; a problem names its file beside the line.
+    Line n of file k (counted from 0) has the number k * FILE_LINES + n, so that no two rows share a number. A problem
+    names its file beside the line.
     """
 
     def __init__(self, paths: Sequence[Path], spec: DataSpec, limit: int = LINE_LIMIT) -> None:
@@ -160,7 +160,7 @@ def read_conversations(spec: DataSpec) -> Iterator[Conversation]:
 
 
 def with_system(conversation: Conversation, system: str | None) -> Conversation:
-    """The conversation with a system text, if it has none of its own."""
+    """The conversation, with this system text added if it has none."""
     if not system or not conversation.turns or conversation.turns[0].role == "system":
         return conversation
     return replace(conversation, turns=(Turn("system", system), *conversation.turns))

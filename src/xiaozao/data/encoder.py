@@ -1,7 +1,7 @@
-"""tokenizer.json -> an encoder that was looked at before it is used. The package `tokenizers` reads anything.
+"""tokenizer.json -> an encoder. The file is checked first, because the package `tokenizers` itself checks nothing.
 
-What could grow without end is bounded: how often a step can multiply a text, how long a token is, how many steps there
-are. A model that fails on a character which it does not know is refused, because some row will hold one.
+There are bounds on how much a step can lengthen a text, on the length of a token, and on the number of steps. A
+tokenizer that fails on an unknown character is refused, because some row will hold one.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _TRIED: set[str] = set()  # SHA-256 of the contents that came through
 
 
 class Encoder:
-    """A tokenizer whose failures are ours."""
+    """A tokenizer that raises our own errors."""
 
     def __init__(self, path: Path, tokenizer_json: str) -> None:
         check(path, tokenizer_json)
@@ -69,7 +69,7 @@ class Encoder:
 
 
 def check(path: Path, tokenizer_json: str) -> None:
-    """Raise ArtefactError for a tokenizer.json that is no such thing, or of which something is beyond its bound."""
+    """Raise ArtefactError for a file that is no tokenizer.json, or that exceeds a bound."""
     try:
         document = json.loads(tokenizer_json)
         if HALF.search(tokenizer_json):
@@ -97,9 +97,9 @@ def check(path: Path, tokenizer_json: str) -> None:
 
 
 def try_apart(path: Path, tokenizer_json: str) -> None:
-    """Encode and decode in a process of its own first, once for each content in this process.
+    """Try to encode and decode in a process of its own, once for each distinct file.
 
-    Raises ArtefactError where that process is lost, or a text becomes far longer.
+    Raises ArtefactError if that process crashes or hangs, or if a text becomes far longer.
     """
     digest = hashlib.sha256(tokenizer_json.encode()).hexdigest()
     if digest in _TRIED:
@@ -130,7 +130,7 @@ def _names(path: Path, vocabulary: dict[str, Any] | list[Any]) -> list[str]:
 
 
 def _check_unknown(path: Path, model: dict[str, Any], names: list[str]) -> None:
-    """Whether there is an answer to a character that the vocabulary does not hold."""
+    """Raise ArtefactError if the tokenizer cannot encode a character outside its vocabulary."""
     kind = str(model.get("type") or ("Unigram" if isinstance(model["vocab"], list) else ""))
     if kind in UNKNOWN and model.get(UNKNOWN[kind]) not in names:
         raise _wrong(path, "tokenizer_unknown", kind=kind, field=UNKNOWN[kind], value=str(model.get(UNKNOWN[kind])))

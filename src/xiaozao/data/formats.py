@@ -1,6 +1,6 @@
 """Rows -> conversations: messages, ShareGPT, Alpaca, prompt/completion, text, preferences, recognised by content.
 
-What becomes of a row, decided here once:
+How each kind of row is treated:
 
     role in capitals, `human`, `gpt`, `developer`, `observation` ...   accepted as user, assistant, system, tool
     content as a list of text parts                                    joined
@@ -41,12 +41,12 @@ READ = {*SIDES, *DIALOGUES, *QUESTIONS, "input", "system", "tools", "history"}  
 
 @dataclass(frozen=True)
 class Conversation:
-    """What one sample is made of: turns, or `text` for plain text.
+    """The contents of one sample: turns, or `text` for plain text.
 
-    `labels` are the row's other short fields, for stratified samples. `rows` is how many rows of the file it stands
-    for: 1, except in chat logs. Of a preference pair `turns` is the chosen conversation and `rejected` the other one;
-    `shared` is how many of the first turns are there to be read only: in a pair those of both sides. `liked` is the
-    verdict on an answer that has one.
+    labels: the row's other short fields, for stratified sampling. rows: how many rows of the file it was made from: 1,
+    except in chat logs. In a preference pair, `turns` is the chosen conversation and `rejected` the other one.
+    shared: how many of the first turns are context without loss; in a pair, those that both sides have in common.
+    liked: whether the answer is a good one, for data with verdicts.
     """
 
     turns: tuple[Turn, ...]
@@ -59,14 +59,14 @@ class Conversation:
     liked: bool | None = None
 
     def question(self) -> str:
-        """What is asked: everything that is not an answer. Equal questions are exact duplicates."""
+        """The conversation without its answers. Conversations with equal questions are exact duplicates."""
         asked = [f"{turn.role}\n{turn.content.strip()}" for turn in self.turns if turn.role != "assistant"]
         return "\0".join(asked) or self.text.strip()
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row that is in order but teaches nothing, or was not chosen."""
+    """A valid row that is not trained on: it has nothing to learn, or was not sampled."""
 
     reason: str
     line: int
@@ -81,7 +81,7 @@ class _NothingToLearn(Exception):
 
 
 def format_of(values: Mapping[str, Any]) -> str:
-    """The format of a row: a key of FORMATS, DIALOGUE where a list of turns does not tell, "" where nothing fits."""
+    """The format of a row: a key of FORMATS, DIALOGUE if its list of turns leaves it open, or "" if no format fits."""
     fields = _fields(values)
     if is_pair(fields):
         return PAIR
@@ -101,7 +101,7 @@ def _plain_format(fields: Mapping[str, Any]) -> str:
 
 
 def parse_row(row: Row, format: str) -> Verdict:
-    """A row as a conversation, or why not. `format` is a key of FORMATS, or DIALOGUE."""
+    """A row as a conversation, or the reason why it is none. `format` is a key of FORMATS, or DIALOGUE."""
     fields = _fields(row.values)
     try:
         if format in JUDGED:
@@ -116,7 +116,7 @@ def parse_row(row: Row, format: str) -> Verdict:
 
 
 def _pair_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
-    """Both conversations, and how far they are the same."""
+    """A preference pair as one conversation: both sides, and the number of turns they share."""
     found: list[tuple[Turn, ...]] = []
     for side in sides(fields, DIALOGUES, QUESTIONS):
         _, turns, _ = FORMATS[_plain_format(side)](side)
@@ -134,7 +134,7 @@ def _pair_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
 
 
 def _verdict_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
-    """A conversation whose last answer is a good or a bad one."""
+    """A conversation with a verdict on its last answer."""
     liked, rest = verdict(fields)
     format = _plain_format(rest)
     if format not in FORMATS or format == "text":
@@ -156,7 +156,7 @@ def _style(turns: list[Any]) -> str:
 
 
 def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Column names as people write them: `Question ` is question."""
+    """The row with normalised column names: `Question ` becomes `question`."""
     return {str(name).strip().lower(): value for name, value in values.items()}
 
 

@@ -16,9 +16,9 @@ TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_
 
 @dataclass(frozen=True)
 class ChatFiles:
-    """The parts of a model folder that ChatTokenizer is made of. `template` is None where the model has none.
+    """The parts of a model folder that ChatTokenizer needs. `template` is None if the model has none.
 
-    `add_bos` is None where nobody says; `rows` is the number of embedding rows, None where there is no config.json.
+    add_bos: None if the folder does not say. rows: the number of embedding rows, None without a config.json.
     """
 
     folder: Path
@@ -60,7 +60,7 @@ def read_chat_files(folder: Path) -> ChatFiles:
 
 
 def template_of_readers(folder: Path) -> str | None:
-    """The template that transformers finds for the tokenizer of this folder: it passes over chat_template.json."""
+    """The template that transformers finds for the tokenizer of this folder: it ignores chat_template.json."""
     if (folder / "chat_template.jinja").is_file():
         return _text(folder / "chat_template.jinja")
     found = _read(folder / "tokenizer_config.json").get("chat_template")
@@ -77,7 +77,10 @@ def _template(folder: Path, settings: dict[str, Any]) -> str | None:
 
 
 def _default(folder: Path, found: object) -> str | None:
-    """A template as it is written: a text, or several with names; None for an empty one. Raises ArtefactError."""
+    """The template in a field that holds a text, or a list of named templates; None if it is empty.
+
+    Raises ArtefactError.
+    """
     if isinstance(found, list):
         named = [(one.get("name"), one.get("template")) for one in found if isinstance(one, dict)]
         if not all(isinstance(text, str) for pair in named for text in pair) or len(named) != len(found):
@@ -89,7 +92,10 @@ def _default(folder: Path, found: object) -> str | None:
 
 
 def _tokens(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """A token is written as text or as an object with its `content`; null is none."""
+    """The special tokens by name.
+
+    A token is written as text or as an object with its `content`; null means no token.
+    """
     found = {}
     for name in TOKENS:
         value = settings.get(name)
@@ -102,7 +108,7 @@ def _tokens(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _ids(value: object) -> list[int]:
-    """An id, or a list of ids; anything else is none."""
+    """The ids in a field that holds an id or a list of ids; empty for anything else."""
     values = value if isinstance(value, list) else [value]
     return [one for one in values if isinstance(one, int) and not isinstance(one, bool) and one >= 0]
 

@@ -1,4 +1,4 @@
-"""Which samples make which step, and the largest micro-batches of a run. No torch: a plan asks it, too.
+"""Which samples belong to which step, and the largest micro-batches of a run. Used by plans, too, so no torch.
 
 The order is a pure function of the samples' lengths and (seed, epoch); a resumed run needs no memory of it.
 """
@@ -18,10 +18,9 @@ from xiaozao.spec.plan import RowSizes
 
 @dataclass(frozen=True)
 class Order:
-    """Which samples make which step: windows of `batch` samples, cut into micro-batches.
+    """Which samples belong to which step: windows of `batch` samples, cut into micro-batches.
 
-    A run ends in the middle of an epoch where `epochs` is no whole number; with `most_steps`, after so many steps,
-    whichever epoch that is.
+    A run ends in the middle of an epoch if `epochs` is no whole number, or after `most_steps` steps if that is given.
     """
 
     samples: Samples
@@ -44,7 +43,7 @@ class Order:
     def window(self, step: int, most: int | None = None) -> list[list[int]]:
         """The micro-batches of optimizer step 0, 1, 2 ...: lists of sample numbers.
 
-        Those of more than `most` tokens are divided; what the step is the mean over stays the same.
+        Micro-batches of more than `most` tokens are divided, which does not change the loss of the step.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
         order = epoch_order(len(self.samples), self.seed, epoch)
@@ -52,8 +51,8 @@ class Order:
         return window if most is None else self._divided(window, self.samples.lengths, most)
 
     def worst(self, most: int | None = None) -> list[list[int]]:
-        """The micro-batches of the run that ask for most memory: that with the most tokens, and that with the most
-        pairs of tokens which see each other, where it is another."""
+        """The micro-batches of the run that need most memory: the one with the most tokens, and, if it is another one,
+        that with the most pairs of tokens in attention."""
         lengths = self.samples.lengths
         rows = [
             row
@@ -75,7 +74,7 @@ class Order:
 
 def worst_rows(samples: Samples, micros: Sequence[Sequence[int]]) -> list[RowSizes]:
     """The sizes of the micro-batches with the most tokens, with the most targets, and with the most pairs of tokens
-    that see each other."""
+    in attention."""
     lengths = np.diff(samples.offsets)
     targets = np.add.reduceat(samples.targets, samples.offsets[:-1], dtype=np.int64)
     sizes = []
@@ -90,8 +89,10 @@ def worst_rows(samples: Samples, micros: Sequence[Sequence[int]]) -> list[RowSiz
 
 
 def divided(micro: Sequence[int], lengths: NDArray[np.int64], most: int, size: int) -> list[list[int]]:
-    """A micro-batch of at most `size` samples, as those of half the size would be cut, until none has more than `most`
-    tokens. A sample is never parted."""
+    """A micro-batch of at most `size` samples, halved until no part has more than `most` tokens.
+
+    No sample is divided.
+    """
     if len(micro) == 1 or int(sum(lengths[one] for one in micro)) <= most:
         return [list(micro)]
     half = -(-size // 2)
@@ -106,7 +107,7 @@ def largest(micros: Sequence[Sequence[int]], samples: Samples) -> list[int]:
 
 
 def in_order(samples: Samples, size: int, most: int | None = None) -> list[list[int]]:
-    """All samples as they come, in micro-batches; those of more than `most` tokens are divided."""
+    """All samples in their order, in micro-batches; those of more than `most` tokens are divided."""
     count, lengths = len(samples), samples.lengths
     micros = [list(range(at, min(at + size, count))) for at in range(0, count, size)]
     if most is None:

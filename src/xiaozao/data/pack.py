@@ -4,9 +4,9 @@
     balanced   6 4 0 2 | ..           long samples beside short ones
     window     [6 4] [0 2]            size = 2
 
-A window's samples count alike whatever their order, so those that lie together may be chosen: the largest micro-batch
-of a run decides its memory, and a small one wastes time. A micro-batch is packed: its samples lie end to end in one
-row, without padding; `boundaries` says where each begins.
+The order within a window does not change the gradient, so samples are grouped into micro-batches of about equal size:
+the largest micro-batch of a run decides its memory, and a small one wastes time. A micro-batch is packed: its samples
+lie end to end in one row, without padding; `boundaries` says where each begins.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ Window = list[list[int]]  # micro-batches of sample indices
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order of n samples in an epoch: a pure function, so that a resumed run needs no memory of random states."""
+    """The order of n samples in an epoch: a pure function of its arguments, so that no random state has to be saved."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch]))).permutation(n)
 
 
 def pack(order: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, size: int) -> list[Window]:
-    """`order` cut into windows of `batch` samples, each balanced and cut into micro-batches of at most `size`.
+    """Cut `order` into windows of `batch` samples, each balanced and cut into micro-batches of at most `size`.
 
-    lengths: tokens by sample. Every sample of `order` comes exactly once, in its window; only the last window may be
+    lengths: tokens by sample. Every sample of `order` occurs exactly once, in its window. Only the last window may be
     smaller.
     """
     whole = len(order) // batch * batch
@@ -41,11 +41,12 @@ def window_of(order: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, 
 
 
 def balanced(windows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The samples of windows (n, batch) in an order whose halves, quarters, eighths ... hold about as many tokens each.
+    """Reorder the samples of windows (n, batch) so that halves, quarters ... of each hold about equally many tokens.
 
-    Whatever the micro-batch, the order is the same; so one that is halved later is cut as if it had been smaller. Of
-    two halves the heavier comes last, since the plan of a run's memory has the gradients of others beside the largest
-    micro-batch. With micro-batches that are no power of two times smaller than the batch, halves are torn.
+    The order does not depend on the size of the micro-batch, so a micro-batch that is halved later is cut as if it had
+    been smaller from the start. The heavier half comes last, because the memory plan assumes that the largest
+    micro-batch meets the gradients of earlier ones. If batch / micro-batch is no power of two, a micro-batch may
+    span two halves, and the balance is lost.
     """
     count = windows.shape[1]
     if count < 2:
@@ -72,5 +73,5 @@ def _cut(samples: list[int], size: int) -> Window:
 
 
 def boundaries(lengths: Sequence[int]) -> list[int]:
-    """Where packed samples begin, and at last where they end: [3, 2] -> [0, 3, 5]."""
+    """The offsets of packed samples, with the end as the last one: [3, 2] -> [0, 3, 5]."""
     return list(accumulate(lengths, initial=0))

@@ -1,7 +1,7 @@
-"""parquet -> rows, through polars in slices that stay small however much a few bytes may say.
+"""parquet -> rows, read through polars in slices of bounded memory.
 
-A value that stands once in the file can be in each of a thousand million rows, so a slice is as long as the rows before
-it were short. Run in a process of its own (reading.py): polars panics on some damaged files, and cannot be stopped.
+A value that is stored once can occur in a thousand million rows, so the length of a slice is chosen by the size of the
+rows before it. Runs in a process of its own (reading.py): polars panics on some damaged files, and cannot be stopped.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Preference rows -> ordinary rows, so that whatever is accepted in a conversation is accepted in them.
+"""Preference rows -> ordinary rows, so that they may use every format that a conversation may have.
 
     a pair, `chosen` and `rejected` being texts, turns, or lists of turns, beside
         messages | conversations | prompt as turns       what was said before
@@ -29,7 +29,10 @@ def is_pair(fields: Fields) -> bool:
 
 
 def has_verdict(fields: Fields) -> bool:
-    """Whether a row says if its answer is a good one. A label that is no truth value is some label of the user's."""
+    """Whether a row has a verdict on its answer.
+
+    A `label` that is not true or false is an ordinary field of the user's.
+    """
     return any(
         isinstance(fields.get(name), bool) or str(fields.get(name)).strip().lower() in ("true", "false")
         for name in LABELS
@@ -37,7 +40,7 @@ def has_verdict(fields: Fields) -> bool:
 
 
 def verdict(fields: Fields) -> tuple[bool, dict[str, Any]]:
-    """What the row says of its answer, and the row without it. Raises BadField."""
+    """The verdict on the row's answer, and the row without it. Raises BadField."""
     name = next((name for name in LABELS if name in fields), "")
     if not name:
         raise BadField("row_no_field", LABELS[0], fields=", ".join(fields))
@@ -81,7 +84,7 @@ def _side(fields: Fields, rest: dict[str, Any], side: str, listed: str, asked: s
 
 
 def _answer(value: Any, side: str) -> list[Turn]:
-    """What stands in `chosen` or `rejected`, as turns."""
+    """The contents of `chosen` or `rejected`, as turns."""
     if isinstance(value, str) or value is None:
         return [Turn("assistant", value or "")]
     turns = [value] if isinstance(value, dict) else value

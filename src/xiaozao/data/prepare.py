@@ -36,7 +36,7 @@ TRAIN, VALIDATION, NOT_SAMPLED = "train", "validation", "not_sampled"
 def prepare(
     spec: DataSpec, model_folder: Path, seed: int, cache: Path, on_progress: OnProgress, objective: str = "sft"
 ) -> PreparedData:
-    """The samples of a run, from the cache if the same were made before.
+    """The samples of a run, from the cache if they were prepared before.
 
     Raises DataError (data of another kind than the objective learns from; rows that cannot be used, listed; nothing
     left to train), NotFound, UnsupportedModel, EnvironmentProblem. on_progress: stage, done, total.
@@ -174,7 +174,7 @@ class _Preparation:
 
 
 def check_kind(file: ConversationFile, objective: str) -> None:
-    """Raise DataError where a file that was read holds something else than the objective learns from."""
+    """Raise DataError if a file holds another kind of data than the objective learns from."""
     for member in file.members:
         kind, wanted = FORMATS.get(member.format, "answers"), KINDS[objective]
         plain = wanted == "answers" and kind == "texts"  # conversations or texts: both are sft's
@@ -186,9 +186,9 @@ def check_kind(file: ConversationFile, objective: str) -> None:
 
 
 def tokenise(tokenizer: ChatTokenizer, conversation: Conversation, system: str | None) -> Sequences | Problem:
-    """A conversation as tokens, of whatever length, or the reason why its template refuses it.
+    """A conversation as tokens of any length, or the reason why the template refuses it.
 
-    Raises DataError where an id has no row in the model's embedding.
+    Raises DataError if an id has no row in the model's embedding.
     """
     try:
         sample = tokenizer.encode_sides(conversation, system)
@@ -220,7 +220,7 @@ def fit(sample: Sequences, conversation: Conversation, spec: DataSpec) -> Sequen
 
 
 def pieces(text: Encoded, length: int) -> list[Encoded]:
-    """A text of whatever length in consecutive pieces of at most `length` tokens.
+    """Cut a text of any length into consecutive pieces of at most `length` tokens.
 
     A piece begins with the last token of the piece before, so that each token but the text's first is learned once.
     """

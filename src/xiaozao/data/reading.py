@@ -1,4 +1,4 @@
-"""python -m xiaozao.data.reading: reads parquet and xlsx for the program, in a process that may be lost.
+"""python -m xiaozao.data.reading: reads parquet and xlsx in a process of its own, which may crash or be killed.
 
 A question is {"kind": ..., "path": ...}; an answer {"rows": [[number, values], ...]}, or in place of all that would
 follow {"error": key, "params": ..., "problems": [[key, params], ...]}. What JSON does not know is {MARK: [kind, text]}.

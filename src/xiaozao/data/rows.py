@@ -1,4 +1,4 @@
-"""What every reader gives back: rows, and in their place the problems of rows that cannot be read."""
+"""The output of every reader: rows, or the problem of a row that cannot be read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +25,6 @@ Rows = Iterator[Row | Problem]
 
 
 def line_text(line: int) -> int | str:
-    """7; of the second of several files, `2:7`."""
+    """A line number for a person: `7`, or `2:7` for line 7 of the second of several files."""
     place, own = divmod(line, FILE_LINES)
     return f"{place + 1}:{own}" if place else own

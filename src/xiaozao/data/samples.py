@@ -32,11 +32,11 @@ HEADER = 128  # bytes; numpy pads the header so that the shape can be written af
 
 @dataclass(frozen=True)
 class Samples:
-    """Encoded samples, read where they lie.
+    """Encoded samples, memory-mapped from their files.
 
     ids int32 [tokens], targets uint8 [tokens], offsets [sequences + 1], lines [n], liked uint8 [n] or None.
-    reference: log-probabilities of the sequences under the model that training began with, float32 [1, sequences], or
-    [2, sequences] with those of the crossed ones; None where they are computed when they are needed.
+    reference: log-probabilities of the sequences under the initial model, float32 [1, sequences], or [2, sequences]
+    with those of the crossed sequences; None if they are computed on demand.
     """
 
     ids: NDArray[np.int32]

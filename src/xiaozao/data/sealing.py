@@ -1,10 +1,14 @@
 """Keeps text in messages from becoming control tokens.
 
 A customer who writes `<|im_end|>` must not end the turn. Jinja renders a conversation into one string, in which the
-template's `<|im_end|>` and the customer's look alike. So: occurrences in contents are replaced by placeholders before
-the rendering; then the control tokens in the rendering, now all the template's own, get private names; then the
-placeholders give way to what was written. A copy of the tokenizer that knows the control tokens only by their private
-names does the rest: the same vocabulary, the same ids, and `<|im_end|>` is nine ordinary characters.
+template's `<|im_end|>` and the customer's look alike. So text is sealed in four steps:
+
+    1. before rendering, control tokens in contents are replaced by placeholders
+    2. in the rendering, the remaining control tokens, all the template's own, are replaced by private names
+    3. the placeholders are replaced by the original text
+    4. a copy of the tokenizer that knows control tokens only by their private names encodes the result
+
+The copy has the same vocabulary and the same ids; to it, `<|im_end|>` is ordinary text.
 """
 
 import json
@@ -37,7 +41,7 @@ class Sealer:
         self._control = _any_of(control)
 
     def escape(self, content: str, from_assistant: bool, holes: list[str]) -> str:
-        """The content with placeholders for what looks like a control token; what was written goes into `holes`."""
+        """The content with placeholders for control tokens; their original text is appended to `holes`."""
         pattern = self._control if from_assistant else self._all
 
         def hole(found: re.Match[str]) -> str:
@@ -47,7 +51,7 @@ class Sealer:
         return pattern.sub(hole, content) if pattern else content
 
     def control_places(self, rendered: str) -> list[tuple[int, int]]:
-        """Where the special tokens of a rendering stand, in order: (begin, end)."""
+        """The places (begin, end) of the special tokens in a rendering, in order."""
         return [found.span() for found in self._control.finditer(rendered)] if self._control else []
 
     def seal(self, rendered: str, holes: list[str]) -> str:
@@ -56,7 +60,7 @@ class Sealer:
         return self._holes.sub(lambda found: holes[int(found[1])], scaffold)
 
     def fill(self, rendered: str, holes: list[str]) -> str:
-        """The rendering as it reads."""
+        """The rendering with its placeholders replaced by the original text."""
         return self._holes.sub(lambda found: holes[int(found[1])], rendered)
 
     def encode(self, sealed: str) -> list[int]:
@@ -80,7 +84,7 @@ class Sealer:
         return copy
 
     def _rename_vocabulary(self, model: dict[str, Any]) -> None:
-        """Also in the model's own vocabulary, where Unigram and WordLevel would find them by their text."""
+        """Rename the control tokens in the model's own vocabulary, too: Unigram and WordLevel look them up by text."""
         vocabulary = model.get("vocab")
         if isinstance(vocabulary, dict):
             model["vocab"] = {self._names.get(text, text): index for text, index in vocabulary.items()}
@@ -97,5 +101,5 @@ class Sealer:
 
 
 def _any_of(texts: list[str]) -> re.Pattern[str] | None:
-    """Longest first, so that of two tokens that begin alike the longer one is found."""
+    """A pattern for any of the tokens, the longest first: one token may be the beginning of another."""
     return re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))) if texts else None

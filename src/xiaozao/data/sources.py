@@ -54,7 +54,10 @@ class Source:
 
 
 def open_source(path: Path, encoding: str = "auto") -> Source:
-    """What a file is. Raises NotFound, EnvironmentProblem (permission) or DataError (empty, a folder, not text)."""
+    """Recognise a file's kind and encoding.
+
+    Raises NotFound, EnvironmentProblem (permission), DataError (empty, folder, not text).
+    """
     try:
         if path.is_dir():
             raise DataError("data_folder", path=path)
@@ -91,7 +94,7 @@ def read_rows(source: Source, limit: int = LINE_LIMIT) -> Rows:
 
 
 def _read_table(source: Source, limit: int) -> Rows:
-    """What reads tables takes 30 MB of memory to import; a run on JSON has a better use for it."""
+    """The rows of a table. The readers are imported here, because they take 30 MB that a run on JSON does not need."""
     read: Callable[..., Rows] = getattr(import_module("xiaozao.data.tables"), f"read_{source.kind}")
     return read(source.path, source.encoding, limit) if source.kind == "csv" else read(source.path)
 
@@ -112,7 +115,7 @@ def _line_row(kind: str, line: Line) -> Row | Problem:
 
 
 def _binary_kind(path: Path, head: bytes) -> str:
-    """Either parquet or xlsx by their first bytes, "" for text; refuses archives, pickles, programs."""
+    """The kind of a file by its first bytes: parquet, xlsx, or "" for text. Refuses archives, pickles and programs."""
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith(b"PK\x03\x04"):
@@ -150,6 +153,6 @@ def _text_kind(path: Path, text: str) -> str:
 
 
 def _is_spread_out(text: str) -> bool:
-    """An object written over several lines: its first line does not close it, and the second opens no new one."""
+    """Whether an object spans several lines: the first line does not close it, and the second opens no new one."""
     lines = [line.strip() for line in text.split("\n", 40)[:40] if line.strip()]
     return len(lines) > 1 and not lines[0].endswith("}") and not lines[1].startswith("{")

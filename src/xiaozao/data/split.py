@@ -1,4 +1,4 @@
-"""Which rows are taken, and which validate: pure functions of the seed and the rows' order.
+"""Chooses the sampled rows and the validation rows, as pure functions of the seed and the rows' order.
 
 A file is often sorted (by intent, by date), so nothing here takes the first or the last rows.
 """
@@ -12,7 +12,7 @@ SAMPLE, SPLIT = 1, 2  # so that one seed draws differently for each purpose
 
 
 def choose(count: int, rows: int, seed: int, labels: Sequence[str] | None = None) -> NDArray[np.int64]:
-    """`rows` of `count` indices, ascending, all of them if there are not more.
+    """Draw `rows` of `count` indices, in ascending order; all of them if `rows` is not smaller.
 
     With `labels` (one per index) each label keeps its share: its part is rounded down, and what is left goes to the
     largest remainders.
@@ -35,7 +35,7 @@ def choose(count: int, rows: int, seed: int, labels: Sequence[str] | None = None
 
 
 def hold_out(groups: Sequence[bytes], share: float, seed: int) -> NDArray[np.bool_]:
-    """True for the rows that validate: about `share` of them, at least one, and at least one is left to train.
+    """Mark the validation rows with True: about `share` of all, at least one, leaving at least one for training.
 
     A share that is an int is a number of rows.
 

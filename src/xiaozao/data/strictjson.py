@@ -1,4 +1,4 @@
-"""JSON without its traps: Python's reader keeps the last of two equal keys, takes NaN, lets half characters through.
+"""A strict JSON reader: it refuses duplicate keys, NaN and lone surrogates, which Python's own reader accepts.
 
 parse(text)           one value, or StrictError
 read_values(path)     the elements of an array, or values one after another, from a file of any size
@@ -24,7 +24,7 @@ SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class StrictError(ValueError):
-    """Why a text is not strict JSON: a key `problem.<key>` and its parameters (without the line)."""
+    """The text is not strict JSON. Holds the key of `problem.<key>` and its parameters, without the line."""
 
     def __init__(self, key: str, **params: object) -> None:
         super().__init__(key)
@@ -61,8 +61,8 @@ def to_row(text: str, line: int, offset: int) -> Row | Problem:
 def read_values(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
     """The objects in a .json file: an array's elements, or one object, or objects one after another.
 
-    Where the structure itself breaks (a file cut off, a missing comma), nobody can say how many rows are lost, so
-    that is a DataError for the whole file, also when bad rows are to be dropped.
+    If the structure itself is broken (a file cut off, a missing comma), the number of lost rows is unknown. That is a
+    DataError for the whole file, even with bad_rows=drop.
     """
     text = _Window(path, encoding, limit)
     text.skip_space()
@@ -85,13 +85,13 @@ def read_values(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
 
 
 def kind_of(value: object) -> str:
-    """JSON's word for the kind of a value."""
+    """The name that JSON has for the type of a value."""
     words = {str: "string", bool: "boolean", int: "number", float: "number", list: "array", dict: "object"}
     return "null" if value is None else words.get(type(value), type(value).__name__)
 
 
 class _Window:
-    """A moving window on the decoded text of a file: never more than one value and one chunk in memory."""
+    """A moving window on the decoded text of a file: at most one value and one chunk are in memory."""
 
     def __init__(self, path: Path, encoding: str, limit: int) -> None:
         self.line = 1
@@ -121,7 +121,7 @@ class _Window:
         return True
 
     def value(self) -> str:
-        """The text of the next value. How it ends is found by a lenient reader, so that a bad one can be skipped."""
+        """The text of the next value. A lenient reader finds its end, so that an invalid value can be skipped."""
         while True:
             try:
                 end = LENIENT.raw_decode(self._buffer, self._at)[1]
@@ -148,7 +148,7 @@ class _Window:
         self._at = end
 
     def _grow(self) -> bool:
-        """Read at least as much again as is held: a value of n chunks is then scanned log n times, not n times."""
+        """At least double the buffered text, so that a value of n chunks is scanned log n times and not n times."""
         rest = self._buffer[self._at :]
         pieces, size = [rest], 0
         while size <= len(rest) and (piece := next(self._chunks, "")):
@@ -222,7 +222,7 @@ def _depth(value: Any) -> int:
 
 
 def _half_character(value: Any) -> str | None:
-    """The place of a lone surrogate (half an emoji): a legal JSON escape, but no text, as it cannot be UTF-8."""
+    """The place of a lone surrogate (half an emoji). It is a legal JSON escape, but cannot be encoded as UTF-8."""
     todo = [(value, "")]
     while todo:
         one, place = todo.pop()

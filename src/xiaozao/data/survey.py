@@ -1,4 +1,4 @@
-"""The first reading of a file: what is in it, what is wrong with it, and what each conversation asks.
+"""The first pass over a file: the counts, the problems, and a hash of each conversation's question.
 
 Per conversation only a hash of its question and a label stay in memory, so a large file costs little.
 """
@@ -18,7 +18,10 @@ SHOWN = 20  # problems that are listed; all are counted
 
 @dataclass
 class Survey:
-    """What a reading found. `questions` and `labels`: one per usable conversation, in the order of the file."""
+    """The result of a pass over a file.
+
+    `questions` and `labels` have an entry per usable conversation, in file order.
+    """
 
     questions: list[bytes] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -30,7 +33,7 @@ class Survey:
     fields: Counter[str] = field(default_factory=Counter)
 
     def add_problem(self, problem: Problem) -> None:
-        """A row that cannot be used: counted under its key, and listed if it is among the first."""
+        """Record a row that cannot be used: counted under its key, and listed if it is among the first."""
         self.problem_count += 1
         self.dropped[problem.key] += 1
         if len(self.problems) < SHOWN:
@@ -44,7 +47,10 @@ def _ignore(conversation: Conversation) -> None:
 def survey(
     file: ConversationFile, stratify: str | None, on_progress: OnProgress, see: Callable[[Conversation], None] = _ignore
 ) -> Survey:
-    """Read a file once; `see` gets every usable conversation. Raises DataError for what spoils the whole file."""
+    """Read a file once and call `see` with every usable conversation.
+
+    Raises DataError if the file as a whole is unusable.
+    """
     found = Survey()
     for verdict in file.verdicts(_every_percent("data_read", on_progress)):
         found.rows_read += 1 if isinstance(verdict, Problem) else verdict.rows
@@ -75,7 +81,7 @@ def stop_at_problems(file: ConversationFile, found: Survey) -> None:
 
 
 def _every_percent(stage: str, on_progress: OnProgress) -> Callable[[int, int], None]:
-    """A listener that passes on at most a hundred calls."""
+    """A progress callback that passes on at most a hundred calls."""
     told = -1
 
     def hear(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Tables -> rows: csv through the csv module; parquet and xlsx read by a process of its own (reading.py).
+"""Tables -> rows: csv through the csv module, parquet and xlsx through a process of its own (reading.py).
 
 Cells are values, never formulas: what a cell says is data, and nothing here is executed.
 """
@@ -29,8 +29,8 @@ csv.field_size_limit(LINE_LIMIT)  # of the whole module, which has no other way
 def read_csv(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
     """The rows below the header line. The delimiter is the most frequent of comma, tab, semicolon in the header.
 
-    A row with more or fewer cells than the header is a Problem; a quote that is never closed a DataError, because
-    every row behind it would be misread.
+    A row with more or fewer cells than the header is a Problem. A quote that is never closed is a DataError, because
+    every row after it would be misread.
     """
     feed = _Feed(read_lines(path, encoding, limit))
     delimiter = _delimiter(feed.peek())
@@ -84,7 +84,7 @@ def read_xlsx(path: Path) -> Rows:
 
 
 def _read_apart(kind: str, path: Path) -> Iterator[tuple[int, Any]]:
-    """The rows of a file that the libraries for it read, with their numbers. Raises DataError."""
+    """The rows of a file with their numbers, read in a process of its own. Raises DataError."""
     refused: DataError | None = None
     try:
         for answer in ask(READING, {"kind": kind, "path": str(path)}, _value):
@@ -101,7 +101,7 @@ def _read_apart(kind: str, path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _value(read: dict[str, Any]) -> Any:
-    """What JSON does not know, as reading.py wrote it."""
+    """The value of a type that JSON lacks, as reading.py encoded it."""
     if len(read) != 1 or MARK not in read:
         return read
     kind, text = read[MARK]
@@ -109,7 +109,7 @@ def _value(read: dict[str, Any]) -> Any:
 
 
 class _Feed:
-    """Lines for the csv reader, which pulls exactly those of one record; remembers where the record began."""
+    """Feeds lines to the csv reader, which takes exactly those of one record, and remembers where the record began."""
 
     def __init__(self, lines: Iterator[Line]) -> None:
         self._lines = lines
@@ -117,13 +117,13 @@ class _Feed:
         self.problem: Problem | None = None
 
     def peek(self) -> str:
-        """The first line that says anything."""
+        """The first line that is not blank; reading begins there."""
         while self._next is not None and not self._next.text.strip() and self._next.problem is None:
             self._next = next(self._lines, None)
         return self._next.text if self._next is not None else ""
 
     def start(self) -> tuple[int, int]:
-        """Line and byte offset of the record that comes next."""
+        """The line number and byte offset of the next record."""
         self.problem = None
         return (self._next.number, self._next.offset) if self._next is not None else (0, 0)
 

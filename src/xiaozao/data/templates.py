@@ -1,8 +1,8 @@
-"""Chat templates: Jinja programs that come with a model, and that nobody has reviewed.
+"""Chat templates: Jinja programs that come with a model and are not trusted.
 
-They run in Jinja's immutable sandbox, which keeps them from Python's inside. It does not keep them from filling the
-memory or running forever, so loops, calls and the length of strings are charged to a budget. A template that
-transformers would render gives the same text here.
+They run in Jinja's immutable sandbox, which hides Python's internals from them. It does not stop them from filling the
+memory or running forever, so loops, calls and the length of strings are charged to a budget. A template gives the
+same text here as in transformers.
 """
 
 import json
@@ -48,7 +48,7 @@ class ChatTemplate:
             raise UnsupportedModel("template_syntax", detail=_reason(error)) from None
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        """The text of a conversation. Raises DataError where the template refuses it or breaks."""
+        """The text of a conversation. Raises DataError if the template refuses it or fails."""
         _budget.start(TEXT + 20 * sum(len(message["content"]) for message in messages))
         plain = [dict(message) for message in messages]
         try:
@@ -61,7 +61,7 @@ class ChatTemplate:
 
 
 class _Budget(threading.local):
-    """What one rendering has left, per thread."""
+    """The remaining budget of one rendering, per thread."""
 
     steps = STEPS
     text = TEXT
@@ -122,7 +122,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 def _check_format(text: str) -> None:
-    """A width of 10,000 or more, or one that is itself a value, could make a text of any length."""
+    """Refuse format widths of 10,000 or more, and widths taken from a value: they could make a text of any length."""
     if re.search(r"[0-9]{5}|%[^%]*\*|:[^}]*\{", text):
         raise SecurityError("a wide format")
 

@@ -1,4 +1,4 @@
-"""The time of a message, in the many ways exports write it.
+"""Reads the time of a message in the many formats of chat exports.
 
 Only differences matter (sessions are cut at gaps), so all times become seconds on one clock: with a zone as UTC,
 without one as if it were UTC.
@@ -19,10 +19,11 @@ EXCEL_ZERO = datetime(1899, 12, 30, tzinfo=UTC)
 
 
 def parse_time(value: Any) -> float | None:
-    """Seconds since 1970, or None where the value is no time that we can read.
+    """Seconds since 1970, or None if the value is no time in a known format.
 
-    Read are: cells that are dates; 2024-03-05 14:02[:33], 2024/3/5, 2024年3月5日 下午2:02, ISO 8601 with T and zone,
-    3/5/2024 2:02 PM (month first unless that cannot be); numbers as unix seconds, milliseconds, or Excel's days.
+    The known formats: cells that are dates; 2024-03-05 14:02[:33], 2024/3/5, 2024年3月5日 下午2:02, ISO 8601 with
+    T and zone, 3/5/2024 2:02 PM (month first unless that cannot be); numbers as unix seconds, milliseconds,
+    or Excel's days.
     """
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()

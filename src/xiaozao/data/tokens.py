@@ -43,7 +43,7 @@ QUESTION, ANSWER = "zao probe question", "zao probe answer"
 
 @dataclass(frozen=True)
 class Encoded:
-    """One sample. ids: int32 [n]; targets: bool [n]; untrained: answers in it that carry no loss (see above)."""
+    """One sample. ids: int32 [n]; targets: bool [n]; untrained: how many of its answers carry no loss (see above)."""
 
     ids: NDArray[np.int32]
     targets: NDArray[np.bool_]
@@ -51,7 +51,7 @@ class Encoded:
 
 
 class ChatTokenizer:
-    """A tokenizer and a chat template as one thing. Training and serving both go through it, so their ids agree.
+    """A tokenizer with its chat template. Training and serving both use it, so their ids agree.
 
     has_own_template   False where the folder has none and PLAIN_TEMPLATE stands in
     template           the source of the one that is used
@@ -115,7 +115,7 @@ class ChatTokenizer:
         return _encoded(ids, targets[: len(ids)], untrained)
 
     def encode_sides(self, conversation: Conversation, system: str | None = None) -> tuple[Encoded, ...]:
-        """The sequences of a sample: one, or of a preference pair the chosen and the rejected one."""
+        """The sequences of a sample: a single one, or the chosen and the rejected one of a preference pair."""
         chosen = self.encode(conversation, system)
         if not conversation.rejected:
             return (chosen,)
@@ -135,7 +135,10 @@ class ChatTokenizer:
         return self._encoder.id_of(token)
 
     def _encode_text(self, text: str) -> Encoded:
-        """Plain text: all of it is learned, and that it ends; the first token has nothing before it to be told from."""
+        """Encode plain text.
+
+        All its tokens and the end are targets, except the first, which has no context to be predicted from.
+        """
         holes: list[str] = []
         escaped = self._sealer.escape(text, False, holes)
         ids = self._plain(text) if not holes else self._sealer.encode(self._sealer.seal(escaped, holes))
@@ -143,7 +146,7 @@ class ChatTokenizer:
         return _encoded(ids, np.ones(len(ids), dtype=np.bool_), 0)
 
     def _ids(self, chat: "_Chat", text: str) -> list[int]:
-        """Ids of a rendering from its beginning, with BOS exactly once where the tokenizer or the template wants it."""
+        """Ids of a rendering from its beginning, with exactly one BOS if the tokenizer or the template asks for it."""
         ids = self._part(chat, text)
         return [self._bos, *ids] if self._bos is not None and ids[:1] != [self._bos] else ids
 
@@ -155,11 +158,12 @@ class ChatTokenizer:
         return self._encoder.encode(text)
 
     def _whole(self, chat: "_Chat", full: str) -> "_Whole":
-        """The sample's ids, and where control tokens stand in its text and among its ids.
+        """The sample's ids, and the places of control tokens in its text and among its ids.
 
-        Text between two control tokens is encoded by itself; so of a prompt only what follows its last control token
-        has to be encoded, or a row with many answers would take the square of its length. Where a control token is not
-        always one token (it stands in a word), the beginning is taken for the only such place.
+        Text between two control tokens is encoded on its own. So for a prompt only the text after its last control
+        token has to be encoded; otherwise the time for a row with many answers would grow with the square of its
+        length. If a control token is not always a single id (because it occurs in a word), prompts are encoded from the
+        start.
         """
         ids = self._ids(chat, full)
         marks = self._sealer.control_places(full)
@@ -169,7 +173,7 @@ class ChatTokenizer:
         return _Whole(full, ids, marks, places) if len(places) == len(marks) else _Whole(full, ids, [], [])
 
     def _asked(self, chat: "_Chat", whole: "_Whole", beginning: str) -> tuple[int, list[int]]:
-        """(n, tail): the ids of a beginning of the sample's text are the first n ids of the sample, and the tail."""
+        """(n, tail): the ids of a prefix of the sample's text are the first n ids of the sample and then the tail."""
         count = bisect_right(whole.marks, len(beginning), key=lambda mark: mark[1])
         if not count:
             return 0, self._ids(chat, beginning)
@@ -202,7 +206,7 @@ class ChatTokenizer:
         return ids, starts
 
     def _answer_end(self, ids: list[int], start: int, chat: "_Chat", whole: "_Whole", index: int) -> int:
-        """Behind the token that ends the turn; without one, behind the answer's last token that is no space."""
+        """The index after the token that ends the turn; without one, after the answer's last non-space token."""
         if self._turn_end is not None:
             with suppress(ValueError):
                 return ids.index(self._turn_end, start) + 1
@@ -214,7 +218,7 @@ class ChatTokenizer:
         return max(end, start)
 
     def _find_bos(self) -> int | None:
-        """The BOS that the tokenizer itself would put before a text; None where it puts none."""
+        """The BOS that the tokenizer itself puts before a text, or None."""
         bos = self.id_of(self._files.tokens.get("bos_token", ""))
         bos = self._files.bos_id if bos is None else bos
         with_special = self._encoder.encode("a", special=True)
@@ -229,8 +233,8 @@ class ChatTokenizer:
     def _probe(self) -> int | None:
         """The control token that this template writes after an answer. Raises UnsupportedModel.
 
-        A template whose generation prompt is not how its answers begin cannot be trained: what the model learns
-        after would not be what it is asked after.
+        A template is refused if its answers do not begin with its generation prompt: the model would learn to continue
+        another text than it is given when it is asked.
         """
         chat = _Chat(self._template, self._sealer, (Turn("user", QUESTION), Turn("assistant", ANSWER)))
         try:
@@ -248,7 +252,7 @@ class ChatTokenizer:
 
 @dataclass(frozen=True)
 class _Whole:
-    """A sample as a whole: text, ids, and its control tokens: (begin, end) in the text, and place among the ids."""
+    """A whole sample: text, ids, and of each control token (begin, end) in the text and its index in the ids."""
 
     text: str
     ids: list[int]
@@ -257,7 +261,7 @@ class _Whole:
 
 
 class _Chat:
-    """Turns ready to be rendered: with placeholders where a message holds a control token's text."""
+    """Turns ready for rendering, with placeholders for control tokens that occur in messages."""
 
     def __init__(self, template: ChatTemplate, sealer: Sealer, turns: tuple[Turn, ...]) -> None:
         self.turns = turns
@@ -285,8 +289,9 @@ def _control_tokens(tokenizer: Tokenizer) -> set[int]:
 
 
 def _sealed_tokens(tokenizer: Tokenizer, template: str) -> tuple[list[str], list[str]]:
-    """Special tokens, and other added tokens that the template writes (`<think>`). Not those that are mere vocabulary:
-    runs of spaces, HTML tags."""
+    """The tokens to seal: special tokens, and other added tokens that the template writes, such as `<think>`.
+
+    Added tokens that are plain vocabulary, such as runs of spaces and HTML tags, are not sealed."""
     added = tokenizer.get_added_tokens_decoder().values()
     control = [token.content for token in added if token.special]
     written = [token.content for token in added if not token.special and token.content in template]
@@ -300,7 +305,7 @@ def _encoded(ids: list[int], targets: NDArray[np.bool_], untrained: int) -> Enco
 
 
 def _common(left: list[int], right: list[int]) -> int:
-    """Length of the common beginning."""
+    """The length of the common prefix."""
     for index, (one, other) in enumerate(zip(left, right, strict=False)):
         if one != other:
             return index

@@ -1,4 +1,4 @@
-"""python -m xiaozao.data.trial: tries tokenizer.json files for the program, in a process that may be lost.
+"""python -m xiaozao.data.trial: tries tokenizer.json files in a process of its own, which may crash or be killed.
 
 A file can make the package `tokenizers` panic, match a pattern for ever, or write a million letters for one. A question
 is {"path": ...}; the answer is empty where all went well, else {"detail": why not}. See encoder.py.
@@ -25,7 +25,7 @@ TIMES = 16  # how many ids a byte may become, and letters an id of the same text
 
 
 class _Told:
-    """Keeps what the package raises, a bare Exception, as the reason; a panic is none and ends the process."""
+    """Keeps the message of an exception of the package as the reason. A panic is no Exception and ends the process."""
 
     detail: str | None = None
 

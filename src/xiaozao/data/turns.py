@@ -26,7 +26,7 @@ class Turn:
 
 
 class BadField(Exception):
-    """What is wrong with a row: `problem.<key>`, the field, and parameters."""
+    """A problem of a row: the key `problem.<key>`, the field, and the parameters."""
 
     def __init__(self, key: str, where: str, **params: object) -> None:
         super().__init__(key)

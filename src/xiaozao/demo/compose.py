@@ -40,7 +40,7 @@ SECOND = ("invoice", "tracking", "stock", "address")
 
 @dataclass
 class Draft:
-    """What is still to be mentioned, and the sentences so far."""
+    """The facts that are still to be mentioned, and the sentences so far."""
 
     product: bool
     order: bool
@@ -49,7 +49,7 @@ class Draft:
 
 
 class Composer:
-    """Writes messages of one part from its decks."""
+    """Writes the messages of one part of the data from its decks of phrases."""
 
     def __init__(self, language: Language, decks: Decks, numbers: Numbers, rng: random.Random) -> None:
         self._language = language
@@ -58,7 +58,7 @@ class Composer:
         self._rng = rng
 
     def message(self, ticket: Ticket) -> str:
-        """One message from which the whole ticket can be told."""
+        """A message that mentions every field of the ticket."""
         draft = Draft(ticket.product is not None, ticket.order is not None)
         self._opening(ticket, draft)
         self._request(ticket, draft)
@@ -99,7 +99,7 @@ class Composer:
         draft.sentences.append(request)
 
     def _item(self, ticket: Ticket, draft: Draft) -> str:
-        """What the request is about: as much of product and order number as is still to be mentioned."""
+        """The object of the request: product and order number, as far as they are still to be mentioned."""
         order_here = draft.order and self._chance(0.6)
         wished = ticket.intent == "stock"
         mentioned = ticket.product is not None and not draft.product

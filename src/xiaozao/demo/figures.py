@@ -1,4 +1,4 @@
-"""Order numbers, and the other numbers in a message that are none."""
+"""Order numbers, and the other numbers of a message: telephone, price, post code."""
 
 import random
 import string

@@ -35,7 +35,7 @@ Card = TypeVar("Card")
 
 @dataclass(frozen=True)
 class Shape:
-    """What a ticket is to be, before it has a product and a number."""
+    """The plan of a ticket before it gets a product and an order number."""
 
     intent: str
     urgency: str
@@ -44,7 +44,10 @@ class Shape:
 
 
 def make_messages(language: Language) -> dict[Part, list[tuple[str, Ticket]]]:
-    """All parts of one language: messages with their tickets. Training comes first; the others keep away from it."""
+    """All parts of one language: messages with their tickets.
+
+    The held-out parts have no message similar to training.
+    """
     numbers = Numbers(language)
     other_parts: list[Shingles] = []
     made: dict[Part, list[tuple[str, Ticket]]] = {}
@@ -92,7 +95,7 @@ def write_files(folder: Path | None = None) -> list[Path]:
 
 
 def _plan(count: int, rng: random.Random) -> list[Shape]:
-    """What each row is about: every intent equally often, the rest in its shares, all in mixed order."""
+    """The shapes of all rows: every intent equally often, the other properties in their shares, in shuffled order."""
     intents = [INTENTS[number % len(INTENTS)] for number in range(count)]
     urgencies = _dealt(URGENCY_CARDS, count, rng)
     products = _dealt(PRODUCT_NAMED_CARDS, count, rng)

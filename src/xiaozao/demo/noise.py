@@ -1,4 +1,4 @@
-"""How people really type: lower case, no punctuation, typing errors, abbreviations, the odd emoji.
+"""Adds what people do when they type in a hurry: lower case, no punctuation, typing errors, abbreviations, emoji.
 
 Noise works on a message whose {product}, {order} and {name} slots are still open, so that it never touches what the
 ticket must copy.

@@ -1,4 +1,4 @@
-"""How much of their letters two messages share."""
+"""The similarity of two messages: the share of character pieces that both have."""
 
 from xiaozao.demo.shipped import Language
 

@@ -26,5 +26,5 @@ class Ticket:
     urgency: str
 
     def as_json(self) -> str:
-        """The compact JSON that stands in the data."""
+        """The ticket as compact JSON, as it is in the data."""
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))

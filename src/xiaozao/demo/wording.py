@@ -34,7 +34,7 @@ class Decks:
         self._rng = rng
 
     def has(self, name: str) -> bool:
-        """Whether there is such a list."""
+        """Whether a list of this name exists."""
         return name in self._lists
 
     def deal(self, name: str) -> str:

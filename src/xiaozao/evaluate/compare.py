@@ -11,7 +11,7 @@ SHOWN = 10  # answers side by side
 
 @dataclass(frozen=True)
 class Change:
-    """One measure before and after. `gained` went from wrong to right; `p_adjusted` accounts for all the measures."""
+    """One measure before and after. gained: questions that became right. p_adjusted: corrected for all measures."""
 
     measure: str  # "valid_json" or "exact"
     before: int
@@ -81,9 +81,9 @@ def compare(base: Sequence[Answer], tuned: Sequence[Answer]) -> Comparison:
 
 
 def choose(pairs: Sequence[Pair], count: int = SHOWN) -> tuple[Pair, ...]:
-    """A mix for reading, in the order asked; up to half of it is what the tuned model got wrong, where there is any.
+    """Choose answers to show, in the order of the questions; up to half of them are mistakes of the tuned model.
 
-    Among the wrong ones those come first that the base model had right. Each kind is drawn evenly over the list.
+    Mistakes that the base model did not make are preferred. Each kind is spread evenly over the list.
     """
     kinds: dict[tuple[bool, bool], list[Pair]] = {}
     for pair in pairs:

@@ -60,7 +60,7 @@ class History:
 
 
 def collect(events: Iterable[Event]) -> History:
-    """What the journal says of the training. A resumed run takes back the steps after the checkpoint it starts from."""
+    """The steps and validations in the journal. A resumed run replaces the steps after its checkpoint."""
     steps: dict[int, Step] = {}
     evaluations: dict[int, Evaluated] = {}
     for event in events:
@@ -176,7 +176,7 @@ def _row(at: int, step: Step | None, smoothed: float | None, validation: Evaluat
 
 
 def _draw(axes: Axes, history: History, language: Language, room: float) -> None:
-    """room: where the legend ends, as a share of the width; short of 1 where its text may be wider than is known."""
+    """Draw the curve. room: the right end of the legend, a share of the width; below 1 if its text may be wider."""
     _style(axes, language)
     steps = [one.step for one in history.steps]
     losses = [_finite(one.loss) for one in history.steps]
@@ -210,5 +210,5 @@ def _style(axes: Axes, language: Language) -> None:
 
 
 def _finite(value: float) -> float:
-    """An infinite loss would stretch the axis until nothing else could be seen; it shows as a gap."""
+    """The values, with NaN for infinite ones: they become gaps, because an infinite loss would stretch the axis."""
     return value if math.isfinite(value) else math.nan

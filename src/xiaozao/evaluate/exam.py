@@ -38,7 +38,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Exam:
-    """Questions that no training saw, as text and as samples."""
+    """Held-out questions, as text and as samples."""
 
     questions: tuple[Question, ...]
     samples: Samples
@@ -68,14 +68,17 @@ class Exam:
 
     @property
     def sizes(self) -> Questions:
-        """The questions as a plan counts them; samples may be cut, what is asked never is."""
+        """The sizes of the questions for a plan. Samples may be truncated; prompts never are."""
         asked = max(len(self.tokenizer.encode_prompt(one.turns)) for one in self.questions)
         return Questions(len(self.questions), max(asked, self.samples.longest), self.answer_tokens)
 
     def sit(
         self, who: str, decoder: Decoder, plan: MemoryPlan, loss_of: LossOf, on_event: Callable[[Event], object]
     ) -> Side:
-        """Let a model answer all questions greedily, as many together as planned, and take the right answers' loss."""
+        """Let a model answer all questions greedily, in batches as planned.
+
+        Also computes the loss of the right answers.
+        """
         begun, total = time.perf_counter(), len(self.questions)
         answers: list[Answer] = []
         for start in range(0, total, plan.together):
@@ -93,7 +96,10 @@ class Exam:
     def _tell(
         self, who: str, start: int, count: int, on_event: Callable[[Event], object]
     ) -> Callable[[int, int], None]:
-        """Hears the tokens of questions that are answered together, and tells how many would be done by now."""
+        """A callback for the tokens of questions that are answered together.
+
+        Reports how many answers that amounts to.
+        """
         given, told = [0] * count, start
 
         def heard(row: int, token: int) -> None:

@@ -1,4 +1,4 @@
-"""What a report is made of: two models' answers to the same questions, and the numbers of the run between them."""
+"""The facts of a report: both models' answers to the same questions, and the numbers of the run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from xiaozao.evaluate.contract import Answer
 
 @dataclass(frozen=True)
 class Side:
-    """How one model did: its answers to the held-out questions, and its losses (nats per target token)."""
+    """The results of one model: its answers to the held-out questions, and its losses (nats per target token)."""
 
     answers: tuple[Answer, ...] = ()
     loss: float | None = None  # on the held-out answers

@@ -39,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Pane:
-    """One of the three columns of a question: what was expected, what came before, what comes now.
+    """One of the three columns of a question: the reference, the base model's answer, the tuned model's answer.
 
     `verdict` is `exact`, `wrong`, `form` (not in the required form) or empty; `lines` are the fields of an object, else
     `text` is the whole answer.
@@ -77,7 +77,7 @@ class Words:
         return say(f"report.{key}", self.language, **params)
 
     def percent(self, share: float) -> str:
-        """One decimal; never 0% or 100% when it is not."""
+        """A share in percent with one decimal; never 0% or 100% unless it is exact."""
         if 0 < share < 0.001:
             return "<0.1%"
         if 0.999 < share < 1:
@@ -101,12 +101,12 @@ class Words:
         return "–" if value is None else f"{value:.3f}"
 
     def p(self, value: float) -> str:
-        """With no-break spaces, so that a line never ends in "p <"."""
+        """A p-value as text, with no-break spaces, so that a line never ends in "p <"."""
         return f"p{NO_BREAK}<{NO_BREAK}0.001" if value < 0.001 else f"p{NO_BREAK}={NO_BREAK}{value:.3f}"
 
 
 def render(facts: ReportFacts, language: Language) -> str:
-    """The page."""
+    """The report as HTML."""
     found = compare(facts.base.answers, facts.tuned.answers)
     words = Words(language)
     shown = choose(found.pairs)
@@ -149,7 +149,7 @@ def fields(found: Comparison) -> list[tuple[str, Cell, Cell]]:
 
 
 def headline(facts: ReportFacts, found: Comparison, words: Words) -> str:
-    """What came of it, in one breath: each measure before and after, then whether it is more than chance."""
+    """The headline: each measure before and after, then whether the change is more than chance."""
     if not found.n:
         return _loss_sentence(facts.base, facts.tuned, words) or words.say("headline.steps", steps=facts.steps)
     said = []
@@ -163,7 +163,7 @@ def headline(facts: ReportFacts, found: Comparison, words: Words) -> str:
 
 
 def memory_sentence(facts: ReportFacts, words: Words) -> str:
-    """How well the plan foresaw the peak, relative to what was measured."""
+    """The error of the planned peak, relative to the measured one, as a sentence."""
     predicted, measured = facts.predicted_peak_bytes, facts.peak_rss_bytes
     if not measured:
         return words.say("memory.unmeasured", predicted=words.bytes(predicted))
@@ -203,7 +203,7 @@ def show_setting(value: object) -> str:
 
 
 def clip(text: str, words: Words) -> str:
-    """A long answer, cut, saying so."""
+    """A long answer cut short, with a note of how much was cut."""
     rest = len(text) - LONGEST
     return text if rest <= 0 else text[:LONGEST] + words.say("clipped", count=rest)
 
@@ -235,7 +235,7 @@ def _lines(given: Mapping[str, object], right: Mapping[str, bool], words: Words)
 
 
 def _verdict_sentence(found: Comparison, words: Words) -> str:
-    """Whether it is more than chance; where that holds for one measure only, for which."""
+    """The sentence that says whether the change is more than chance, and for which measure if only for one."""
     proven = [change for change in found.changes if change.outcome == found.outcome != "unclear"]
     p = words.p(min(change.p_adjusted for change in proven or found.changes))
     if found.outcome in ("better", "worse") and len(proven) < len(found.changes):

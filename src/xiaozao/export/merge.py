@@ -25,9 +25,9 @@ PROBE = 24  # tokens
 
 @dataclass(frozen=True)
 class Merged:
-    """What was written: where, its bytes, and how far its logits lie from the adapted model's (relative).
+    """The written model: its folder, its bytes, and the relative distance of its logits from the adapted model's (gap).
 
-    trained_gap: how far from the model as it was trained, where its base was stored in fewer bits; else as gap.
+    trained_gap: the distance from the model as it was trained, if its base was stored in fewer bits; else as gap.
     """
 
     folder: Path
@@ -46,9 +46,9 @@ def merge_adapter(
 ) -> Merged:
     """Write the model in `base` with the adapter merged in, and read it back to compare logits.
 
-    The sum W + s B A is computed in fp32, on the full weights also where training saw them `stored` as int8 or nf4:
-    merged into fewer bits, an adapter can be lost in rounding. Raises UsageError where `target` is not empty or a link,
-    ArtefactError where the written model does not answer as the adapted one; nothing is left at `target` then.
+    The sum W + s B A is computed in fp32 on the full weights, even if training had them `stored` as int8 or nf4: merged
+    into fewer bits, an adapter can be lost in rounding. Raises UsageError if `target` is a link or not empty, and
+    ArtefactError if the written model's logits differ from the adapted model's. `target` is then empty.
     """
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UsageError("export_in_use", path=target)
@@ -86,7 +86,7 @@ def _as_trained(base: Path, adapter: Path, dtype: torch.dtype, stored: str) -> t
 
 
 def probe(decoder: Decoder) -> torch.Tensor:
-    """Logits of a fixed row of tokens (PROBE, vocabulary)."""
+    """The model's logits for a fixed row of tokens, shape (PROBE, vocabulary)."""
     vocabulary = decoder.model.config.get_text_config().vocab_size
     ids = torch.arange(PROBE) * 37 % min(vocabulary, 5000)
     decoder.model.eval()

@@ -1,4 +1,4 @@
-"""What an adapter's folder says of itself, held against bounds and its weights before anything is built. No torch.
+"""Reads an adapter's folder and checks it against bounds and its own weights before anything is built. No torch.
 
 adapter_config.json          rank, alpha, kinds; PEFT's format
 adapter_model.safetensors    its header: the ranks that the weights really have
@@ -34,7 +34,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """An adapter that we compute: alpha / rank (of rsLoRA alpha / sqrt(rank)) is its scale."""
+    """The settings of a supported adapter. Its scale is alpha / rank, or alpha / sqrt(rank) with rsLoRA."""
 
     rank: int
     alpha: float
@@ -69,7 +69,7 @@ def _check_kind(folder: Path, values: Mapping[str, Any]) -> None:
 
 
 def _check_ranks(path: Path, rank: int, tensors: Mapping[str, StoredTensor]) -> None:
-    """Whether the rank is that of a weight at least: else memory of another size would be taken first."""
+    """Raise ArtefactError if the rank is not that of the weights: memory of a wrong size would be allocated."""
     ranks = [
         (name, tensor) for name, tensor in tensors.items() for ending in RANKS
         if name.endswith(ending) and len(tensor.shape) == 2

@@ -1,7 +1,7 @@
-"""How large a model may say it is: a bound for every size in a config.json, before anything is built after it.
+"""Bounds on every size in a config.json (layers, heads, widths ...), checked before a model is built from it.
 
-The bounds lie a few times above the largest models there are. What passes them is then held against the weights: a
-file of a thousand elements is no model of a thousand layers.
+The bounds are a few times the sizes of the largest known models. The sizes are then compared with the weights: a file
+of a thousand elements cannot hold a thousand layers.
 """
 
 import re
@@ -69,7 +69,7 @@ def check_sizes(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def check_weights(path: Path, values: Mapping[str, Any], tensors: int, elements: int) -> None:
-    """Raise ArtefactError where config.json tells of more than `tensors` weights of `elements` in all could hold."""
+    """Raise ArtefactError if config.json needs more than `tensors` weights of `elements` elements in all."""
     inner = values.get("text_config")
     text = {**values, **inner} if isinstance(inner, dict) else dict(values)
     layers, vocabulary = _largest(text, SIZES[1]), _largest(text, SIZES[0])

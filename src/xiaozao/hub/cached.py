@@ -1,4 +1,4 @@
-"""Which models are on this disk already, what they take, and how one is removed."""
+"""The models that are already on this disk: list them with their sizes, or remove one."""
 
 import importlib
 import os
@@ -20,7 +20,7 @@ from xiaozao.hub.jsonfile import strict_json
 
 @dataclass(frozen=True)
 class CachedModel:
-    """One model in a cache. `path` is the folder to load, or None where nothing whole is there; `root` is removed."""
+    """One model in a cache. path: the folder to load, None if incomplete. root: the folder that a removal removes."""
 
     name: str
     origin: str  # "hf" | "modelscope" | "gguf" | "pypi"
@@ -38,8 +38,8 @@ def cached_models(cache: Path) -> list[CachedModel]:
 def remove_model(model: CachedModel, cache: Path) -> None:
     """Remove one model from its cache.
 
-    The whole repository's folder at once: the hub's client deletes by commit, and would take along any other
-    repository that has the same one.
+    Removes the whole folder of the repository. The hub's client deletes by commit, and would also delete another
+    repository that has the same commit.
     """
     root = model.root.parent if model.origin in ("hf", "modelscope") else conversions(cache)
     remove_tree(model.root, root)

@@ -3,8 +3,8 @@
 CACHE/models/SmolLM2-135M-Instruct.Q4_1-b179c9523d0e6a0f/{config.json, model.safetensors, tokenizer.json, source.json}
              .staging-x1y2z3/     while it is made; renamed when whole, so two processes at once do no harm
 
-source.json also says which version of this code wrote the settings. A folder of an earlier one is brought up to date
-where it lies: its weights are right, and the file that they came from may be out of reach.
+source.json also records which version of this code wrote the settings. A folder of an earlier version is updated in
+place: its weights are right, and the original file may be unavailable.
 """
 
 import json
@@ -67,7 +67,7 @@ def converted(path: Path, origin: str, name: str, cache: Path, on_progress: OnPr
 
 
 def is_converted(folder: Path) -> bool:
-    """Whether a conversion lies there whole; one of an earlier version is brought up to date."""
+    """Whether the folder holds a complete conversion; one of an earlier version is updated."""
     if not is_complete(folder):
         return False
     try:
@@ -96,7 +96,7 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _put(path: Path, values: dict[str, object]) -> None:
-    """Whole or not at all: somebody may be reading."""
+    """Replace a file atomically, because another process may be reading it."""
     draft = path.with_suffix(f".{os.getpid()}.tmp")
     draft.write_text(json.dumps(values, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     draft.replace(path)
@@ -160,7 +160,7 @@ def _run_conversion(path: Path, folder: Path, on_progress: OnProgress) -> None:
 
 
 def conversion_error(path: Path, code: int, out: str, err: str) -> XiaozaoError:
-    """The error that the other process printed, or what its end means."""
+    """The error that the converting process printed, or the error for its exit code."""
     kinds = {kind.__name__: kind for kind in (ArtefactError, UnsupportedModel, EnvironmentProblem, NotFound)}
     try:
         document = json.loads(out.splitlines()[-1])

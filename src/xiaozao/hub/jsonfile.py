@@ -20,7 +20,7 @@ SHOWN = 60  # characters of a value in a message
 
 
 class DuplicateKey(ValueError):
-    """A JSON object names a key twice; readers disagree which one holds."""
+    """A JSON object has the same key twice; readers disagree which value counts."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -82,13 +82,13 @@ def typed(path: Path, values: Mapping[str, Any], fields: Mapping[str, tuple[type
 
 
 def mistyped(path: Path, field: str, value: object, kinds: Iterable[type]) -> ArtefactError:
-    """The refusal of a value of the wrong type; `...` stands for none at all."""
+    """The error for a value of the wrong type; `...` stands for a missing value."""
     words = " | ".join(WORDS[kind] for kind in kinds)
     return wrong(path, "field_type", field=field, value=shown(value), wanted=words)
 
 
 def wrong(path: Path, key: str, /, **params: object) -> ArtefactError:
-    """The refusal of a file for what `problem.<key>` says of it."""
+    """The error for a file with the problem `problem.<key>`."""
     return ArtefactError("artefact_damaged", [Problem(key, params)], path=path)
 
 

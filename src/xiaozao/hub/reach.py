@@ -1,6 +1,6 @@
-"""Can a hub be reached? Not a ping: the first bytes of a real weight file, by the way a download would take.
+"""Checks whether a hub can be reached by fetching the first bytes of a real weight file, as a download would.
 
-A mirror may answer for its pages while the files it points to lie somewhere that is blocked; only bytes tell.
+A mirror may answer requests for pages while the host of its files is blocked, so only the bytes of a file are proof.
 """
 
 import os
@@ -22,7 +22,7 @@ DEMO_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 @dataclass(frozen=True)
 class Place:
-    """Where to knock: a name, the URL of a file, and what its first bytes must look like."""
+    """A host to test: its name, the URL of a file, and the pattern of the file's first bytes."""
 
     name: str
     url: str
@@ -31,7 +31,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Reach:
-    """What came back. `detail` says why nothing useful did."""
+    """The result of a test. `detail` is the reason of a failure."""
 
     name: str
     url: str
@@ -48,7 +48,7 @@ def hf_place(environment: Mapping[str, str] = os.environ) -> Place:
 
 
 def modelscope_place(environment: Mapping[str, str] = os.environ) -> Place:
-    """ModelScope, with a model of its own country that is certain to stay there."""
+    """ModelScope, tested with a Chinese model that is certain to stay there."""
     host = environment.get("MODELSCOPE_DOMAIN") or "www.modelscope.cn"
     model = "Qwen/Qwen2.5-0.5B-Instruct"
     return Place(host, f"https://{host}/models/{model}/resolve/master/model.safetensors", "safetensors")
@@ -75,7 +75,7 @@ def reach(place: Place, seconds: float) -> Reach:
 
 
 def _knock(place: Place, seconds: float) -> str:
-    """What is wrong with what came; empty where it is the start of a real file."""
+    """The problem with a response; empty if it is the start of a real file."""
     if place.kind == "safetensors":
         start = _fetch(place.url, seconds, RANGE)
         good = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32
@@ -95,7 +95,7 @@ def _fetch(url: str, seconds: float, count: int) -> bytes:
 
 
 def reach_all(places: Sequence[Place], seconds: float) -> list[Reach]:
-    """All places at once, with one deadline: a name server that never answers must not hold us."""
+    """Test all places at once with one deadline, because a name server may never answer."""
     found: dict[Place, Reach] = {}
 
     def knock(place: Place) -> None:

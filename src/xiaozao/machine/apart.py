@@ -1,4 +1,4 @@
-"""Work on files of others in a process of its own, which may be ended: with a limit on memory, and on waiting for it.
+"""Reads untrusted files in a process of its own, with a limit on its memory and a time limit on its answers.
 
 The process gets one line a question on its standard input, and answers in lines of JSON; the last one has "end". It
 waits for the next question for a moment, because to start it and to import its libraries takes half a second.
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 
 class Lost(Exception):
-    """The process ended, or was ended, before its last answer. `why` is "ended" or "silent"; `last` what it printed."""
+    """The process ended or was killed before its last answer. why: "ended" or "silent". last: its last output."""
 
     def __init__(self, why: str, last: str) -> None:
         super().__init__(why, last)
@@ -157,9 +157,9 @@ atexit.register(_IDLE.close)
 def ask(
     module: str, question: Json, hook: Callable[[Json], Any] = _same, seconds: float = SECONDS
 ) -> Generator[Json, None, None]:
-    """The answers of a process of `module`, the last of which has "end"; `hook` sees every object in them.
+    """Ask a process of `module` and yield its answers, the last of which has "end".
 
-    seconds: how long it may say nothing before it is ended.
+    hook: is called with every object in the answers. seconds: how long the process may be silent before it is killed.
 
     Raises Lost.
     """
@@ -200,7 +200,7 @@ if sys.platform == "linux":
 else:
 
     def limit_memory(count: int) -> None:
-        """Only Linux holds to such a limit; elsewhere the process is one that may be lost."""
+        """Does nothing: only Linux enforces such a limit. Elsewhere the process may be killed by the system."""
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

@@ -1,4 +1,4 @@
-"""What a worker does before it imports transformers: shut the one door through which that fetches code.
+"""Keeps transformers from downloading code: blocks the package `kernels` before transformers is imported.
 
 With a package named `kernels` installed, transformers and bitsandbytes download compiled code from the hub when a
 model's config asks for it. `trust_remote_code=False` does not prevent that; only the package's absence does.

@@ -1,4 +1,4 @@
-"""What this machine has: cores, memory, disk, GPUs, and what of it is free right now. No torch, and it never raises."""
+"""This machine's cores, memory, disk and GPUs, and how much of each is free now. Imports no torch and never raises."""
 
 import os
 import platform
@@ -50,12 +50,14 @@ class Hardware:
         return shutil.disk_usage(path).free
 
     def device(self, asked: str) -> Literal["cpu", "cuda"]:
-        """ "cpu" or "cuda": the one that is asked for, and a GPU for "auto" where there is one."""
+        """The requested device, "cpu" or "cuda"; for "auto", cuda if there is a GPU."""
         return "cuda" if asked == "cuda" or (asked == "auto" and self.gpus) else "cpu"
 
     def precision(self, device: str, weights: str = "fp32") -> Literal["bf16", "fp16", "fp32"]:
-        """The fastest dtype that trains well, that of the weights where they learn in bf16; a GPU that is not here is
-        taken to be of a kind that has it."""
+        """The dtype for precision=auto: the fastest that trains well, or bf16 if the weights are trained in it.
+
+        A GPU that is not here is assumed to support bf16.
+        """
         if weights == "bf16":
             return "bf16"
         if device == "cuda":
@@ -63,14 +65,14 @@ class Hardware:
         return "bf16" if self.fast_bf16 else "fp32"
 
     def free(self, device: str) -> int:
-        """What a run may take when no budget is given: what is free now; 0 on a GPU that is not here."""
+        """The memory that a run may take without a budget: what is free now; 0 for a GPU that is not here."""
         if device == "cpu":
             return self.memory_available
         return self.gpus[0].memory_free if self.gpus else 0
 
 
 def look() -> Hardware:
-    """The machine as it is now."""
+    """Inspect the machine and return its present state."""
     memory = psutil.virtual_memory()
     limit, used = memory_limit(CGROUP, PROC)
     total = min(memory.total, limit)
@@ -85,7 +87,7 @@ def cores() -> int:
 
 
 def idle_cores(seconds: float = IDLE_SECONDS) -> int:
-    """Cores of ours that other programs leave free, over so many seconds in which this process waits; at least 1."""
+    """The cores that other programs leave free, measured over so many seconds while this process waits; at least 1."""
     shares = psutil.cpu_percent(seconds, percpu=True)
     ours = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(len(shares))
     busy = sum(shares[core] for core in ours if core < len(shares)) / 100
@@ -108,7 +110,7 @@ def own_cgroup(proc: Path, controller: str = "") -> str:
 
 
 def memory_limit(root: Path, proc: Path) -> tuple[int, int]:
-    """The smallest limit on the way up from our control group, and what is used of it without what can be dropped.
+    """The smallest memory limit of our control group and its parents, and how much of it is used (without caches).
 
     Both versions of Linux control groups; (2^63, 0) where there is no limit.
     """
@@ -125,7 +127,7 @@ def memory_limit(root: Path, proc: Path) -> tuple[int, int]:
 
 
 def cpu_quota(root: Path, proc: Path) -> int:
-    """Cores that the quotas on the way up leave us, rounded up."""
+    """The cores that the CPU quotas of our control group and its parents allow, rounded up."""
     found = 2**31
     for folder in _upwards(root, own_cgroup(proc)):
         quota, _, period = _text(folder / "cpu.max").strip().partition(" ")

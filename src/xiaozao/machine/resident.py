@@ -12,7 +12,7 @@ CLEAR = Path("/proc/self/clear_refs")
 
 
 def peak_rss() -> int:
-    """Bytes: VmHWM on Linux, the peak working set on Windows, ru_maxrss on macOS."""
+    """The peak of the resident set in bytes: VmHWM on Linux, the peak working set on Windows, ru_maxrss on macOS."""
     if STATUS.exists():
         line = next(one for one in STATUS.read_text().splitlines() if one.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
@@ -20,13 +20,13 @@ def peak_rss() -> int:
 
 
 def rss() -> int:
-    """Bytes of the resident set now."""
+    """The resident set now, in bytes."""
     return int(_process(os.getpid()).memory_info().rss)
 
 
 @cache
 def _process(pid: int) -> psutil.Process:
-    """Made once: that takes twice as long as to ask it, and every block asks."""
+    """The handle of this process, made once: making it takes twice as long as a query, and every block queries it."""
     return psutil.Process(pid)
 
 

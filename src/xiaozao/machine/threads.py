@@ -1,4 +1,4 @@
-"""How many threads this machine can be asked for."""
+"""The limit on the number of threads."""
 
 from xiaozao.errors import UsageError
 from xiaozao.machine.hardware import cores

@@ -1,4 +1,4 @@
-"""Whether what a run writes has room on the disk. No torch.
+"""How many bytes a run writes to the disk; worker/limits.py refuses a run that lacks them. No torch.
 
     checkpoint   trainable weights and the optimizer's states, as they are in memory
     at once      the newest `keep`, the best one where it is older, and the one that is being written

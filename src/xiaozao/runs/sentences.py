@@ -1,4 +1,8 @@
-"""What happened in a run, as sentences in the reader's language."""
+"""Notices, failures and stages of a run as sentences in the reader's language.
+
+The terminal's sentences for steps, validations and results are made in cli/run_text.py. The words themselves are in
+the catalogues, texts/*.json.
+"""
 
 from collections.abc import Mapping
 from typing import Any

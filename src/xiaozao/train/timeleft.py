@@ -1,4 +1,4 @@
-"""How long a run will still take, from what its steps took."""
+"""The time left of a run that is going on, from the durations of its steps. plan/duration.py estimates beforehand."""
 
 from collections.abc import Sequence
 

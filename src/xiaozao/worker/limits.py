@@ -1,4 +1,4 @@
-"""What a run may take of this machine, held to: so that it is told "no" in time, rather than ended by the system.
+"""Limits on memory and disk: a run that exceeds them gets an error in time, rather than being killed by the system.
 
     CPU, everywhere   a gauge of the resident set, which every block looks at before it computes (train/recover.py)
     CPU, Linux        and RLIMIT_DATA a little above it: one huge allocation fails cleanly, however large it is
@@ -83,7 +83,7 @@ def _cuda(device: torch.device, budget: int | None) -> Iterator[None]:
 def check_disk(
     folder: RunFolder, plan: MemoryPlan, spec: RunSpec, steps: int, hardware: Hardware, emit: Callable[[Event], object]
 ) -> None:
-    """Raises EnvironmentProblem where the disk cannot hold what the run writes; tells where it hardly can."""
+    """Raises EnvironmentProblem if the disk cannot hold what the run writes; emits a notice if the space is tight."""
     need = disk_need(plan, spec.method, spec.train, steps, spec.paged)
     free = hardware.disk_free(folder.path) + folder_bytes(folder.checkpoints)  # those of before take their turn
     numbers = {"needed": need.most, "checkpoint": need.checkpoint, "free": free}

@@ -1,8 +1,8 @@
-"""The frozen weight inside a linear layer, in whatever form it is stored.
+"""The frozen weight inside a linear layer, and the methods that every way of storing it must have.
 
-A base multiplies and multiplies back, and nothing else: no base ever has a gradient. The linear layers
-(linear.py) and the fused functions (fused.py) see bases through these methods alone, so a weight may lie in memory as
-it is computed with, quantised, or on disk.
+The quantised ways are in quantize.py, the streamed one in models/loading/stream.py. A base multiplies in forward and in
+backward, and has no gradient. The linear layers (linear.py) and the fused functions (fused.py) use these methods alone,
+so a weight may lie in memory in the compute dtype, quantised, or on disk.
 """
 
 import itertools

@@ -108,5 +108,5 @@ def adam_direction(grad: Tensor, state: State, count: int) -> Tensor:
 
 
 def _wide(value: Tensor) -> torch.dtype:
-    """What states are held and projections computed in: gradients come in it too (optim_engine.py)."""
+    """What states are held and projections computed in: gradients come in it too (engine.py)."""
     return torch.promote_types(value.dtype, torch.float32)

@@ -1,4 +1,6 @@
-"""The optimizers by name. What they share is in optim_engine.py; each says in its own file where it comes from.
+"""The optimizers by name.
+
+A new one is a rule (rules.py, lowrank.py) and an entry in OPTIMIZERS; engine.py is shared by all.
 
 name          states, bytes per parameter            for
 adamw         8                                      lora, full

@@ -223,7 +223,8 @@ def test_every_command_of_the_pages_works(tmp_path: Path, session_cache: Path) -
         run(["sh", "-ex", "-c", block], ROOT if block.startswith(IN_THE_CLONE) else tmp_path)
     for block in (block for name in ENGLISH for block in blocks(name, "python")):
         assert "state='succeeded'" in run([sys.executable, "-W", "error", "-c", block], tmp_path)
-    assert "py-run" in run(["sh", "-ex", "-c", "zao runs ls"], tmp_path)
+    run(["zao", "runs", "show", "py-run"], tmp_path)
+    assert "py-run" in run(["zao", "runs", "ls"], tmp_path)
     for made in ("my-run/adapter/adapter_config.json", "my-model/config.json"):
         assert (tmp_path / made).is_file()
     for block in (block for name in ENGLISH for block in blocks(name, "json")):

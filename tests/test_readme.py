@@ -16,6 +16,7 @@ import pytest
 from tests.toy import write_chats
 from xiaozao import errors
 from xiaozao.cli.main import VERBS, ZAO
+from xiaozao.runs.restart import LATER
 from xiaozao.spec.fields import OPTIONS
 from xiaozao.spec.run import RunSpec
 
@@ -151,6 +152,12 @@ def test_what_the_text_calls_an_option_is_one(name: str) -> None:
         named = {option: value for option, value in given.items() if value and not value.isupper()}
         if named:
             RunSpec.from_options({"model": "m", "data": "d", **named})
+
+
+@pytest.mark.parametrize("name", ["docs/training.md", "docs/training.zh-CN.md"])
+def test_what_may_change_later_is_listed(name: str) -> None:
+    (paragraph,) = [part for part in prose(name).split("\n\n") if "bad_rows=drop" in part]
+    assert {*re.findall(r"`([a-z_]+)`", paragraph)} - {"output"} == set(LATER)
 
 
 @pytest.mark.parametrize("name", [*PAGES, "CONTRIBUTING.md"])

@@ -32,7 +32,7 @@ SLOW = frozenset({
     "measure/test_fastest.py", "measure/test_profiles.py", "measure/test_rates.py", "measure/test_recording.py",
     "measure/test_trace.py", "models/test_adapter.py", "models/test_dora.py", "models/test_families.py",
     "models/test_load.py", "models/test_paged.py", "models/test_pissa.py", "models/test_stream.py",
-    "models/test_trainable.py", "runs/test_launch.py", "runs/test_restart.py", "test_security.py",
+    "models/test_trainable.py", "runs/test_launch.py", "runs/test_restart.py", "test_readme.py", "test_security.py",
     "train/test_preference_losses.py", "train/test_quantised.py", "train/test_recover.py", "train/test_rehearsal.py",
     "train/test_scaler.py", "worker/test_limits.py", "worker/test_paged.py", "worker/test_precision.py",
     "worker/test_ready.py", "worker/test_reference.py", "worker/test_result.py", "worker/test_stream.py",

@@ -16,6 +16,7 @@ import pytest
 from tests.toy import write_chats
 from xiaozao import errors
 from xiaozao.cli.main import VERBS, ZAO
+from xiaozao.runs.restart import LATER
 from xiaozao.spec.fields import OPTIONS
 from xiaozao.spec.run import RunSpec
 
@@ -153,6 +154,12 @@ def test_what_the_text_calls_an_option_is_one(name: str) -> None:
             RunSpec.from_options({"model": "m", "data": "d", **named})
 
 
+@pytest.mark.parametrize("name", ["docs/training.md", "docs/training.zh-CN.md"])
+def test_what_may_change_later_is_listed(name: str) -> None:
+    (paragraph,) = [part for part in prose(name).split("\n\n") if "bad_rows=drop" in part]
+    assert {*re.findall(r"`([a-z_]+)`", paragraph)} - {"output"} == set(LATER)
+
+
 @pytest.mark.parametrize("name", [*PAGES, "CONTRIBUTING.md"])
 def test_every_link_to_a_file_leads_somewhere(name: str) -> None:
     assert [link for link in links(name) if not (ROOT / link).is_file()] == []
@@ -223,7 +230,8 @@ def test_every_command_of_the_pages_works(tmp_path: Path, session_cache: Path) -
         run(["sh", "-ex", "-c", block], ROOT if block.startswith(IN_THE_CLONE) else tmp_path)
     for block in (block for name in ENGLISH for block in blocks(name, "python")):
         assert "state='succeeded'" in run([sys.executable, "-W", "error", "-c", block], tmp_path)
-    assert "py-run" in run(["sh", "-ex", "-c", "zao runs ls"], tmp_path)
+    run(["zao", "runs", "show", "py-run"], tmp_path)
+    assert "py-run" in run(["zao", "runs", "ls"], tmp_path)
     for made in ("my-run/adapter/adapter_config.json", "my-model/config.json"):
         assert (tmp_path / made).is_file()
     for block in (block for name in ENGLISH for block in blocks(name, "json")):

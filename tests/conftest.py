@@ -27,15 +27,17 @@ def pytest_configure() -> None:
 # Files whose tests trace steps, train toys or start many processes: seconds each, minutes together. The fast tests
 # leave them out; `make test` runs them with the real ones.
 SLOW = frozenset({
-    "cli/test_advice.py", "cli/test_chat.py", "cli/test_control.py", "cli/test_doctor.py", "cli/test_streams.py",
-    "cli/test_train.py", "export/test_merge.py", "fuzz/test_fuzz.py", "hub/test_bounds.py", "machine/test_apart.py",
+    "cli/test_advice.py", "cli/test_chat.py", "cli/test_control.py", "cli/test_doctor.py", "cli/test_plan.py",
+    "cli/test_streams.py", "cli/test_suggest.py", "cli/test_train.py", "data/test_real_data.py",
+    "export/test_merge.py", "fuzz/test_fuzz.py", "hub/test_bounds.py", "machine/test_apart.py",
     "measure/test_fastest.py", "measure/test_profiles.py", "measure/test_rates.py", "measure/test_recording.py",
-    "measure/test_trace.py", "models/test_adapter.py", "models/test_dora.py", "models/test_families.py",
-    "models/test_load.py", "models/test_paged.py", "models/test_pissa.py", "models/test_stream.py",
-    "models/test_trainable.py", "runs/test_launch.py", "runs/test_restart.py", "test_readme.py", "test_security.py",
-    "train/test_preference_losses.py", "train/test_quantised.py", "train/test_recover.py", "train/test_rehearsal.py",
-    "train/test_scaler.py", "worker/test_limits.py", "worker/test_paged.py", "worker/test_precision.py",
-    "worker/test_ready.py", "worker/test_reference.py", "worker/test_result.py", "worker/test_stream.py",
+    "measure/test_trace.py", "measure/test_work.py", "models/test_adapter.py", "models/test_dora.py",
+    "models/test_families.py", "models/test_load.py", "models/test_paged.py", "models/test_pissa.py",
+    "models/test_stream.py", "models/test_trainable.py", "runs/test_launch.py", "runs/test_restart.py",
+    "test_readme.py", "test_security.py", "train/test_preference_losses.py", "train/test_quantised.py",
+    "train/test_recover.py", "train/test_rehearsal.py", "train/test_rounded_steps.py", "train/test_scaler.py",
+    "worker/test_limits.py", "worker/test_paged.py", "worker/test_precision.py", "worker/test_ready.py",
+    "worker/test_reference.py", "worker/test_result.py", "worker/test_stream.py",
 })  # fmt: skip
 
 

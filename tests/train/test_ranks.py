@@ -92,7 +92,7 @@ def test_the_first_word_of_a_failure_stands() -> None:
 
 def test_a_run_ends_with_the_error_of_the_rank_that_failed_first(tmp_path: Path) -> None:
     first, second = two()
-    error = DoesNotFit("does_not_fit", peak="9.00", budget="8.00", moment="loss", micro_batch=1, tokens=5)
+    error = DoesNotFit("does_not_fit", peak="9.00", budget="8.00", moment="loss", samples=1, tokens=5)
     own = Ended("failed", error.code, error.what(), error.key, dict(error.params), exit_code=4, output="run")
     assert agreed(own, second) == own
     lost = replace(own, key=GONE, code="TRAINING_FAILED", message=gone(tmp_path).what(), exit_code=5)

@@ -95,7 +95,9 @@ def _facts(summary: Summary, output: Output) -> list[tuple[str, str]]:
 
 
 def _why(summary: Summary, output: Output) -> str:
-    """The cause of a failure and its problems, in the reader's language if the text is known."""
+    """Why a run ended before its last step: early stopping, or the cause of a failure and its problems."""
+    if summary.state == "succeeded" and summary.best_step is not None and summary.step < summary.steps:
+        return output.say("runs.early", step=summary.step, best=summary.best_step)
     if summary.state != "failed" or summary.last_words is None:
         return ""
     what, problems, _ = failure(summary.last_words, output.language)

@@ -36,7 +36,7 @@ PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All that was trained, under PEFT's names."""
+    """All trained tensors, under PEFT's names."""
     named: dict[str, Tensor] = {}
     for name, layer in adapters(model).items():
         named |= {f"{PREFIX}{name}.{part}": tensor for part, tensor in layer.saved().items()}
@@ -68,7 +68,7 @@ def adapter_config(model: nn.Module, base: str) -> dict[str, object]:
 
 
 def base_name(model: ModelFolder) -> str:
-    """What a reader loads the base from: its name on Hugging Face where it came from there, else its absolute folder.
+    """The name of the base for readers: its name on Hugging Face if it came from there, else its absolute folder.
 
     A folder's bare name, or a name on another hub, would be looked for on Hugging Face, and could be another model.
     """
@@ -77,7 +77,7 @@ def base_name(model: ModelFolder) -> str:
 
 
 def adapter_facts(model: ModelFolder) -> dict[str, object]:
-    """What the adapter learned on, so that it is not put onto another base without a word."""
+    """The identity of the base that the adapter was trained on, so that using it on another base is noticed."""
     base = {"name": model.name, "origin": model.origin, "commit": model.commit}
     return {"base": {**base, "weights_sha256": weights_hash(model.path)}}
 
@@ -112,12 +112,12 @@ def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
 
 
 def is_vouched_for(folder: Path) -> bool:
-    """Whether hashes lie beside the adapter; else nobody can tell that it is as it was trained."""
+    """Whether the adapter has a manifest with hashes; without one, changes to its files cannot be detected."""
     return (folder / MANIFEST).exists() or (folder / MANIFEST).is_symlink()
 
 
 def check_base(folder: Path, base: Path) -> None:
-    """Raises ArtefactError where the adapter says that it learned on other weights than those of `base`."""
+    """Raises ArtefactError if the adapter was trained on other weights than those of `base`."""
     path = folder / f"{FACTS}.json"
     if not path.is_file():
         return
@@ -134,7 +134,7 @@ def check_base(folder: Path, base: Path) -> None:
 def _check_shapes(
     folder: Path, model: nn.Module, layers: dict[str, Adapted], tensors: dict[str, Tensor], whole: dict[str, Tensor]
 ) -> None:
-    """Raises ArtefactError unless the file holds exactly what these layers want and modules this model has."""
+    """Raises ArtefactError unless the file's tensors are exactly those of these layers and of the model's modules."""
     wanted = {
         f"{PREFIX}{name}.{part}": tuple(one.shape)
         for name, layer in layers.items()
@@ -149,7 +149,7 @@ def _check_shapes(
 
 
 def _attach_whole(decoder: Decoder, whole: dict[str, Tensor]) -> None:
-    """Put back what was trained whole; what was tied stays so only if the file says the same for both."""
+    """Load the modules that were trained whole; tied ones stay tied only if the file has the same values for both."""
     model = decoder.model
     ends = (model.get_input_embeddings(), decoder.head.linear)
     given = [

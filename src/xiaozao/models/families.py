@@ -1,4 +1,4 @@
-"""Is this decoder understood? Numbers decide at load, never a list of names.
+"""Checks at load, by numbers and not by a list of names, that our view of a decoder gives its own logits.
 
     1. the model itself is causal: tokens that follow change nothing before them
     2. the states that enter the head, the head, and what comes after it give the model's own logits
@@ -33,7 +33,7 @@ PACKINGS: tuple[Packing, ...] = ("packed", "padded")
 
 @dataclass(frozen=True)
 class _Probe:
-    """Two samples, and the model's own logits of each alone."""
+    """Two samples, and the model's own logits for each by itself."""
 
     first: Tensor
     second: Tensor
@@ -67,7 +67,7 @@ def _check(decoder: Decoder) -> Decoder:
 
 
 def rounding(model: PreTrainedModel) -> float:
-    """How far two ways to the same numbers may lie apart, relative to the norm."""
+    """The allowed relative distance between two computations of the same numbers."""
     return FINE if model.dtype == torch.float32 else COARSE
 
 
@@ -138,7 +138,7 @@ def _with_own_logits(decoder: Decoder, probe: _Probe) -> tuple[Decoder, float]:
 
 
 def _heads(head: Head, config: PreTrainedConfig) -> Iterator[Head]:
-    """The head as configs usually describe it, then every scale and cap that the config's numbers could mean."""
+    """Candidates for the head: as configs usually describe it, then with every scale and cap in the config."""
     yield head
     numbers = {name: one for name, one in config.to_dict().items() if isinstance(one, (int, float)) and one > 0}
     speaking = [one for name, one in numbers.items() if "logit" in name or "head_multiplier" in name]

@@ -1,4 +1,4 @@
-"""What of a model is trained: adapters, whole modules beside them, the last blocks, or everything.
+"""Chooses which parameters of a model are trained: adapters, whole modules beside them, the last blocks, or all.
 
     method=lora   all frozen, an adapter beside each target (layers/linear.py); `also` names modules that train whole
     method=full   all parameters in fp32, or with last_blocks=k the last k blocks, the final norm and an untied head
@@ -31,7 +31,10 @@ KINDS: dict[str, type[Adapted]] = {
 
 
 def make_trainable(decoder: Decoder, method: MethodSpec, seed: int) -> None:
-    """Freeze and open what the method asks for. `alpha` must be decided. Raises UsageError, NotFound."""
+    """Freeze the model and make trainable what the method trains.
+
+    `alpha` must be decided. Raises UsageError, NotFound.
+    """
     if method.method == "lora":
         assert method.alpha is not None
         names = matching(decoder.model, decoder.head.linear, method.targets)

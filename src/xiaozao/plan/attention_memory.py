@@ -1,4 +1,4 @@
-"""The bytes that attention takes for itself while it runs, beyond what goes in and comes out. No torch.
+"""The temporary memory of attention, in bytes, beyond its inputs and outputs. No torch.
 
 The traced step (measure/trace.py) leaves them out, because they do not grow evenly with the tokens: samples of like
 length are computed together, a block of queries at a time (models/layers/batched.py). Here the same blocks are gone
@@ -16,7 +16,7 @@ BLOCK = 128  # as in models/layers/batched.py: queries at a time
 
 @dataclass(frozen=True)
 class Bucket:
-    """Samples that are computed together: how many, and their common length."""
+    """Samples that attention computes together: their number, and their padded length."""
 
     samples: int
     size: int

@@ -1,4 +1,4 @@
-"""A budget and a run with all but the micro-batch decided -> a plan with the micro-batch that suits both."""
+"""Chooses the micro-batch: a budget and a run with all other options decided -> the plan of the fastest that fits."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Sizes:
 
 
 def every_sample(lengths: tuple[int, ...]) -> Sizes:
-    """Of data that is not known: all samples alike, each token a target."""
+    """The sizes for unknown data: all samples of the same length, each token a target."""
 
     def rows(size: int) -> list[RowSizes]:
         return [RowSizes(lengths * size, sum(lengths) * size)]
@@ -42,7 +42,7 @@ def every_sample(lengths: tuple[int, ...]) -> Sizes:
 
 
 def shortened(rows: Rows, length: int) -> Rows:
-    """The rows, where no sample has more tokens than this."""
+    """The sizes with every sample cut to at most so many tokens."""
 
     def short(size: int) -> list[RowSizes]:
         kept = [(tuple(min(one, length) for one in row.lengths), row.targets) for row in rows(size)]
@@ -115,7 +115,7 @@ def _load(setup: Setup, size: int, rows: Sequence[RowSizes]) -> Load:
 
 @dataclass(frozen=True)
 class Traced:
-    """Where profiles come from, and the attention that is planned for."""
+    """The source of profiles, and the kind of attention that is planned for."""
 
     profiles: Profiles
     attention: str
@@ -179,7 +179,7 @@ def _traced(
 
 
 def _slowness(setup: Setup, size: int, returns: bool) -> float:
-    """An order where no step was traced, and no time: what is computed again, over all that is computed."""
+    """The share of the work that is recomputed: orders plans by speed if no step was traced. It is no time."""
     again = {"none": 1.0, "selective": 1.15, "block": 1.33, "offload": 1.4}[setup.train.checkpointing]
     return again * (1.3 if returns else 1.0) * (1 + 0.05 / size)
 

@@ -35,7 +35,7 @@ ORDER: dict[State, int] = {"fits": 0, "nf4": 0, "tight": 1, "too_big": 2}
 
 @dataclass(frozen=True)
 class Job:
-    """What matters for a kind of work. Sizes are parameters."""
+    """What matters for a kind of job. Sizes are numbers of parameters."""
 
     least: float  # below it answers are often weak
     enough: float  # beyond it tuning on one task seldom gains
@@ -54,7 +54,7 @@ JOBS: dict[str, Job] = {
 
 @dataclass(frozen=True)
 class Need:
-    """What is asked: the work, its language, and the machine it is to be tuned on."""
+    """The question: the job, its language, and the machine that the model is to be tuned on."""
 
     job: str
     language: str

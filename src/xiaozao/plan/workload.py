@@ -1,4 +1,4 @@
-"""A model as the numbers that decide its memory, and what a run asks of it. No torch."""
+"""The numbers of a model and of a run that decide memory. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,7 +112,7 @@ def _adapted(shape: ModelShape, targets: tuple[str, ...]) -> tuple[tuple[int, in
 
 @dataclass(frozen=True)
 class Load:
-    """What a run asks of a model, as numbers."""
+    """The settings of a run that decide memory."""
 
     method: str
     rank: int
@@ -137,7 +137,7 @@ class Load:
 
     @property
     def paged(self) -> bool:
-        """Whether what stays on disk learns."""
+        """Whether the weights on disk are trained."""
         return self.stream and self.method == "full"
 
     def trainable(self, shape: ModelShape) -> int:

@@ -1,4 +1,4 @@
-"""The few things we do to a disk, each as one method, and what to say when the disk refuses.
+"""The few operations on a disk that we use, each as one method, and the errors for a disk that fails.
 
 They stand in one class so that a test can record them, reorder them as a power cut would, and let the k-th one fail.
 """
@@ -93,7 +93,7 @@ DISK = Disk()
 
 @contextmanager
 def disk_errors(path: Path, disk: Disk, needed: int) -> Iterator[None]:
-    """Turn what the system says about a write below `path` into an EnvironmentProblem with the numbers."""
+    """Turn an OSError of a write below `path` into an EnvironmentProblem with the numbers."""
     try:
         yield
     except OSError as error:

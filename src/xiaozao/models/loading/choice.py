@@ -1,4 +1,4 @@
-"""Which matrices of a model are streamed: nearly all of them."""
+"""Chooses the matrices of a model that are streamed from disk: nearly all of them."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ class Chosen:
 
     @property
     def names(self) -> list[str]:
-        """All whose weights are streamed; a tied head has none of its own."""
+        """The names of all modules whose weights are streamed; a tied head has no weight of its own."""
         ends = [self.embedding, None if self.tied else self.head]
         return [*self.layers, *(one for one in ends if one is not None)]
 
@@ -61,7 +61,7 @@ def choose(model: PreTrainedModel) -> Chosen:
 
 
 def kept_as_stored(model: PreTrainedModel) -> Callable[[str], bool]:
-    """Says of a tensor's name whether transformers takes it from a file as it is: neither renamed nor converted."""
+    """A function that says of a name whether transformers loads the tensor unchanged: not renamed, not converted."""
     mapping = get_model_conversion_mapping(model)
     renamings = [one for one in mapping if isinstance(one, WeightRenaming)]
     converters = [one for one in mapping if isinstance(one, WeightConverter)]

@@ -63,7 +63,7 @@ def around(
     weights: torch.dtype,
     device: torch.device,
 ) -> PreTrainedModel:
-    """The model around matrices on disk; what else it needs is read from the safetensors files in `source`."""
+    """Load a model whose matrices are on disk; its other weights are read from the safetensors files in `source`."""
     with ExitStack() as stack:
         files = stored(source, stack)
         resident: dict[str, Stored | torch.Tensor] = {
@@ -83,7 +83,7 @@ def around(
 def put_streamed(
     model: PreTrainedModel, chosen: Chosen, places: Mapping[str, Matrix], weights: torch.dtype, device: torch.device
 ) -> None:
-    """Let the chosen modules of a model look for their matrices where they lie; states come out in `weights`."""
+    """Replace the chosen modules by ones that read their matrices from disk; their outputs have the dtype `weights`."""
     for name, layer in chosen.layers.items():
         base = StreamedBase(places[name], weights, device, block_of(name))
         put(model, name, FrozenLinear(base, layer.bias, isinstance(layer, Conv1D)))
@@ -135,7 +135,7 @@ def own_matrices(folder: Path, model: PreTrainedModel, chosen: Chosen) -> dict[s
 
 @register_quantization_config(METHOD)
 class StreamingConfig(QuantizationConfigMixin):
-    """What `from_pretrained` is handed: where each matrix lies, by the name of its module."""
+    """The configuration for `from_pretrained`: the place of each matrix on disk, by the name of its module."""
 
     def __init__(self, places: Mapping[str, Matrix], dtype: torch.dtype, device: torch.device) -> None:
         self.quant_method = cast(Any, METHOD)  # transformers lists its own methods alone

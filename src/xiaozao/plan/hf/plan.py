@@ -1,4 +1,4 @@
-"""`zao plan --engine hf`: the options of a run -> what the same run takes in the Hugging Face stack. No torch."""
+"""`zao plan --engine hf`: the memory that the same run takes in the Hugging Face stack. No torch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ class HfPlan:
 
     @property
     def process(self) -> tuple[int, int, int]:
-        """What the system counts for the process: the least, the likely and the most."""
+        """The memory of the process as the system counts it: the least, the likely and the most."""
         reserved = self.replay.reserved
         if self.context_known:
             return reserved + self.context, reserved + self.context, reserved + self.context
@@ -69,7 +69,7 @@ def plan_hf(spec: RunSpec, model_folder: Path) -> HfPlan:
 
 
 def _problems(spec: RunSpec) -> Iterator[Problem]:
-    """What cannot be said of that stack."""
+    """The problems of options that this model of the stack does not cover."""
     train, method = spec.train, spec.method
     wrong = {
         "device": (spec.model.device == "cpu", "cpu"),
@@ -129,7 +129,10 @@ def _moment(phase: Phase, context: int) -> Moment:
 
 
 def document(found: HfPlan) -> dict[str, Any]:
-    """What the plan of this engine says otherwise and beyond, for a program. On a GPU the peak is what is allocated."""
+    """The fields of this engine's plan that differ or are added, for a program.
+
+    On a GPU the peak is what is allocated.
+    """
     least, likely, most = found.process
     return {
         "engine": "hf",

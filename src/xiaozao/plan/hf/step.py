@@ -66,7 +66,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay found: what the model takes once it is loaded, and the phases of the load and of the last step."""
+    """The result of a replay: the memory of the loaded model, and the phases of the load and of the last step."""
 
     weights: int
     phases: tuple[Phase, ...]
@@ -79,7 +79,7 @@ class Replay:
 
     @property
     def reserved(self) -> int:
-        """The cache never shrinks by itself, so this is the peak of all."""
+        """The peak of reserved memory over all phases: the cache never shrinks by itself."""
         return max(phase.reserved for phase in self.phases)
 
 

@@ -63,7 +63,7 @@ TEMPLATE = (
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried: passed if `measured` is at most `bound`."""
+    """The result of one check: passed if `measured` is at most `bound`."""
 
     name: str
     device: str

@@ -1,4 +1,4 @@
-"""A model as it would be trained, made of shapes alone: no weight is read, and none takes memory.
+"""Builds a model as it would be trained from shapes alone: no weight is read or takes memory.
 
 To be built and run under fake tensors (measure/trace.py). What the real way proves with numbers is taken as proven.
 """
@@ -135,7 +135,7 @@ def _store(decoder: Decoder, base: str) -> None:
 
 @dataclass(frozen=True)
 class Absent(Mapped):
-    """A tensor of a file that is not there. Like the pages of one that is, it is alive while it is looked at."""
+    """A stand-in for a tensor in a file. Like the pages of a mapped file, it counts as live while it is used."""
 
     def rows(self, first: int, last: int) -> Tensor:
         return torch.empty((last - first, *self.shape[1:]), dtype=self.dtype)

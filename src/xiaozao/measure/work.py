@@ -1,4 +1,4 @@
-"""What an operation does, counted from the shapes of what goes in and comes out: the work of a step, for its time.
+"""Counts the work of operations from the shapes of their inputs and outputs, to plan the time of a step.
 
     flops      of matrix products                       operands   bytes that products read and write
     moved      bytes that all else reads and writes     heavy      elements of soft-max, silu, mixed dtypes: slow ones
@@ -34,7 +34,7 @@ UNPACKING = ("dequantize_4bit", "dequantize_blockwise")
 
 
 class Phase(NamedTuple):
-    """What a step is at: a kind of work, and the number of the block that does it."""
+    """A phase of a step: a kind of work, and the number of the block that does it."""
 
     kind: Literal["between", "forward", "loss", "backward", "optimizer step", "validation"]
     block: int | None = None
@@ -85,7 +85,7 @@ class Tally:
             self.add("moved", _moved(func, args, kwargs, outputs))
 
     def plus(self, other: "Tally", times: float = 1.0) -> "Tally":
-        """Both together, the other so often."""
+        """The sum of both tallies, the other one multiplied."""
         costs = [a + times * b for a, b in zip(self.costs, other.costs, strict=True)]
         keys = {*self.attended, *other.attended}
         # A Counter holds integers by its type alone; shares of a model's blocks are whole numbers as well.

@@ -1,4 +1,4 @@
-"""The configuration file of another tool as options of ours: what was taken, and what was left out and why.
+"""Translates another tool's configuration file into our options, and lists what was left out and why.
 
     read_peer_file(Path("llama3_lora_sft.yaml"))  ->  Translation(options, taken, left)
 
@@ -23,7 +23,7 @@ INFO_LIMIT = 10_000_000  # bytes
 
 @dataclass(frozen=True)
 class Taken:
-    """One option of theirs, and those of ours that it became."""
+    """An option of the other tool, and our options that it became."""
 
     name: str
     value: Any
@@ -36,7 +36,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Translation:
-    """A file of theirs as a flat mapping of our options; `left` says of each other line why it is not among them."""
+    """The file as a flat mapping of our options. `left` gives for every other line the reason why it was left out."""
 
     options: Mapping[str, Any]
     taken: tuple[Taken, ...]
@@ -49,7 +49,10 @@ def read_peer_file(path: Path) -> Translation:
 
 
 def translate(theirs: Mapping[str, Any]) -> Translation:
-    """Their options in their order; where two make one of ours, the first counts and the other is told."""
+    """Translate the options in their order.
+
+    If two become the same option of ours, the first wins and the other is reported.
+    """
     options: dict[str, Any] = {}
     makers: dict[str, str] = {}
     taken, left = [], []

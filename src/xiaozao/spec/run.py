@@ -43,7 +43,7 @@ PAGED = ("adamw", "adamw8bit", "adafactor")  # those whose states can lie on dis
 
 
 class RunSpec(Part):
-    """Everything that is asked of a run."""
+    """All options of a run."""
 
     model: ModelSpec
     data: DataSpec
@@ -91,7 +91,7 @@ class RunSpec(Part):
         return RunSpec.from_options({**self.options(), **changes})
 
     def decided(self, **changes: object) -> "RunSpec":
-        """The same run with some options changed, and the first choice of what is `auto` still.
+        """The same run with some options changed and every remaining `auto` set to its first choice.
 
         Weights on disk are for models larger than memory, and what all their blocks would keep is larger still.
         """
@@ -134,7 +134,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
-    """Combinations that cannot be, or that would silently ignore what the user wrote."""
+    """The problems of combinations that are impossible or would silently ignore an option."""
     found = _method_conflicts(spec, given) + _update_conflicts(spec, given) + _objective_conflicts(spec, given)
     found += _stream_conflicts(spec)
     if spec.train.micro_batch and spec.train.micro_batch > spec.train.batch and spec.train.devices == 1:
@@ -247,7 +247,7 @@ def _objective_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Proble
 
 
 def _unknown(name: str, options: Mapping[str, Any]) -> Problem:
-    """An option that is another tool's, or one of ours spelled otherwise, or nothing that is known."""
+    """The problem of an unknown name: another tool's option, a misspelled option, or neither."""
     value = options[name]
     found = told(name, value, options)
     if found is not None:
@@ -260,7 +260,7 @@ def _unknown(name: str, options: Mapping[str, Any]) -> Problem:
 
 
 def peer_problem(name: str, value: Any, found: Told) -> Problem:
-    """What is told of an option of another tool."""
+    """The problem that explains an option of another tool."""
     params = {"name": name, "value": show(value), "ours": ", ".join(found.ours), "write": written(found.ours)}
     text = "as" if found.text == "is" and [*found.ours.values()] != [value] else found.text
     return Problem(f"peer_{text}", params)
@@ -272,7 +272,7 @@ def written(options: Mapping[str, Any]) -> str:
 
 
 def _invalid(location: tuple[int | str, ...], kind: str, options: Mapping[str, Any]) -> Problem:
-    """What pydantic found, in our words: the option, the value that came, and what is allowed."""
+    """A pydantic error as a problem: the option, the given value, and what is allowed."""
     option = OPTIONS[str(location[0])]
     if kind == "missing":
         return Problem("missing_option", {"name": option.name})

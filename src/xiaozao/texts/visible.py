@@ -1,4 +1,4 @@
-"""Text of others, made harmless to look at: what would steer a terminal or turn letters around is shown as escapes.
+"""Makes untrusted text safe to print: control characters and text-direction overrides are shown as escapes.
 
 A file name, a column, a row or a model's name may hold ESC ] 0 ; ... BEL, which renames the window, or U+202E, after
 which letters run backwards. Shown is `\\x1b]0;...\\x07` and `\\u202e`.
@@ -21,7 +21,7 @@ def visible(text: str) -> str:
 
 
 def in_line(text: str) -> str:
-    """The same for a value within a sentence: also on one line, and cut where it is very long."""
+    """A value for use within a sentence: as `visible`, but on one line and cut if it is very long."""
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     return _BREAKS.sub(_escape, visible(shown))
 

@@ -44,13 +44,13 @@ class _Whole(nn.Module):
 
 @dataclass(frozen=True)
 class Sharded:
-    """A decoder over several ranks; of one rank every method is the identity."""
+    """A decoder over several ranks. With a single rank every method does nothing."""
 
     decoder: Decoder
     whole: _Whole | None
 
     def loss(self, loss: Loss) -> Loss:
-        """The same loss, computed together with the other ranks."""
+        """Wrap a loss so that it is computed together with the other ranks."""
         if self.whole is None:
             return loss
         if isinstance(loss, Preference):  # it calls the model several times, with and without gradients
@@ -104,7 +104,7 @@ def shard(decoder: Decoder, ranks: Ranks) -> Sharded:
 
 @contextmanager
 def whole_adapters(decoder: Decoder, ranks: Ranks) -> Iterator[bool]:
-    """What learns is whole on the first rank while inside, to be written; yields whether this is that rank."""
+    """A context in which the first rank holds whole adapters, to be written; yields whether this is that rank."""
     sharded = decoder.trainable()
     for name, tensor in ranks.gather(sharded).items() if ranks.mesh else ():
         _set(decoder.model, name, nn.Parameter(tensor.to(decoder.device)))

@@ -1,4 +1,4 @@
-"""The rehearsal: before step 1 the largest micro-batch goes through all that will happen, and none of it stays.
+"""The rehearsal: before step 1 the largest micro-batch goes through every phase of the run, and nothing of it is kept.
 
     states of the optimizer are made; of parameters that take turns, those of each turn that may take most
     forward, backward        of the micro-batch with the most tokens, and of that with the widest attention; gradients
@@ -59,7 +59,7 @@ def rehearse(
 def _once(
     loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Position, finish: Callable[[], object] | None
 ) -> int | None:
-    """One rehearsal; the bound to try next, or None where all went well."""
+    """Run one rehearsal. Returns the next bound to try, or None if it fits."""
     begun = time.perf_counter()
     worst = loop.order.worst(progress.most)
     update = loop.update(optimizer)
@@ -118,7 +118,10 @@ def _forth_and_back(loop: Loop, optimizer: Optimizer, update: Update, row: list[
 
 
 def _rest(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Position) -> None:
-    """What comes between the steps. Raises DoesNotFit where a checkpoint is too much."""
+    """Rehearse what comes between steps: validation and a checkpoint.
+
+    Raises DoesNotFit if the checkpoint does not fit.
+    """
     while loop.validation is not None:
         micros = in_order(loop.validation, loop.order.size, progress.most_validating)
         row = largest(micros, loop.validation)
@@ -175,7 +178,7 @@ def _devices(loop: Loop) -> list[int]:
 
 
 def put_back(optimizer: Optimizer) -> None:
-    """Nothing is left of a rehearsal: no states, no gradients."""
+    """Undo a rehearsal: drop states and gradients."""
     drop_gradients(optimizer)
     optimizer.release()
 

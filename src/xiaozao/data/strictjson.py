@@ -109,8 +109,8 @@ class _Window:
 
     def skip_space(self) -> None:
         while not self.at_end():
-            found = SPACE.match(self._buffer, self._at)
-            self._move(found.end() if found else self._at)
+            space = SPACE.match(self._buffer, self._at)
+            self._move(space.end() if space else self._at)
             if self._at < len(self._buffer):
                 return
 
@@ -187,11 +187,11 @@ def _undecodable(path: Path, encoding: str, offset: int) -> DataError:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise StrictError("row_duplicate_key", field=twice)
-    return found
+    return unique
 
 
 def _constant(name: str) -> None:

@@ -128,12 +128,12 @@ def memory_limit(root: Path, proc: Path) -> tuple[int, int]:
 
 def cpu_quota(root: Path, proc: Path) -> int:
     """The cores that the CPU quotas of our control group and its parents allow, rounded up."""
-    found = 2**31
+    allowed = 2**31
     for folder in _upwards(root, own_cgroup(proc)):
         quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
         if quota.isdigit() and period.isdigit() and int(period):
-            found = min(found, -(-int(quota) // int(period)))
-    return found
+            allowed = min(allowed, -(-int(quota) // int(period)))
+    return allowed
 
 
 def gpus() -> tuple[Gpu, ...]:

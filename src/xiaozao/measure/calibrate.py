@@ -108,9 +108,9 @@ def small_block(dtype: torch.dtype) -> Piece:
     return block
 
 
-def _turns(one: torch.Tensor) -> Iterator[torch.Tensor]:
+def _turns(original: torch.Tensor) -> Iterator[torch.Tensor]:
     """Copies of a tensor, again and again; drawing each anew would take longer than what is timed."""
-    return cycle([one.clone() for _ in range(TURNS)])
+    return cycle([original.clone() for _ in range(TURNS)])
 
 
 def _bits(dtype: torch.dtype) -> dict[str, Piece]:

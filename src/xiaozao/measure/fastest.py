@@ -54,26 +54,26 @@ def products(report: OnProgress, folder: Path | None = None) -> Products | None:
 def known(folder: Path | None = None) -> Products | None:
     """The cached measurement; None if there is none or it cannot be read."""
     try:
-        found = PRODUCTS.validate_json(_path(folder).read_bytes())
+        measurement = PRODUCTS.validate_json(_path(folder).read_bytes())
     except (OSError, ValidationError):
         return None
-    return found if found.keys() >= {"bf16", "fp16", "fp32"} else None
+    return measurement if measurement.keys() >= {"bf16", "fp16", "fp32"} else None
 
 
-def keep(found: Products, folder: Path | None = None) -> Products:
+def keep(measurement: Products, folder: Path | None = None) -> Products:
     """Write a measurement into the cache and return it."""
-    write_whole(_path(folder), PRODUCTS.dump_json(found))
-    return found
+    write_whole(_path(folder), PRODUCTS.dump_json(measurement))
+    return measurement
 
 
-def measured(hardware: Hardware, found: Products | None) -> Hardware:
+def measured(hardware: Hardware, measurement: Products | None) -> Hardware:
     """The machine, with the measured speed of bf16 in place of what its flags say."""
-    return hardware if found is None else replace(hardware, fast_bf16=found["bf16"] > found["fp32"])
+    return hardware if measurement is None else replace(hardware, fast_bf16=measurement["bf16"] > measurement["fp32"])
 
 
-def is_slow(found: Products | None, precision: str) -> bool:
+def is_slow(measurement: Products | None, precision: str) -> bool:
     """Whether products in a dtype take more than twice as long as in fp32; False where nothing is known."""
-    return found is not None and found[precision] < SLOW * found["fp32"]
+    return measurement is not None and measurement[precision] < SLOW * measurement["fp32"]
 
 
 def _path(folder: Path | None) -> Path:

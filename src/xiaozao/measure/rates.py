@@ -30,13 +30,13 @@ def rates(asked: Asked, report: OnProgress, folder: Path | None = None) -> Rates
         return kept
     report("calibrate", 0, 1)
     try:
-        found = measure(asked)
+        measurement = measure(asked)
     except (OSError, subprocess.SubprocessError, ValidationError):
         return None
     finally:
         report("calibrate", 1, 1)
-    write_whole(_path(asked, folder), RATES.dump_json(found))
-    return found
+    write_whole(_path(asked, folder), RATES.dump_json(measurement))
+    return measurement
 
 
 def busy() -> bool:

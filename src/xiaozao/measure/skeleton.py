@@ -69,10 +69,10 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kept = ctx.saved_tensors
-        found = [grads[0].new_empty(shape) for shape in ctx.shapes]
+        empty = [grads[0].new_empty(shape) for shape in ctx.shapes]
         ctx.ledger.transient("backward", ctx.heads)
         del kept
-        return *found, None, None
+        return *empty, None, None
 
 
 def config_of(values: dict[str, object], blocks: int | None = None) -> PreTrainedConfig:
@@ -125,12 +125,12 @@ def build(question: TraceRequest, config: PreTrainedConfig, ledger: Ledger) -> D
 def _store(decoder: Decoder, base: str) -> None:
     """The linear layers of the blocks in eight or four bits, as loading/whileloading.py does while it reads them."""
     model: nn.Module = decoder.model
-    for name, one in list(model.named_modules()):
-        if is_plain(one) and not is_router(name) and one is not decoder.head.linear:
-            assert not isinstance(one, FrozenLinear)
-            transposed = isinstance(one, Conv1D)
-            weight = one.weight.t() if transposed else one.weight
-            put(model, name, FrozenLinear(BASES[base](weight.detach()), one.bias, transposed))
+    for name, module in list(model.named_modules()):
+        if is_plain(module) and not is_router(name) and module is not decoder.head.linear:
+            assert not isinstance(module, FrozenLinear)
+            transposed = isinstance(module, Conv1D)
+            weight = module.weight.t() if transposed else module.weight
+            put(model, name, FrozenLinear(BASES[base](weight.detach()), module.bias, transposed))
 
 
 @dataclass(frozen=True)

@@ -48,18 +48,18 @@ def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
 def adapter_config(model: nn.Module, base: str) -> dict[str, object]:
     """PEFT's description of the adapter. `base` is where a reader finds the base (base_name)."""
     layers = adapters(model)
-    one = next(iter(layers.values()))
-    rank = len(one.saved()["lora_A.weight"])
+    first = next(iter(layers.values()))
+    rank = len(first.saved()["lora_A.weight"])
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
         "r": rank,
-        "lora_alpha": one.scale * rank,
+        "lora_alpha": first.scale * rank,
         "lora_dropout": 0.0,
         "bias": "none",
         "use_rslora": False,
-        "use_dora": isinstance(one, DoraLinear),
+        "use_dora": isinstance(first, DoraLinear),
         "fan_in_fan_out": any(layer.transposed for layer in layers.values()),
         "inference_mode": True,
         "target_modules": sorted(layers),
@@ -92,14 +92,14 @@ def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
     model = decoder.model
     names = sorted({name.removeprefix(PREFIX).removesuffix(PARTS[0]) for name in tensors if name.endswith(PARTS[0])})
     modules = dict(model.named_modules())
-    found = [
+    targets = [
         name
         for name in names
         if name in modules and is_plain(modules[name]) and modules[name] is not decoder.head.linear
     ]
     kind = DoraLinear if settings.dora else AdaptedLinear
     alpha = settings.alpha * (math.sqrt(settings.rank) if settings.rslora else 1)
-    layers = adapt(model, found, settings.rank, alpha, 0, kind)
+    layers = adapt(model, targets, settings.rank, alpha, 0, kind)
     whole = {name: one for name, one in tensors.items() if not name.endswith(PARTS)}
     _check_shapes(folder, model, layers, tensors, whole)
     if is_vouched_for(folder):
@@ -142,9 +142,9 @@ def _check_shapes(
     }
     own = dict(model.named_parameters(remove_duplicate=False))
     wanted |= {name: tuple(own[name.removeprefix(PREFIX)].shape) for name in whole if name.removeprefix(PREFIX) in own}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if wanted != found:
-        wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wanted != shapes:
+        wrong = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
         raise ArtefactError("adapter_shapes", folder=folder, count=len(wrong), first=wrong[0])
 
 

@@ -89,7 +89,7 @@ class Decoder:
         caught: list[Tensor] = []
 
         def catch(_: nn.Module, entering: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            """A context that records the head's inputs and lets the head compute the logits of a single token."""
+            """A hook that keeps the head's input and passes a single token on to the head."""
             caught.append(entering[0])
             last, linear = entering[0][:, -1:], self.head.linear
             return (last if isinstance(linear, FrozenLinear) else last.to(linear.weight.dtype),)
@@ -130,10 +130,10 @@ def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
     """The list of a decoder's blocks. Raises UnsupportedModel where no single list can be it."""
     count = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
     lists = list(_outer_lists(model.base_model))
-    found = lists if len(lists) == 1 else [one for one in lists if len(one) == count]
-    if len(found) != 1:
-        raise UnsupportedModel("no_blocks", model=type(model).__name__, count=len(found))
-    return found[0]
+    candidates = lists if len(lists) == 1 else [one for one in lists if len(one) == count]
+    if len(candidates) != 1:
+        raise UnsupportedModel("no_blocks", model=type(model).__name__, count=len(candidates))
+    return candidates[0]
 
 
 def beside_blocks(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:

@@ -144,8 +144,8 @@ def _gap(decoder: Decoder) -> float:
         for _ in range(2):
             cached, whole = (one.read() for one in readers)
             gap = max(gap, distance(cached, whole)) if cached.shape == whole.shape else float("inf")
-            for one in readers:
-                one.take(list(range(len(prompts))), whole.argmax(dim=1))
+            for reader in readers:
+                reader.take(list(range(len(prompts))), whole.argmax(dim=1))
     except torch.OutOfMemoryError:
         raise
     except FAILURES:

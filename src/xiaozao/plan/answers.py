@@ -21,9 +21,9 @@ def choices(shape: ModelShape, load: Load, questions: Questions | None) -> list[
     return [(one, _bytes(shape, load, questions, one)) for one in counts]
 
 
-def as_many_as_fit(found: list[tuple[int, int]], room: int) -> tuple[int, int]:
+def as_many_as_fit(choices: list[tuple[int, int]], room: int) -> tuple[int, int]:
     """The largest batch size that takes at most so many bytes, else the smallest."""
-    return next((one for one in found if one[1] <= room), found[-1])
+    return next((one for one in choices if one[1] <= room), choices[-1])
 
 
 def _bytes(shape: ModelShape, load: Load, questions: Questions, together: int) -> int:

@@ -34,8 +34,8 @@ def buckets(lengths: Sequence[int]) -> list[Bucket]:
 
 def transients(kind: str, heads: Sequence[Heads], groups: Sequence[Bucket], wide: int) -> tuple[int, int]:
     """(forward, backward) bytes at most, over the buckets and the model's kinds of attention; `wide` bytes a number."""
-    found = [TRANSIENTS[kind](one, group, wide) for one in heads for group in groups]
-    return max((f for f, _ in found), default=0), max((b for _, b in found), default=0)
+    bytes_of = [TRANSIENTS[kind](one, group, wide) for one in heads for group in groups]
+    return max((f for f, _ in bytes_of), default=0), max((b for _, b in bytes_of), default=0)
 
 
 def _batched(shape: Heads, group: Bucket, wide: int) -> tuple[int, int]:

@@ -71,12 +71,12 @@ def work_of(piece: Work, row: RowSizes, wide: int) -> Costs:
     """The amount of each kind of work of a piece of a step, for a row. wide: bytes of a number in the compute dtype."""
     groups = buckets(row.lengths)
     numbers = 1.0, row.tokens, sum(one.padded for one in groups), row.targets, -(-row.targets // CHUNK)
-    found = [sum(a * b for a, b in zip(line, numbers, strict=True)) for line in piece.costs]
+    costs_of = [sum(a * b for a, b in zip(line, numbers, strict=True)) for line in piece.costs]
     for one in piece.attended:
         for group in groups:
             costs = attended(one.heads, one.kind, group, wide)
-            found = [a + one.times * b for a, b in zip(found, costs, strict=True)]
-    return tuple(found)
+            costs_of = [a + one.times * b for a, b in zip(costs_of, costs, strict=True)]
+    return tuple(costs_of)
 
 
 def _seconds(costs: Mapping[str, float], rates: Rates) -> dict[str, float]:

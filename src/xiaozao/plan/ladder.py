@@ -104,16 +104,16 @@ def choose(
             return _told(held, top, comfort, ask)
     tried = [best]
     for rung in _rungs(spec, cached, device):
-        found = []
+        choices = []
         for way in _ways(spec, rung, device):
-            one = best if way == top else Choice(way, ask(way, budget))
-            if one.plan.traced < comfort.traced and not one.plan.beyond:  # it cannot be computed so
+            choice = best if way == top else Choice(way, ask(way, budget))
+            if choice.plan.traced < comfort.traced and not choice.plan.beyond:  # it cannot be computed so
                 continue
-            found.append(one)
-            if rung and not one.plan.surely_fits:
+            choices.append(choice)
+            if rung and not choice.plan.surely_fits:
                 break
-        tried += found
-        if held := _first(_in_order(found), holds):
+        tried += choices
+        if held := _first(_in_order(choices), holds):
             return _told(held, top, comfort, ask)
     if held := _first([one for one in tried if one.plan.fits], holds):
         return _told(held, top, comfort, ask)
@@ -151,10 +151,10 @@ def _is_here(value: str) -> bool:
     return value not in NEEDS or find_spec(NEEDS[value]) is not None
 
 
-def _in_order(found: Sequence[Choice]) -> list[Choice]:
+def _in_order(choices: Sequence[Choice]) -> list[Choice]:
     """The fastest of those that surely fit; then, where plans have no interval, the leanest of those that should."""
-    fitting = [one for one in found if one.plan.surely_fits]
-    likely = [one for one in found if one.plan.fits and not one.plan.bounded and not one.plan.surely_fits]
+    fitting = [one for one in choices if one.plan.surely_fits]
+    likely = [one for one in choices if one.plan.fits and not one.plan.bounded and not one.plan.surely_fits]
     return [
         *sorted(fitting, key=lambda one: one.plan.seconds), *sorted(likely, key=lambda one: one.plan.peak_bytes)
     ]  # fmt: skip
@@ -209,11 +209,11 @@ def _way(plan: MemoryPlan, free: MemoryPlan) -> str:
 
 def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[WayOut]:
     """At most three changes of the user's options that make the run fit; the last one is the smallest budget."""
-    found: list[WayOut] = []
+    ways: list[WayOut] = []
     length = spec.data.length
     shorter = [{"length": str(one)} for one in _halves(length)]
     for changes in (*LEAN, *shorter, *({**one, "length": str(min(length, 256))} for one in TOGETHER)):
-        if len(found) == WAYS - 1 or any(changes.keys() <= one.options.keys() for one in found):
+        if len(ways) == WAYS - 1 or any(changes.keys() <= one.options.keys() for one in ways):
             continue
         if not all(_is_here(value) for value in changes.values()):
             continue
@@ -224,14 +224,14 @@ def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[W
         if way != least.spec and (least.plan.cpu or not way.paged):
             peak = ask(way, budget).peak_bytes + least.plan.unused  # an allocator would hold about as much beside it
             if peak <= budget:
-                found.append(WayOut(changes, peak))
-    return [*found, larger_budget(least.plan)]
+                ways.append(WayOut(changes, peak))
+    return [*ways, larger_budget(least.plan)]
 
 
 def effects(choice: Choice, ask: Planner) -> tuple[Effect, ...]:
     """The memory that one more sample at a time, 256 more tokens a sample, or a rank larger by 16 would take."""
     spec, returns = choice.spec, choice.plan.returns
-    now, found = ask(spec, 0, returns).peak_bytes, []
+    now, costs = ask(spec, 0, returns).peak_bytes, []
     for option, more in MATTERS.items():
         value = spec.options()[option]
         changes = {option: value + more}
@@ -241,8 +241,8 @@ def effects(choice: Choice, ask: Planner) -> tuple[Effect, ...]:
             larger = spec.with_options(**changes)
         except UsageError:  # a method without ranks, a rank that is too large
             continue
-        found.append(Effect(option, more, ask(larger, 0, returns).peak_bytes - now))
-    return tuple(found)
+        costs.append(Effect(option, more, ask(larger, 0, returns).peak_bytes - now))
+    return tuple(costs)
 
 
 def larger_budget(plan: MemoryPlan) -> WayOut:
@@ -252,7 +252,7 @@ def larger_budget(plan: MemoryPlan) -> WayOut:
 
 
 def _halves(length: int) -> Sequence[int]:
-    found = []
+    halves = []
     while (length := length // 2) >= SHORTEST:
-        found.append(length)
-    return found
+        halves.append(length)
+    return halves

@@ -60,16 +60,16 @@ class Profiles:
         except (OSError, ValidationError):
             pass
         try:
-            found: Answer | None = make()
+            answer: Answer | None = make()
         except UnsupportedModel:
-            found = None
+            answer = None
         except EnvironmentProblem as problem:
             if problem.key != "tracer":  # a package is missing: the run would say so too
                 raise
             self.failed.add(name)
             return None
-        write_whole(path, UNTRACED.encode() if found is None else kind.dump_json(found))
-        return found
+        write_whole(path, UNTRACED.encode() if answer is None else kind.dump_json(answer))
+        return answer
 
 
 def key(asked: TraceRequest | Steps) -> str:

@@ -31,8 +31,8 @@ class ModelShape:
         text = config.get("text_config") or config
 
         def first(*names: str, default: int = 0) -> int:
-            found = next((text[name] for name in names if text.get(name) is not None), default)
-            return int(max(found) if isinstance(found, list) else found)
+            value = next((text[name] for name in names if text.get(name) is not None), default)
+            return int(max(value) if isinstance(value, list) else value)
 
         hidden, heads = first("hidden_size", "n_embd", "d_model"), first("num_attention_heads", "n_head", default=1)
         return cls(

@@ -36,10 +36,10 @@ def follow(path: Path, alive: Callable[[], bool], after: int = 0) -> Iterator[di
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def follow_lines(path: Path, alive: Callable[[], bool], offset: int = 0) -> Iterator[str]:

@@ -63,9 +63,9 @@ class Worker:
 def kill_ranks(process: psutil.Process) -> None:
     """End a worker, or the process that started several and then those. Trackers end by themselves."""
     workers = [one for one in process.children() if MODULE in _words(one)]
-    for one in (process, *workers):
+    for member in (process, *workers):
         with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
+            member.kill()
 
 
 def _words(process: psutil.Process) -> list[str]:

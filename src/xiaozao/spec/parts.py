@@ -27,8 +27,8 @@ def parse_bytes(value: object) -> object:
     if not isinstance(value, str):
         return value
     value = unicodedata.normalize("NFKC", value)
-    found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?I?)B?\s*", value, re.IGNORECASE)
-    return int(float(found[1]) * SIZES[found[2].upper()]) if found else value
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?I?)B?\s*", value, re.IGNORECASE)
+    return int(float(match[1]) * SIZES[match[2].upper()]) if match else value
 
 
 def split_names(value: object) -> object:

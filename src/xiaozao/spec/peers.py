@@ -88,10 +88,10 @@ def _choice(choices: Mapping[str, Mapping[str, Any] | str]) -> Convert:
     """By their value: ours, or the text that says why there is none."""
 
     def convert(value: Any, beside: Given) -> Told:
-        found = choices.get(str(value).lower())
-        if found is None:
+        choice = choices.get(str(value).lower())
+        if choice is None:
             return Told({}, "value")
-        return Told({}, found) if isinstance(found, str) else Told(found, "is")
+        return Told({}, choice) if isinstance(choice, str) else Told(choice, "is")
 
     return convert
 

@@ -86,10 +86,10 @@ def find_run(name: str) -> RunFolder:
 
 def rebuild() -> int:
     """Register every run under home()/runs again; returns how many there are."""
-    found = sorted(path.parent for path in (home() / "runs").glob("*/spec.yaml"))
-    for path in found:
+    folders = sorted(path.parent for path in (home() / "runs").glob("*/spec.yaml"))
+    for path in folders:
         register(path, path.stat().st_mtime)
-    return len(found)
+    return len(folders)
 
 
 def summarise(folder: RunFolder) -> Summary:

@@ -34,6 +34,6 @@ def json_visible(document: str) -> str:
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
-def _escape(found: re.Match[str]) -> str:
-    number = ord(found[0])
-    return _NAMES.get(found[0]) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+def _escape(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return _NAMES.get(match[0]) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")

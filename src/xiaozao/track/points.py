@@ -37,8 +37,8 @@ def point_of(event: Event) -> Point | None:
             }
             return Point("train", event.step, values)
         case Evaluated():
-            found = {"loss": event.loss, "accuracy": event.accuracy, "margin": event.margin}
-            measured = {f"validation/{name}": value for name, value in found.items() if value is not None}
+            numbers = {"loss": event.loss, "accuracy": event.accuracy, "margin": event.margin}
+            measured = {f"validation/{name}": value for name, value in numbers.items() if value is not None}
             return Point("validation", event.step, measured)
     return None
 

@@ -201,12 +201,12 @@ class Preference:
         on_progress: Callable[[int, int], object] = lambda done, total: None,
     ) -> NDArray[np.float32]:
         """The values for Samples.reference, under the present model: [1, sequences], or [2, sequences] with a point."""
-        found = np.zeros((1 + self.pointed, len(samples.offsets) - 1))
+        scores = np.zeros((1 + self.pointed, len(samples.offsets) - 1))
         micros = [range(at, min(at + size, len(samples))) for at in range(0, len(samples), size)]
         with evaluating(decoder), torch.no_grad():
             for piece in ranks.share(micros):
                 numbers = [number for index in piece.item for number in samples.sequences(index)]
-                for crossed in range(len(found)):
+                for crossed in range(len(scores)):
                     if crossed:
                         numbers = [number for number in numbers if samples.partner(number) is not None]
                     if not numbers:
@@ -215,9 +215,9 @@ class Preference:
                     with decoder.attention.segments(row.lengths):
                         values = self.log_probabilities(decoder, row).double().cpu().numpy()
                     if piece.weight:
-                        found[crossed, numbers] = values
+                        scores[crossed, numbers] = values
                 on_progress(min(piece.number + 1, len(micros)), len(micros))
-        return np.array(ranks.sum(*found.flat), dtype=np.float32).reshape(found.shape)
+        return np.array(ranks.sum(*scores.flat), dtype=np.float32).reshape(scores.shape)
 
     def _reference(self, decoder: Decoder, row: PackedRow) -> Tensor:
         if row.reference is not None:

@@ -91,10 +91,10 @@ def answer_loss(decoder: Decoder, samples: Samples, size: int) -> float:
 
 def get_start(folder: RunFolder, emit: Emit) -> int:
     """The step of the newest whole checkpoint, 0 without one; tells that the run begins."""
-    found = checkpoint.newest(folder.checkpoints)
-    start = checkpoint.step_of(found.folder) if found.folder else 0
+    newest = checkpoint.newest(folder.checkpoints)
+    start = checkpoint.step_of(newest.folder) if newest.folder else 0
     emit(Started(folder.name, os.getpid(), start or None))
-    for path, error in found.rejected:
+    for path, error in newest.rejected:
         emit(
             Noticed(
                 "checkpoint_rejected", {"folder": path.name, "reason": {"text": f"error.{error.key}", **error.params}}

@@ -118,9 +118,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except psutil.Error:
         family = []
     process.kill()
-    for one in family:
+    for member in family:
         try:
-            one.kill()
+            member.kill()
         except psutil.Error:
             continue
 

@@ -56,10 +56,10 @@ def step_folder(checkpoints: Path, step: int) -> Path:
 
 def step_of(folder: Path) -> int:
     """The step in the name of a checkpoint."""
-    found = STEP.fullmatch(folder.name)
-    if found is None:
+    match = STEP.fullmatch(folder.name)
+    if match is None:
         raise ValueError(folder.name)
-    return int(found[1])
+    return int(match[1])
 
 
 def write_folder(

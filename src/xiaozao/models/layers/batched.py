@@ -32,8 +32,8 @@ class _Attention(torch.autograd.Function):
         out = q.new_empty(n, heads, size, v.shape[3])
         for start, end, first in blocks(size, window):
             weights = _weights(q, k, (start, end, first), scaling, window)
-            found = torch.bmm(weights, v[:, :, first:end].reshape(n * kv, end - first, -1))
-            out[:, :, start:end] = found.view(n, heads, end - start, -1)
+            part = torch.bmm(weights, v[:, :, first:end].reshape(n * kv, end - first, -1))
+            out[:, :, start:end] = part.view(n, heads, end - start, -1)
         return out
 
     @staticmethod

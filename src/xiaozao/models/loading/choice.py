@@ -68,8 +68,8 @@ def kept_as_stored(model: PreTrainedModel) -> Callable[[str], bool]:
     state = model.state_dict()
 
     def kept(name: str) -> bool:
-        found = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
-        return name in state and found == (name, None)
+        renamed = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
+        return name in state and renamed == (name, None)
 
     return kept
 
@@ -84,8 +84,8 @@ def check_ties(folder: Path, model: PreTrainedModel) -> None:
         return
     names = {one: f"{name}.weight" for name, one in model.named_modules()}
     headers = {name: (path, one) for path in weight_files(folder) for name, one in read_header(path).items()}
-    found = [headers.get(names[one]) for one in (embedding, head)]
-    first, second = (None if one is None else Mapped.of(*one) for one in found)
+    ends = [headers.get(names[one]) for one in (embedding, head)]
+    first, second = (None if one is None else Mapped.of(*one) for one in ends)
     if first is None or second is None:
         return
     rows = min(first.shape[0], second.shape[0])
@@ -99,5 +99,5 @@ def check_ties(folder: Path, model: PreTrainedModel) -> None:
 
 def block_of(name: str) -> int:
     """The number of the block that a layer of this name belongs to; 0 for one outside of them."""
-    found = re.search(r"\.(\d+)\.", f".{name}.")
-    return int(found[1]) if found else 0
+    match = re.search(r"\.(\d+)\.", f".{name}.")
+    return int(match[1]) if match else 0

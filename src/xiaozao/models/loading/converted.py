@@ -105,8 +105,8 @@ def matrix_of(form: str, parts: Mapping[str, Mapped], shape: tuple[int, ...]) ->
 def stored_type(folder: Path) -> torch.dtype:
     """The type of most of a model's numbers."""
     counts: dict[str, int] = {}
-    for one in tensors(folder).values():
-        counts[one.dtype] = counts.get(one.dtype, 0) + one.count
+    for tensor in tensors(folder).values():
+        counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.count
     return DTYPES.get(max(counts, key=lambda kind: counts[kind]), torch.float32)
 
 

@@ -69,10 +69,10 @@ def paged_layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
     """The modules whose matrices go into the file; of one matrix for both ends, the embedding."""
     chosen, embedding = choose(model), model.get_input_embeddings()
     yield from chosen.layers.items()
-    for name, one in model.named_modules():
-        own = one is embedding and isinstance(one, nn.Embedding)  # also one that scales what it gives
+    for name, module in model.named_modules():
+        own = module is embedding and isinstance(module, nn.Embedding)  # also one that scales what it gives
         if own or (name == chosen.head and not chosen.tied):
-            yield name, one
+            yield name, module
 
 
 def store_of(model: nn.Module) -> PagedStore | None:

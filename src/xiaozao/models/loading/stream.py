@@ -134,8 +134,8 @@ class ReadAhead:
                 return
             self.step = 1 if block > self.at else -1
             self.at = block
-        for one in self.blocks[block + self.step]:
-            self.thread.submit(one.read_ahead)
+        for part in self.blocks[block + self.step]:
+            self.thread.submit(part.read_ahead)
 
 
 class StreamedBase(Base):

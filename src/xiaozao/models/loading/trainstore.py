@@ -108,8 +108,8 @@ class PagedStore:
 
     def leave(self, tensors: Iterable[Tensor]) -> None:
         """These were looked at for now; others than our own are not touched."""
-        for one in tensors:
-            if (region := self.of(one)) is not None:
+        for tensor in tensors:
+            if (region := self.of(tensor)) is not None:
                 region.leave()
 
     def _own(self, name: str, like: Tensor) -> tuple[Tensor, bool]:

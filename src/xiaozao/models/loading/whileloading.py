@@ -173,8 +173,8 @@ def stored(folder: Path, stack: ExitStack) -> dict[str, Stored]:
 
     Read rather than mapped: the pages of a mapped file count in the resident set, and it would grow to the whole file.
     """
-    found: dict[str, Stored] = {}
+    by_name: dict[str, Stored] = {}
     for path in weight_files(folder):
         file = stack.enter_context(safe_open(path, framework="pt", backend="pread"))
-        found |= {name: Stored(file, name) for name in file.keys()}
-    return found
+        by_name |= {name: Stored(file, name) for name in file.keys()}
+    return by_name

@@ -119,8 +119,8 @@ def _step(
     optimizer = _phase("optimizer", tape.allocator)
     del kept
     if not run.accumulates:
-        for one in model.trainable():
-            one.grad = None
+        for parameter in model.trainable():
+            parameter.grad = None
     return forward, backward, optimizer
 
 
@@ -137,11 +137,11 @@ def _adamw8bit(tape: Tape, parameters: list[Tensor], states: list[Tensor]) -> No
     if states:
         return
     states += [tape.empty(256, 4, OPTIMIZER) for _ in range(2)]
-    for one in parameters:
-        item = 4 if one.numel < STATE_LEAST else 1
-        states += [tape.empty(one.numel, item, OPTIMIZER) for _ in range(2)]
+    for parameter in parameters:
+        item = 4 if parameter.numel < STATE_LEAST else 1
+        states += [tape.empty(parameter.numel, item, OPTIMIZER) for _ in range(2)]
         if item == 1:
-            states += [tape.empty(-(-one.numel // STATE_BLOCK), 4, OPTIMIZER) for _ in range(2)]
+            states += [tape.empty(-(-parameter.numel // STATE_BLOCK), 4, OPTIMIZER) for _ in range(2)]
 
 
 def _sgd(tape: Tape, parameters: list[Tensor], states: list[Tensor]) -> None:

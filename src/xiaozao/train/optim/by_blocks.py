@@ -17,17 +17,17 @@ BLOCK = re.compile(r"(?:^|.*?\.)\d+(?=\.)")  # the name up to its first number: 
 
 def block_of(name: str) -> str | None:
     """The block that a parameter is part of, `model.layers.3`, or None outside them."""
-    found = BLOCK.match(name)
-    return found[0] if found else None
+    match = BLOCK.match(name)
+    return match[0] if match else None
 
 
 def blocks_of(parameters: dict[str, nn.Parameter]) -> list[list[str]]:
     """The names of the parameters, in groups that learn together."""
     groups: dict[str, list[str]] = {}
     vectors, last = [], ""
-    for name, one in parameters.items():
+    for name, parameter in parameters.items():
         block = block_of(name)
-        if block is None and one.dim() < 2:
+        if block is None and parameter.dim() < 2:
             vectors.append(name)
         else:
             groups.setdefault(block or name, []).append(name)

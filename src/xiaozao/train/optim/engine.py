@@ -120,9 +120,9 @@ class Optimizer:
     @torch.no_grad()
     def prepare(self) -> None:
         """Make the states that the first update would make, for the parameters that train now."""
-        for name, one in self.parameters.items():
-            if one.requires_grad and name not in self.states:
-                value = made_whole(one.detach()) if self._gathers(name) else local(one.detach())
+        for name, parameter in self.parameters.items():
+            if parameter.requires_grad and name not in self.states:
+                value = made_whole(parameter.detach()) if self._gathers(name) else local(parameter.detach())
                 self._start(name, value)
 
     def release(self) -> None:
@@ -159,10 +159,10 @@ class Optimizer:
         described = self.rule.start(name, torch.empty_like(value, device="meta"))
         self.states[name] = {kind: store.zeros(f"{kind}.{name}", one) for kind, one in described.items()}
 
-    def _placed(self, name: str, kind: str, one: Tensor) -> Tensor:
+    def _placed(self, name: str, kind: str, state: Tensor) -> Tensor:
         """A state that was saved, in the file where its parameter lies in one."""
         store = self.options.store
-        return store.put(f"{kind}.{name}", one) if store is not None and self._away(name) else one
+        return store.put(f"{kind}.{name}", state) if store is not None and self._away(name) else state
 
     def _away(self, name: str) -> bool:
         """Whether a parameter lies in the file."""

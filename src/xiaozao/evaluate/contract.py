@@ -37,9 +37,9 @@ class Contract:
     def fields(self) -> tuple[str, ...]:
         return (*(self.required or ()), *self.optional)
 
-    def allows(self, found: dict[str, object]) -> bool:
+    def allows(self, answer: dict[str, object]) -> bool:
         """Whether an object has every required key and none that no reference has."""
-        return set(self.required or ()) <= found.keys() <= set(self.fields)
+        return set(self.required or ()) <= answer.keys() <= set(self.fields)
 
 
 @dataclass(frozen=True)

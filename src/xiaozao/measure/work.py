@@ -68,9 +68,9 @@ class Tally:
             return
         outputs = _tensors([out])
         if kind == "product":
-            one, other = (args[place] for place in PRODUCTS[func.overloadpacket.__name__])
-            self.add("flops", 2.0 * one.numel() * other.shape[-1])
-            self.add("operands", _bytes([one, other]) + _bytes(outputs) * _written(func))
+            factor, other = (args[place] for place in PRODUCTS[func.overloadpacket.__name__])
+            self.add("flops", 2.0 * factor.numel() * other.shape[-1])
+            self.add("operands", _bytes([factor, other]) + _bytes(outputs) * _written(func))
         elif kind == "eight_bit":
             self.add(kind, _tensors(args)[0].numel())
         elif kind in ("unpacked", "heavy"):

@@ -66,8 +66,8 @@ def plan_command(
 
     choice = choose(spec, device, budget, ask, cached, holds)
     if choice.plan.fits:
-        found = effects(choice, ask)  # of data that is known, a larger `length` changes nothing
-        choice = replace(choice, effects=tuple(one for one in found if known is None or one.option != "length"))
+        larger = effects(choice, ask)  # of data that is known, a larger `length` changes nothing
+        choice = replace(choice, effects=tuple(one for one in larger if known is None or one.option != "length"))
     if device == "cuda" or traced is None or pace is None:
         return choice
     profile = traced.profile(config, setup_of(choice.spec, 0)) if choice.plan.traced else None

@@ -72,10 +72,10 @@ def work_of(piece: Work, row: RowSizes, wide: int) -> Costs:
     groups = buckets(row.lengths)
     numbers = 1.0, row.tokens, sum(one.padded for one in groups), row.targets, -(-row.targets // CHUNK)
     costs_of = [sum(a * b for a, b in zip(line, numbers, strict=True)) for line in piece.costs]
-    for one in piece.attended:
+    for attention in piece.attended:
         for group in groups:
-            costs = attended(one.heads, one.kind, group, wide)
-            costs_of = [a + one.times * b for a, b in zip(costs_of, costs, strict=True)]
+            costs = attended(attention.heads, attention.kind, group, wide)
+            costs_of = [a + attention.times * b for a, b in zip(costs_of, costs, strict=True)]
     return tuple(costs_of)
 
 

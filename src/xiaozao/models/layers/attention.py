@@ -219,9 +219,11 @@ def _cut(mask: Tensor, places: Tensor, tokens: int) -> Tensor:
     return mask[0][:, places[:, :, None], places[:, None, :]].transpose(0, 1)
 
 
-def _same_heads(one: Tensor, other: Tensor) -> Tensor:
+def _same_heads(tensor: Tensor, other: Tensor) -> Tensor:
     """Keys repeated to as many heads as the values have, or the other way round."""
-    return one if one.shape[1] >= other.shape[1] else one.repeat_interleave(other.shape[1] // one.shape[1], 1)
+    return (
+        tensor if tensor.shape[1] >= other.shape[1] else tensor.repeat_interleave(other.shape[1] // tensor.shape[1], 1)
+    )
 
 
 def layout(lengths: Sequence[int], together: bool = False) -> Layout:

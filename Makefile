@@ -18,16 +18,16 @@ demo: $(READY) ## tune a small model on the demo's data and write a report with 
 
 test: lint fast real ## everything that must pass: lint, then the fast tests, then the real ones
 
-fast: $(READY) ## the tests without a real model, in two to ten minutes
-	$(BIN)/python -m pytest -m "not real" -n 2 --dist loadscope $(ARGS)
+fast: $(READY) ## the tests while working: no real model, no whole runs, in a minute or two
+	$(BIN)/python -m pytest -m "not real and not slow" -n 2 --dist loadscope $(ARGS)
 
 fast-everywhere: $(READY) ## the fast tests as on processors with fewer instructions
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(MAKE) fast
 	ONEDNN_MAX_CPU_ISA=AVX512_CORE $(MAKE) fast
 	$(MAKE) fast
 
-real: $(READY) ## the tests with a real model and whole runs, in 20 to 45 minutes
-	$(BIN)/python -m pytest -m real -n 2 --dist loadgroup $(ARGS)
+real: $(READY) ## the tests with a real model, traces and whole runs, in 20 to 35 minutes
+	$(BIN)/python -m pytest -m "real or slow" -n 2 --dist loadgroup $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -24,8 +24,31 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, cores[number::count] or cores[number % len(cores) :][:1])
 
 
+# Files whose tests trace steps, train toys or start many processes: seconds each, minutes together. The fast tests
+# leave them out; `make test` runs them with the real ones.
+SLOW = frozenset({
+    "cli/test_advice.py", "cli/test_chat.py", "cli/test_control.py", "cli/test_doctor.py", "cli/test_streams.py",
+    "cli/test_train.py", "export/test_merge.py", "fuzz/test_fuzz.py", "hub/test_bounds.py", "machine/test_apart.py",
+    "measure/test_fastest.py", "measure/test_profiles.py", "measure/test_rates.py", "measure/test_recording.py",
+    "measure/test_trace.py", "models/test_adapter.py", "models/test_dora.py", "models/test_families.py",
+    "models/test_load.py", "models/test_paged.py", "models/test_pissa.py", "models/test_stream.py",
+    "models/test_trainable.py", "runs/test_launch.py", "runs/test_restart.py", "test_readme.py", "test_security.py",
+    "train/test_preference_losses.py", "train/test_quantised.py", "train/test_recover.py", "train/test_rehearsal.py",
+    "train/test_scaler.py", "worker/test_limits.py", "worker/test_paged.py", "worker/test_precision.py",
+    "worker/test_ready.py", "worker/test_reference.py", "worker/test_result.py", "worker/test_stream.py",
+})  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes starts first: started last it would run on when the other processes have nothing left."""
+    """Marks the files in SLOW. What takes minutes starts first: started last it would run on when the other processes
+    have nothing left."""
+    for item in items:
+        name = item.path.relative_to(Path(__file__).parent).as_posix()
+        if name in SLOW:
+            item.add_marker(pytest.mark.slow)
+            if item.get_closest_marker("real") is None:  # of such a file one process makes what its tests share
+                item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 

@@ -4,6 +4,7 @@ No option is written here: those of a run are fields in spec/parts.py, the flags
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,9 +82,20 @@ def anchored_files(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _anchored_file(name: str, file: str) -> str:
     path = str(Path(file).expanduser().absolute())
-    if not os.path.exists(path) and not os.path.exists(path.rpartition("#")[0]):  # FILE.xlsx#SHEET
+    if not _is_there(path) and not _is_there(path.rpartition("#")[0]):  # FILE.xlsx#SHEET
         raise NotFound("file", name=name, path=path)
     return path
+
+
+def _is_there(path: str) -> bool:
+    """Whether something lies at a path. Raises OSError for a name that no file system takes."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise
+        return False
+    return True
 
 
 def anchored_model(options: Mapping[str, Any]) -> dict[str, Any]:

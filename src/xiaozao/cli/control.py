@@ -112,11 +112,11 @@ def show_logs(name: str, lines: int, follow: bool) -> int:
     folder = find_run(name)
     register(folder.path)
     end = folder.log.stat().st_size if folder.log.is_file() else 0
-    found = log_tail(folder.log, lines)
+    tail = log_tail(folder.log, lines)
     if follow:
-        return _follow_log(folder, found, end, output)
-    human = "\n".join(found) or output.say("runs.no_log", name=short_name(folder))
-    output.result(human, {"run": folder.name, "log": str(folder.log), "lines": found}, "\n".join(found))
+        return _follow_log(folder, tail, end, output)
+    human = "\n".join(tail) or output.say("runs.no_log", name=short_name(folder))
+    output.result(human, {"run": folder.name, "log": str(folder.log), "lines": tail}, "\n".join(tail))
     return 0
 
 

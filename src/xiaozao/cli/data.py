@@ -30,9 +30,9 @@ def check_file(file: str, arguments: tuple[str, ...], **flags: str | None) -> in
         model = None
         if with_model:
             model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report).path
-        found = check(spec.data, model, report, spec.method.objective if "objective" in options else None)
-    output.result(_view(found, output), found.to_json(output.language))
-    return 0 if found.ok else DataError.exit_code
+        checked = check(spec.data, model, report, spec.method.objective if "objective" in options else None)
+    output.result(_view(checked, output), checked.to_json(output.language))
+    return 0 if checked.ok else DataError.exit_code
 
 
 def _view(report: DataReport, output: Output) -> RenderableType:

@@ -34,14 +34,14 @@ HEAD = ("base", "tuned", "n", "train_seconds", "peak_rss_bytes", "predicted_peak
 
 def work(data_language: Literal["en", "zh"], model: str | None, output: str | None, rows: int | None) -> int:
     out = current_output()
-    found = find_model(model, out)
-    name = model or (found.name if "/" in found.name else f"pypi:{found.name}")
+    base = find_model(model, out)
+    name = model or (base.name if "/" in base.name else f"pypi:{base.name}")
     train, validation, held_out = (str(demo_file(data_language, part)) for part in ("train", "validation", "heldout"))
     spec = RunSpec.from_options(
         {**OPTIONS, "model": name, **anchored_model({"model": name}), "data": train,
          "validation": validation, "questions": held_out, "rows": rows}
     )  # fmt: skip
-    report = check(spec.data, found.path)
+    report = check(spec.data, base.path)
     out.note("cli.demo.checked", rows=report.rows_used, tokens=report.tokens)
     folder = create_run(output, f"demo-{data_language}")
     folder.spec.write_text(spec.with_options(output=str(folder.path)).to_yaml(), encoding="utf-8")

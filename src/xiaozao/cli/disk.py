@@ -57,19 +57,19 @@ def cache_of(kind: str) -> Path:
 
 def items() -> list[Item]:
     """Everything that takes room: models in the hubs' caches, our own caches, runs, also in the user's own folders."""
-    found = [
+    listed = [
         Item("model", f"{one.origin}:{one.name}", one.root, one.bytes, f"models:{one.origin}:{one.name}")
         for one in cached_models(cache())
         if one.origin in ("hf", "modelscope")
     ]
-    found += [Item(kind, kind, cache_of(kind), folder_bytes(cache_of(kind)), kind) for kind in CACHES]
+    listed += [Item(kind, kind, cache_of(kind), folder_bytes(cache_of(kind)), kind) for kind in CACHES]
     for path in sorted(runs_folder().glob("*/spec.yaml")):
-        found.append(Item("run", path.parent.name, path.parent, folder_bytes(path.parent), f"runs:{path.parent.name}"))
+        listed.append(Item("run", path.parent.name, path.parent, folder_bytes(path.parent), f"runs:{path.parent.name}"))
     ours = runs_folder().resolve()
     for path in sorted({path.resolve() for path in known_folders() if path.is_dir()}):
         if path.parent != ours:
-            found.append(Item("run", str(path), path, folder_bytes(path), ""))
-    return found
+            listed.append(Item("run", str(path), path, folder_bytes(path), ""))
+    return listed
 
 
 def removal(what: str) -> Removal:
@@ -102,14 +102,14 @@ def _run(name: str) -> Removal:
     return Removal(folder.path, folder_bytes(folder.path), act)
 
 
-def _table(found: Sequence[Item], free_bytes: int, output: Output) -> RenderableType:
+def _table(items: Sequence[Item], free_bytes: int, output: Output) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     for key in ("size", "what", "free"):
         table.add_column(output.say(f"disk.{key}"), justify="right" if key == "size" else "left", overflow="fold")
-    for one in found:
-        name = output.say(f"disk.kind.{one.kind}") + (f" {one.name}" if one.kind in ("model", "run") else "")
-        table.add_row(gigabytes(one.bytes), name, f"--free {one.free}" if one.free else output.say("disk.yours"))
-    total = output.say("disk.total", size=gigabytes(sum(one.bytes for one in found)), free=gigabytes(free_bytes))
+    for item in items:
+        name = output.say(f"disk.kind.{item.kind}") + (f" {item.name}" if item.kind in ("model", "run") else "")
+        table.add_row(gigabytes(item.bytes), name, f"--free {item.free}" if item.free else output.say("disk.yours"))
+    total = output.say("disk.total", size=gigabytes(sum(one.bytes for one in items)), free=gigabytes(free_bytes))
     return Group(table, Text(total))
 
 
@@ -130,8 +130,8 @@ def _free(wanted: Sequence[str], dry_run: bool, output: Output) -> None:
         raise UsageError(
             "not_confirmed", command="zao disk " + " ".join(f"--free {what}" for what in wanted) + " --yes"
         )
-    for one in removals:
-        one.act()
+    for removed in removals:
+        removed.act()
     freed = sum(one.bytes for one in removals)
     output.result(output.say("disk.freed", size=gigabytes(freed)), {**document, "dry_run": False})
 
@@ -141,9 +141,9 @@ def work(free: tuple[str, ...], dry_run: bool) -> None:
     if free:
         _free(free, dry_run, output)
         return
-    found = items()
+    listed = items()
     left = look().disk_free(cache())
     rows = [{"kind": one.kind, "name": one.name, "path": str(one.path), "bytes": one.bytes, "free": one.free}
-            for one in found]  # fmt: skip
-    document = {"items": rows, "bytes": sum(one.bytes for one in found), "disk_free_bytes": left}
-    output.result(_table(found, left, output), document)
+            for one in listed]  # fmt: skip
+    document = {"items": rows, "bytes": sum(one.bytes for one in listed), "disk_free_bytes": left}
+    output.result(_table(listed, left, output), document)

@@ -77,14 +77,14 @@ def check_machine(offline: bool, seconds: float) -> list[Check]:
 def torch_build() -> TorchBuild | None:
     """The installed torch, read but not imported: that takes seconds, and a broken torch would end the doctor."""
     try:
-        found = version("torch")
+        installed = version("torch")
     except PackageNotFoundError:
         return None
     spec = importlib.util.find_spec("torch")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     file = Path(folders[0]) / "version.py" if folders else Path("version.py")
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    return TorchBuild(found, cuda_in(text))
+    return TorchBuild(installed, cuda_in(text))
 
 
 def cuda_in(text: str) -> Version | None:
@@ -101,9 +101,9 @@ def wheel_index(driver: Version | None, gpus: Sequence[Gpu]) -> str:
     return next((name for name, needs, least in BUILDS if driver >= needs and oldest >= least), "cpu")
 
 
-def check_python(found: Version, is_64_bit: bool) -> Check:
-    params: dict[str, object] = {"found": ".".join(map(str, found)), "least": ".".join(map(str, PYTHON))}
-    good = found >= PYTHON and is_64_bit
+def check_python(running: Version, is_64_bit: bool) -> Check:
+    params: dict[str, object] = {"found": ".".join(map(str, running)), "least": ".".join(map(str, PYTHON))}
+    good = running >= PYTHON and is_64_bit
     return Check("python", "ok" if good else "bad", "python" if good else "python_old", params)
 
 
@@ -227,17 +227,17 @@ def check_pip(present: bool) -> Check:
     return Check("pip", "ok", "pip") if present else Check("pip", "warn", "pip_missing", {"python": sys.executable})
 
 
-def check_hubs(found: Sequence[Reach]) -> list[Check]:
+def check_hubs(reached: Sequence[Reach]) -> list[Check]:
     """Check the hubs.
 
     One unreachable hub is a hint to use the other; if none can be reached, the fix is a proxy or a folder.
     """
     kinds: tuple[str, ...] = ("hf", "modelscope", "pypi")
-    none, models = not any(one.ok for one in found), any(one.ok for one in found[:2])
+    none, models = not any(one.ok for one in reached), any(one.ok for one in reached[:2])
     rows = []
-    for kind, one in zip(kinds, found, strict=True):
-        params: dict[str, object] = {"host": one.name, "seconds": f"{one.seconds:.1f}", "detail": one.detail}
+    for kind, hub in zip(kinds, reached, strict=True):
+        params: dict[str, object] = {"host": hub.name, "seconds": f"{hub.seconds:.1f}", "detail": hub.detail}
         state: Literal["bad", "warn"] = "bad" if none else "warn"
         key = f"hub_{kind}" if models or kind == "pypi" else "hub_no_models"
-        rows.append(Check(kind, "ok", "hub", params) if one.ok else Check(kind, state, key, params))
+        rows.append(Check(kind, "ok", "hub", params) if hub.ok else Check(kind, state, key, params))
     return rows

@@ -11,21 +11,23 @@ def brought(path: str | None, output: Output) -> Translation:
     """The options in another tool's file, each reported on stderr; empty without a file."""
     if path is None:
         return Translation({}, (), ())
-    found = read_peer_file(Path(path).expanduser())
-    every = len(found.taken) + len(found.left)
-    output.note("peers.taken", file=path, count=len(found.taken), all=every)
-    for one in found.taken:
-        output.hint(f"  {output.say('peers.moved', **one.words())}")
-    if found.left:
-        output.note("peers.left", count=len(found.left))
-    for problem in found.left:
+    translation = read_peer_file(Path(path).expanduser())
+    every = len(translation.taken) + len(translation.left)
+    output.note("peers.taken", file=path, count=len(translation.taken), all=every)
+    for taken in translation.taken:
+        output.hint(f"  {output.say('peers.moved', **taken.words())}")
+    if translation.left:
+        output.note("peers.left", count=len(translation.left))
+    for problem in translation.left:
         output.hint(f"  - {problem.text(output.language)}")
-    return found
+    return translation
 
 
-def document(found: Translation, output: Output) -> dict[str, Any]:
+def document(translation: Translation, output: Output) -> dict[str, Any]:
     """The translation as a document for a program."""
     return {
-        "taken": [{"name": one.name, "value": one.value, "options": dict(one.ours)} for one in found.taken],
-        "left": [{"name": one.params["name"], "key": one.key, "text": one.text(output.language)} for one in found.left],
+        "taken": [{"name": one.name, "value": one.value, "options": dict(one.ours)} for one in translation.taken],
+        "left": [
+            {"name": one.params["name"], "key": one.key, "text": one.text(output.language)} for one in translation.left
+        ],
     }

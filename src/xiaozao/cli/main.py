@@ -38,8 +38,8 @@ def _declared(name: str) -> Callable[[], click.Command]:
     def command() -> click.Command:
         from xiaozao.cli import declared
 
-        found: click.Command = getattr(declared, name)
-        return found
+        verb: click.Command = getattr(declared, name)
+        return verb
 
     return command
 
@@ -50,8 +50,8 @@ def _asked(name: str) -> Callable[[], click.Command]:
     def command() -> click.Command:
         from xiaozao.cli import asked
 
-        found: click.Command = getattr(asked, name)
-        return found
+        verb: click.Command = getattr(asked, name)
+        return verb
 
     return command
 

@@ -32,54 +32,58 @@ def _listing(models: list[CachedModel], output: Output) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     for key in ("name", "origin", "size", "state"):
         table.add_column(output.say(f"models.{key}"), justify="right" if key == "size" else "left", overflow="fold")
-    for one in models:
-        state = output.say("models.whole" if one.path else "models.partial")
-        table.add_row(typed(one), one.origin, f"{one.bytes / 1e9:.2f} GB", state)
+    for model in models:
+        state = output.say("models.whole" if model.path else "models.partial")
+        table.add_row(typed(model), model.origin, f"{model.bytes / 1e9:.2f} GB", state)
     return table
 
 
 def named(name: str) -> CachedModel:
     """The cached model of that name. Raises NotFound, or UsageError where two caches hold one."""
-    found = [one for one in cached_models(cache()) if name in (typed(one), f"{one.origin}:{one.name}", one.root.name)]
-    if not found:
+    matching = [
+        one for one in cached_models(cache()) if name in (typed(one), f"{one.origin}:{one.name}", one.root.name)
+    ]
+    if not matching:
         raise NotFound("model_not_cached", name=name)
-    if len(found) > 1:
-        raise UsageError("model_twice", name=name, names=", ".join(f"{one.origin}:{one.name}" for one in found))
-    return found[0]
+    if len(matching) > 1:
+        raise UsageError("model_twice", name=name, names=", ".join(f"{one.origin}:{one.name}" for one in matching))
+    return matching[0]
 
 
 def ls() -> None:
     output = current_output()
-    found = cached_models(cache())
-    output.result(_listing(found, output), {"models": [document(one) for one in found]}, "\n".join(map(typed, found)))
+    cached = cached_models(cache())
+    output.result(
+        _listing(cached, output), {"models": [document(one) for one in cached]}, "\n".join(map(typed, cached))
+    )
 
 
 def pull(model: str, source: str, revision: str | None) -> None:
     output = current_output()
     with output.stages() as report:
-        found = resolve(model, source, revision, cache(), report)
-    count, size = parameter_count(found.path), tensor_bytes(found.path)
-    where = {"name": found.name, "origin": found.origin, "path": str(found.path), "commit": found.commit}
+        folder = resolve(model, source, revision, cache(), report)
+    count, size = parameter_count(folder.path), tensor_bytes(folder.path)
+    where = {"name": folder.name, "origin": folder.origin, "path": str(folder.path), "commit": folder.commit}
     human = output.say(
-        "models.pulled", name=model, path=found.path, count=f"{count / 1e6:.1f}", size=f"{size / 1e9:.2f}"
+        "models.pulled", name=model, path=folder.path, count=f"{count / 1e6:.1f}", size=f"{size / 1e9:.2f}"
     )
-    output.result(human, {**where, "parameters": count, "bytes": size}, str(found.path))
+    output.result(human, {**where, "parameters": count, "bytes": size}, str(folder.path))
 
 
 def path(model: str) -> None:
     output = current_output()
     with output.stages() as report:
-        found = resolve(model, "auto", None, cache(), report, offline=True)
-    output.result(str(found.path), {"name": found.name, "path": str(found.path)}, str(found.path))
+        folder = resolve(model, "auto", None, cache(), report, offline=True)
+    output.result(str(folder.path), {"name": folder.name, "path": str(folder.path)}, str(folder.path))
 
 
 def remove(model: str, dry_run: bool) -> None:
     output = current_output()
-    found = named(model)
+    cached = named(model)
     if not dry_run:
-        if not output.confirm("models.remove", name=typed(found), path=found.root, size=f"{found.bytes / 1e9:.2f}"):
+        if not output.confirm("models.remove", name=typed(cached), path=cached.root, size=f"{cached.bytes / 1e9:.2f}"):
             raise UsageError("not_confirmed", command=f"zao models rm {model} --yes")
-        remove_model(found, cache())
+        remove_model(cached, cache())
     key = "models.would_remove" if dry_run else "models.removed"
-    human = output.say(key, name=typed(found), path=found.root, size=f"{found.bytes / 1e9:.2f}")
-    output.result(human, {"removed": not dry_run, "path": str(found.root), "bytes": found.bytes})
+    human = output.say(key, name=typed(cached), path=cached.root, size=f"{cached.bytes / 1e9:.2f}")
+    output.result(human, {"removed": not dry_run, "path": str(cached.root), "bytes": cached.bytes})

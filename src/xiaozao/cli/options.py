@@ -60,15 +60,15 @@ def anchored(options: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises NotFound for a data file that is not there: better before a run folder exists than after.
     """
-    found = {**options, **anchored_files(options)}
-    if isinstance(found.get("output"), str):
-        found["output"] = str(Path(found["output"]).expanduser().absolute())
-    return found
+    absolute = {**options, **anchored_files(options)}
+    if isinstance(absolute.get("output"), str):
+        absolute["output"] = str(Path(absolute["output"]).expanduser().absolute())
+    return absolute
 
 
 def anchored_files(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that name files or the model, with absolute paths. Raises NotFound."""
-    found = anchored_model(options)
+    absolute = anchored_model(options)
     for name in ("data", "validation", "questions"):
         value = options.get(name)
         if name == "validation":
@@ -76,8 +76,8 @@ def anchored_files(options: Mapping[str, Any]) -> dict[str, Any]:
                 value = parse_validation(value)
         if isinstance(value, str) and value != "none":
             files = data_files(value) if name == "data" else (value,)
-            found[name] = ",".join(_anchored_file(name, file) for file in files)
-    return found
+            absolute[name] = ",".join(_anchored_file(name, file) for file in files)
+    return absolute
 
 
 def _anchored_file(name: str, file: str) -> str:

@@ -66,12 +66,12 @@ def model_folder(spec: RunSpec, report: OnProgress, config_only: bool) -> Path:
     if config_only and path.name == CONFIG and path.is_file():
         path = path.parent
     try:
-        found = resolve(str(path), spec.model.source, spec.model.revision, cache(), report)
+        resolved = resolve(str(path), spec.model.source, spec.model.revision, cache(), report)
     except NotFound as error:
         if not config_only or error.key not in ("no_weights", "no_tokenizer") or not (path / CONFIG).is_file():
             raise
         return path.absolute()
-    return found.path
+    return resolved.path
 
 
 def _warn(spec: RunSpec, output: Output) -> None:
@@ -88,14 +88,14 @@ def show_hf(spec: RunSpec, output: Output) -> int:
     with output.stages() as report:
         folder = model_folder(spec, report, config_only=True)
     spec = spec.decided()
-    found = plan_hf(spec, folder)
-    least, _, most = found.process
-    output.note("plan.hf", allocated=gigabytes(found.replay.allocated), reserved=gigabytes(found.replay.reserved))
-    if not found.context_known:
-        output.note("plan.hf_context", context=gigabytes(found.context), least=gigabytes(least), most=gigabytes(most))
-    everything = {**document(found.plan, spec), **hf_document(found)}
-    output.result(memory_view(of_plan(found.plan), output.language, output.unicode), everything)
-    return 0 if found.plan.fits else EXIT_DOES_NOT_FIT
+    planned = plan_hf(spec, folder)
+    least, _, most = planned.process
+    output.note("plan.hf", allocated=gigabytes(planned.replay.allocated), reserved=gigabytes(planned.replay.reserved))
+    if not planned.context_known:
+        output.note("plan.hf_context", context=gigabytes(planned.context), least=gigabytes(least), most=gigabytes(most))
+    everything = {**document(planned.plan, spec), **hf_document(planned)}
+    output.result(memory_view(of_plan(planned.plan), output.language, output.unicode), everything)
+    return 0 if planned.plan.fits else EXIT_DOES_NOT_FIT
 
 
 def show_choice(choice: Choice, output: Output, known: Lengths | None = None) -> int:

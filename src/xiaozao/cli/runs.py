@@ -36,12 +36,12 @@ def listing(summaries: list[Summary], output: Output) -> RenderableType:
     return table
 
 
-def _cells(one: Summary, output: Output) -> dict[str, Text]:
-    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.started)) if one.started else "-"
+def _cells(summary: Summary, output: Output) -> dict[str, Text]:
+    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.started)) if summary.started else "-"
     return {
-        "name": Text(one.name), "state": state_text(one.state, output),
-        "steps": Text(f"{one.step}/{one.steps}" if one.steps else "-"), "loss": Text(number(one.loss)),
-        "best": Text(number(one.best_validation_loss)), "started": Text(started),
+        "name": Text(summary.name), "state": state_text(summary.state, output),
+        "steps": Text(f"{summary.step}/{summary.steps}" if summary.steps else "-"), "loss": Text(number(summary.loss)),
+        "best": Text(number(summary.best_validation_loss)), "started": Text(started),
     }  # fmt: skip
 
 
@@ -61,8 +61,8 @@ def _width(rows: list[dict[str, Text]], kept: list[str], output: Output) -> int:
 def ls() -> None:
     output = current_output()
     rebuild()  # a folder that was copied here is a run, too
-    found = list_runs()
-    output.result(listing(found, output), {"runs": [document(one) for one in found]}, "\n".join(o.name for o in found))
+    runs = list_runs()
+    output.result(listing(runs, output), {"runs": [document(one) for one in runs]}, "\n".join(o.name for o in runs))
 
 
 def show_run(name: str) -> None:

@@ -30,17 +30,20 @@ LENGTH = 2048  # the default of the option length
 def work(job: str, language: str | None, budget: str | None, device: str, length: int, all_: bool) -> int:
     output = current_output()
     need = needed(job, language or output.language, budget, device, length)
-    found = suggest(need, catalogue(), hours(need))
-    if not found:
+    suggestions = suggest(need, catalogue(), hours(need))
+    if not suggestions:
         suited = [entry for entry in catalogue() if entry.thinking in JOBS[job].thinking]
         known = sorted({code for entry in suited for code in entry.languages})
         raise NotFound("suggest_language", language=need.language, known=" ".join(known))
-    best = next((one for one in found if one.usable), None)
-    shown = found if all_ else found[:SHOWN]
+    best = next((one for one in suggestions if one.usable), None)
+    shown = suggestions if all_ else suggestions[:SHOWN]
     human = Group(
-        *_answer(best, found, need, output), Text(), _table(shown, output), *_notes(found, shown, need, output)
+        *_answer(best, suggestions, need, output),
+        Text(),
+        _table(shown, output),
+        *_notes(suggestions, shown, need, output),
     )
-    output.result(human, document(best, found, need), best.entry.name if best else "")
+    output.result(human, document(best, suggestions, need), best.entry.name if best else "")
     return 0 if best else EXIT_DOES_NOT_FIT
 
 
@@ -65,30 +68,30 @@ def hours(need: Need) -> Hours | None:
     return lambda entry, verdict: least_hours(entry.config, verdict.checkpointing, tokens, need.length, pace)
 
 
-def document(best: Suggestion | None, found: list[Suggestion], need: Need) -> dict[str, Any]:
+def document(best: Suggestion | None, suggestions: list[Suggestion], need: Need) -> dict[str, Any]:
     """The answer as a document for a program."""
-    rows = [row(one, need) for one in found]
+    rows = [row(one, need) for one in suggestions]
     asked = {"budget_bytes" if name == "budget" else name: value for name, value in asdict(need).items()}
     return {**asked, "recommended": best.entry.name if best else None, "models": rows}
 
 
-def row(one: Suggestion, need: Need) -> dict[str, Any]:
+def row(suggestion: Suggestion, need: Need) -> dict[str, Any]:
     """One model as a document for a program: its entry in the catalogue, and the verdict with the options for it."""
-    entry, verdict = one.entry, one.verdict
+    entry, verdict = suggestion.entry, suggestion.verdict
     return {
         **asdict(entry),
         "verdict": verdict.state,
         "peak_bytes": verdict.plan.peak_bytes,
-        "hours": one.hours,
+        "hours": suggestion.hours,
         "options": {"base": verdict.base, "checkpointing": verdict.checkpointing, "length": need.length},
     }
 
 
-def _answer(best: Suggestion | None, found: list[Suggestion], need: Need, output: Output) -> list[RenderableType]:
+def _answer(best: Suggestion | None, suggestions: list[Suggestion], need: Need, output: Output) -> list[RenderableType]:
     """The recommended model, the reasons and the next command; or the smallest model that would suit."""
     budget = gigabytes(need.budget)
     if best is None:
-        would = min(found, key=lambda one: one.verdict.plan.peak_bytes)
+        would = min(suggestions, key=lambda one: one.verdict.plan.peak_bytes)
         key = "suggest.research" if would.verdict.state != "too_big" else "suggest.nothing"
         needs = gigabytes(would.verdict.plan.peak_bytes)
         text = output.say(key, budget=budget, model=would.entry.name, needs=needs, options=_options(would))
@@ -112,29 +115,29 @@ def _answer(best: Suggestion | None, found: list[Suggestion], need: Need, output
     return [*lines, Text(output.say(key, command=_command(best, need)))]
 
 
-def _table(found: list[Suggestion], output: Output) -> Table:
-    timed = any(one.hours is not None for one in found)
+def _table(suggestions: list[Suggestion], output: Output) -> Table:
+    timed = any(one.hours is not None for one in suggestions)
     table = Table(box=None, pad_edge=False)
     for key in ("model", "size", "languages", "license", "business", "thinking", "memory", "verdict"):
         right = key in ("size", "memory")
         table.add_column(output.say(f"suggest.{key}"), justify="right" if right else "left", overflow="fold")
     if timed:
         table.add_column(output.say("suggest.hours"), justify="right")
-    for one in found:
-        entry = one.entry
+    for suggestion in suggestions:
+        entry = suggestion.entry
         table.add_row(
             entry.name, _size(entry.parameters), _languages(entry), entry.license,
             output.say(f"suggest.business.{entry.business}"), output.say(f"suggest.thinking.{entry.thinking}"),
-            gigabytes(one.verdict.plan.peak_bytes), _verdict(one, output),
-            *([] if not timed else ["" if one.hours is None else f"{one.hours:.1f}"]),
+            gigabytes(suggestion.verdict.plan.peak_bytes), _verdict(suggestion, output),
+            *([] if not timed else ["" if suggestion.hours is None else f"{suggestion.hours:.1f}"]),
         )  # fmt: skip
     return table
 
 
-def _notes(found: list[Suggestion], shown: list[Suggestion], need: Need, output: Output) -> list[RenderableType]:
+def _notes(suggestions: list[Suggestion], shown: list[Suggestion], need: Need, output: Output) -> list[RenderableType]:
     lines = [output.say("suggest.measured"), output.say("suggest.assumed", length=need.length)]
-    if len(shown) < len(found):
-        lines.append(output.say("suggest.more", count=len(found) - len(shown)))
+    if len(shown) < len(suggestions):
+        lines.append(output.say("suggest.more", count=len(suggestions) - len(shown)))
     if any(one.hours is not None for one in shown):
         lines.append(output.say("suggest.hours_note", samples=SAMPLES, length=need.length, epochs=EPOCHS))
     if any(one.verdict.base == "nf4" for one in shown):
@@ -142,14 +145,14 @@ def _notes(found: list[Suggestion], shown: list[Suggestion], need: Need, output:
     return [Text(), *map(Text, lines)]
 
 
-def _verdict(one: Suggestion, output: Output) -> str:
-    said = output.say(f"suggest.state.{one.verdict.state}")
-    return f"{said} ({_options(one)})" if _options(one) else said
+def _verdict(suggestion: Suggestion, output: Output) -> str:
+    said = output.say(f"suggest.state.{suggestion.verdict.state}")
+    return f"{said} ({_options(suggestion)})" if _options(suggestion) else said
 
 
-def _options(one: Suggestion) -> str:
+def _options(suggestion: Suggestion) -> str:
     """`base=nf4 checkpointing=block`: the options that differ from the defaults."""
-    named = {"base": one.verdict.base, "checkpointing": one.verdict.checkpointing}
+    named = {"base": suggestion.verdict.base, "checkpointing": suggestion.verdict.checkpointing}
     return " ".join(f"{name}={value}" for name, value in named.items() if value != "none")
 
 

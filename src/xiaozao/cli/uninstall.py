@@ -34,8 +34,8 @@ def installed(environment: Path) -> Installed:
     """
     record = environment.parent / RECORD
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-        names = [Path(name) for name in found["launchers"] if isinstance(name, str)]
+        recorded = json.loads(record.read_text(encoding="utf-8"))
+        names = [Path(name) for name in recorded["launchers"] if isinstance(name, str)]
     except (OSError, ValueError, KeyError, TypeError):
         raise EnvironmentProblem("not_installed_by_us", python=sys.executable) from None
     if not (environment / "pyvenv.cfg").is_file():
@@ -55,17 +55,17 @@ def starts_ours(launcher: Path, environment: Path) -> bool:
     return any(str(environment).encode(encoding) in data for encoding in ("utf-8", "utf-16-le"))
 
 
-def remove_program(found: Installed) -> None:
+def remove_program(installation: Installed) -> None:
     """Remove launchers, environment and record. Windows locks running programs, so there it is done after we end."""
-    for launcher in found.launchers:
+    for launcher in installation.launchers:
         launcher.unlink(missing_ok=True)
-    (found.prefix / RECORD).unlink(missing_ok=True)
+    (installation.prefix / RECORD).unlink(missing_ok=True)
     if os.name == "nt":
-        subprocess.Popen(later(found.environment), creationflags=getattr(subprocess, "DETACHED_PROCESS", 0))
+        subprocess.Popen(later(installation.environment), creationflags=getattr(subprocess, "DETACHED_PROCESS", 0))
         return
-    remove_tree(found.environment, found.prefix)
-    if not any(found.prefix.iterdir()):
-        found.prefix.rmdir()
+    remove_tree(installation.environment, installation.prefix)
+    if not any(installation.prefix.iterdir()):
+        installation.prefix.rmdir()
 
 
 def later(environment: Path) -> list[str]:
@@ -89,13 +89,13 @@ def _wanted(output: Output, name: str, path: Path, flag: bool) -> bool:
 
 def work(runs: bool, caches: bool, dry_run: bool) -> None:
     output = current_output()
-    found = installed(Path(sys.prefix))
+    installation = installed(Path(sys.prefix))
     extra = {"caches": (cache(), caches), "runs": (home() / "runs", runs)}
-    parts = [(output.say("uninstall.program"), found.environment)]
+    parts = [(output.say("uninstall.program"), installation.environment)]
     parts += [(output.say(f"uninstall.{name}"), path) for name, (path, flag) in extra.items() if flag]
-    plan = "\n".join([output.say("uninstall.will_remove"), *map(str, found.launchers), _lines(parts)])
+    plan = "\n".join([output.say("uninstall.will_remove"), *map(str, installation.launchers), _lines(parts)])
     document: dict[str, Any] = {
-        "environment": str(found.environment), "launchers": [str(one) for one in found.launchers],
+        "environment": str(installation.environment), "launchers": [str(one) for one in installation.launchers],
         "runs": runs, "caches": caches, "dry_run": dry_run,
     }  # fmt: skip
     if dry_run:
@@ -108,6 +108,6 @@ def work(runs: bool, caches: bool, dry_run: bool) -> None:
         document[name] = _wanted(output, name, path, flag)
         if document[name]:
             remove_tree(path, path.parent)
-    remove_program(found)
+    remove_program(installation)
     kept = "" if document["runs"] else "\n" + output.say("uninstall.kept", path=home())
     output.result(output.say("uninstall.done") + kept, document)

@@ -71,13 +71,13 @@ def fingerprint_of(spec: DataSpec, kind: Kind, seed: int, tokenizer: str, files:
 
 def open_or_make(folder: Path, fingerprint: str, make: Callable[[Path], Counts]) -> PreparedData:
     """The prepared data in `folder`. If there is no complete one, `make` fills a new folder."""
-    found = _open(folder, fingerprint)
-    if found is None:
+    prepared = _open(folder, fingerprint)
+    if prepared is None:
         _make(folder, make)
-        found = _open(folder, fingerprint)
-    if found is None:
+        prepared = _open(folder, fingerprint)
+    if prepared is None:
         raise EnvironmentProblem("data_cache", path=folder)
-    return found
+    return prepared
 
 
 def _make(folder: Path, make: Callable[[Path], Counts]) -> None:

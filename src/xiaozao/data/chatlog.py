@@ -82,18 +82,18 @@ def map_columns(columns: str, values: Mapping[str, Any]) -> dict[str, str]:
 
     Raises UsageError for a role or a column that does not exist, or where sender or text stay unknown.
     """
-    found = _by_name(values)
+    by_role = _by_name(values)
     for pair in filter(None, (one.strip() for one in columns.split(","))):
         role, _, name = (one.strip() for one in pair.partition("="))
         if role not in HEADERS:
             raise UsageError("chatlog_role", given=pair, roles=", ".join(HEADERS))
         if name not in values:
             raise UsageError("chatlog_column", given=pair, name=name, columns=", ".join(values))
-        found[role] = name
-    missing = [role for role in ("sender", "text") if role not in found]
+        by_role[role] = name
+    missing = [role for role in ("sender", "text") if role not in by_role]
     if missing:
         raise UsageError("chatlog_missing", role=missing[0], columns=", ".join(values))
-    return found
+    return by_role
 
 
 class Chatlog:
@@ -230,12 +230,12 @@ def _left_out(sender: str, text: str) -> str:
 
 
 def _by_name(values: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for name in values:
         column = COLUMNS.get(str(name).strip().lower().replace(" ", "_")) or COLUMNS.get(str(name).strip().lower())
         if column:
-            found.setdefault(column, name)
-    return found
+            columns.setdefault(column, name)
+    return columns
 
 
 def _problem(key: str, row: Row, field: str, **params: object) -> Problem:

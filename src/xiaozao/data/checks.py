@@ -96,13 +96,13 @@ def check(
     file = open_conversations(spec)
     tokenizer = ChatTokenizer.from_folder(model_folder) if model_folder else None
     look = _Look(spec, tokenizer, cut=objective is not None and KINDS[objective] == "texts")
-    found = survey(file, spec.stratify, on_progress, look.see)
+    surveyed = survey(file, spec.stratify, on_progress, look.see)
     if objective is not None:
         check_kind(file, objective)
     for problem in look.problems:
-        found.add_problem(file.placed(problem))
-    dropped = found.dropped + look.dropped
-    validated = _validated(spec, found, objective)
+        surveyed.add_problem(file.placed(problem))
+    dropped = surveyed.dropped + look.dropped
+    validated = _validated(spec, surveyed, objective)
     by_default = spec.validation == DataSpec.model_fields["validation"].default
     return DataReport(
         path=str(file.source.path),
@@ -110,16 +110,16 @@ def check(
         format=file.format,
         encoding=file.source.encoding,
         size=file.source.size,
-        rows_read=found.rows_read,
-        rows_used=found.rows_read - sum(dropped.values()),
-        conversations=len(found.questions),
+        rows_read=surveyed.rows_read,
+        rows_used=surveyed.rows_read - sum(dropped.values()),
+        conversations=len(surveyed.questions),
         dropped=dict(sorted(dropped.items())),
-        problem_count=found.problem_count,
-        problems=tuple(found.problems),
+        problem_count=surveyed.problem_count,
+        problems=tuple(surveyed.problems),
         turns=_mean(look.turns),
         characters=_mean(look.characters),
         duplicates=len(look.seen) - len(set(look.seen)),
-        fields=tuple(sorted(found.fields)),
+        fields=tuple(sorted(surveyed.fields)),
         samples=tuple(look.samples),
         token_statistics=look.statistics(),
         bad_rows=spec.bad_rows,
@@ -128,7 +128,7 @@ def check(
     )
 
 
-def _validated(spec: DataSpec, found: Survey, objective: str | None) -> tuple[Problem, ...]:
+def _validated(spec: DataSpec, training: Survey, objective: str | None) -> tuple[Problem, ...]:
     """The problems of the validation data: those of its file, or too few rows to hold any out.
 
     Problems of its rows are added to those of the training rows. Raises DataError if the file holds another kind.
@@ -142,13 +142,13 @@ def _validated(spec: DataSpec, found: Survey, objective: str | None) -> tuple[Pr
             check_kind(file, objective)
         for problem in theirs.problems:
             named = f"{file.source.path.name}:{problem.params.get('line')}"
-            found.add_problem(Problem(problem.key, {**problem.params, "line": named}))
-        found.problem_count += theirs.problem_count - len(theirs.problems)
+            training.add_problem(Problem(problem.key, {**problem.params, "line": named}))
+        training.problem_count += theirs.problem_count - len(theirs.problems)
         return () if theirs.questions else (Problem("validation_empty", {"path": file.source.path}),)
-    count = min(spec.rows or len(found.questions), len(found.questions))
+    count = min(spec.rows or len(training.questions), len(training.questions))
     if isinstance(spec.validation, int) and spec.validation >= count:
         return (Problem("validation_rows", {"validation": spec.validation, "rows": count}),)
-    if len(set(found.questions)) < 2:
+    if len(set(training.questions)) < 2:
         return (Problem("too_few", {"rows": count}),)
     return ()
 

@@ -80,20 +80,20 @@ class ConversationFile:
     def _verdict(self, row: Row) -> Verdict:
         if self._spec.format != "auto":
             return parse_row(row, self._spec.format)
-        found = format_of(row.values)
-        if not found:
+        recognised = format_of(row.values)
+        if not recognised:
             fields = ", ".join(row.values)[:300]
             return Problem("row_format", {"line": row.line, "offset": row.offset, "fields": fields})
-        if found != DIALOGUE:
-            self._tell(found, row)
-        return parse_row(row, found)
+        if recognised != DIALOGUE:
+            self._tell(recognised, row)
+        return parse_row(row, recognised)
 
-    def _tell(self, found: str, row: Row) -> None:
-        if self.format and self.format != found:
+    def _tell(self, recognised: str, row: Row) -> None:
+        if self.format and self.format != recognised:
             raise DataError("data_mixed", path=self.source.path, line=row.line, before=self.format,
-                            first=self._told, found=found)  # fmt: skip
+                            first=self._told, found=recognised)  # fmt: skip
         if not self.format:
-            self.format, self._told = found, row.line
+            self.format, self._told = recognised, row.line
 
 
 class ConversationFiles(ConversationFile):

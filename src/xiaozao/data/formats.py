@@ -85,8 +85,8 @@ def format_of(values: Mapping[str, Any]) -> str:
     fields = _fields(values)
     if is_pair(fields):
         return PAIR
-    found = _plain_format(fields)
-    return VERDICT if found not in ("", DIALOGUE, "text") and has_verdict(fields) else found
+    plain = _plain_format(fields)
+    return VERDICT if plain not in ("", DIALOGUE, "text") and has_verdict(fields) else plain
 
 
 def _plain_format(fields: Mapping[str, Any]) -> str:
@@ -117,11 +117,11 @@ def parse_row(row: Row, format: str) -> Verdict:
 
 def _pair_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
     """A preference pair as one conversation: both sides, and the number of turns they share."""
-    found: list[tuple[Turn, ...]] = []
+    conversations: list[tuple[Turn, ...]] = []
     for side in sides(fields, DIALOGUES, QUESTIONS):
         _, turns, _ = FORMATS[_plain_format(side)](side)
-        found.append(_checked(turns))
-    chosen, rejected = found
+        conversations.append(_checked(turns))
+    chosen, rejected = conversations
     if chosen == rejected:
         raise _NothingToLearn("same_answers")
     alike = [one == other for one, other in zip(chosen, rejected, strict=False)]
@@ -140,8 +140,8 @@ def _verdict_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
     if format not in FORMATS or format == "text":
         raise BadField("row_no_field", DIALOGUES[0], fields=", ".join(fields))
     used, turns_of_it, _ = FORMATS[format](rest)
-    found = _checked(turns_of_it)
-    return Conversation(found, row.line, "", _labels(row.values, used), shared=len(found) - 1, liked=liked)
+    checked = _checked(turns_of_it)
+    return Conversation(checked, row.line, "", _labels(row.values, used), shared=len(checked) - 1, liked=liked)
 
 
 def _style(turns: list[Any]) -> str:
@@ -263,10 +263,10 @@ def _history(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
     if not isinstance(history, list):
         raise BadField("row_history", "history")
     check_count(history, "history")
-    for index, one in enumerate(history):
-        if not (isinstance(one, list) and len(one) == 2 and all(isinstance(text, str) for text in one)):
+    for index, pair in enumerate(history):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise BadField("row_history", f"history[{index}]")
-        turns += [Turn("user", one[0]), Turn("assistant", one[1])]
+        turns += [Turn("user", pair[0]), Turn("assistant", pair[1])]
     return tuple(turns)
 
 

@@ -63,10 +63,12 @@ def template_of_readers(folder: Path) -> str | None:
     """The template that transformers finds for the tokenizer of this folder: it ignores chat_template.json."""
     if (folder / "chat_template.jinja").is_file():
         return _text(folder / "chat_template.jinja")
-    found = _read(folder / "tokenizer_config.json").get("chat_template")
-    if isinstance(found, list) and not any(isinstance(one, dict) and one.get("name") == "default" for one in found):
+    template = _read(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(template, list) and not any(
+        isinstance(one, dict) and one.get("name") == "default" for one in template
+    ):
         return None  # it asks for a name then
-    return _default(folder, found)
+    return _default(folder, template)
 
 
 def _template(folder: Path, settings: dict[str, Any]) -> str | None:
@@ -76,19 +78,19 @@ def _template(folder: Path, settings: dict[str, Any]) -> str | None:
     return _default(folder, _read(folder / "chat_template.json").get("chat_template", settings.get("chat_template")))
 
 
-def _default(folder: Path, found: object) -> str | None:
+def _default(folder: Path, written: object) -> str | None:
     """The template in a field that holds a text, or a list of named templates; None if it is empty.
 
     Raises ArtefactError.
     """
-    if isinstance(found, list):
-        named = [(one.get("name"), one.get("template")) for one in found if isinstance(one, dict)]
-        if not all(isinstance(text, str) for pair in named for text in pair) or len(named) != len(found):
-            raise _mistyped(folder, "chat_template", found, "[{name, template}]")
-        found = dict(named).get("default", named[0][1] if named else None)
-    if found is not None and not isinstance(found, str):
-        raise _mistyped(folder, "chat_template", found, "string")
-    return found if found and found.strip() else None
+    if isinstance(written, list):
+        named = [(one.get("name"), one.get("template")) for one in written if isinstance(one, dict)]
+        if not all(isinstance(text, str) for pair in named for text in pair) or len(named) != len(written):
+            raise _mistyped(folder, "chat_template", written, "[{name, template}]")
+        written = dict(named).get("default", named[0][1] if named else None)
+    if written is not None and not isinstance(written, str):
+        raise _mistyped(folder, "chat_template", written, "string")
+    return written if written and written.strip() else None
 
 
 def _tokens(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
@@ -96,15 +98,15 @@ def _tokens(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
 
     A token is written as text or as an object with its `content`; null means no token.
     """
-    found = {}
+    tokens = {}
     for name in TOKENS:
         value = settings.get(name)
         text = value.get("content") if isinstance(value, dict) else value
         if isinstance(text, str):
-            found[name] = text
+            tokens[name] = text
         elif value is not None:
             raise _mistyped(folder, name, value, "string")
-    return found
+    return tokens
 
 
 def _ids(value: object) -> list[int]:

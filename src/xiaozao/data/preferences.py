@@ -94,10 +94,10 @@ def _answer(value: Any, side: str) -> list[Turn]:
         raise BadField("row_no_turns", side)
     check_count(turns, side)
     places = [side] if isinstance(value, dict) else [f"{side}[{index}]" for index in range(len(turns))]
-    found = [_turn(turn, place) for turn, place in zip(turns, places, strict=True)]
-    if len(found) == 1 and found[0].role != "assistant":
-        raise BadField("row_role", f"{places[0]}.role", found=found[0].role, allowed="assistant")
-    return found
+    turns_read = [_turn(turn, place) for turn, place in zip(turns, places, strict=True)]
+    if len(turns_read) == 1 and turns_read[0].role != "assistant":
+        raise BadField("row_role", f"{places[0]}.role", found=turns_read[0].role, allowed="assistant")
+    return turns_read
 
 
 def _turn(turn: Any, place: str) -> Turn:

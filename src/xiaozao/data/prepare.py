@@ -72,17 +72,17 @@ class _Preparation:
 
     def run(self, file: ConversationFile, other: ConversationFile | None) -> Counts:
         """Survey, choose, write."""
-        found = self._survey(file, self.spec.stratify)
+        surveyed = self._survey(file, self.spec.stratify)
         theirs = self._survey(other, None) if other is not None else None
-        parts = self._parts(file, found)
-        self._write(file, found, parts, [TRAIN, *([VALIDATION] if VALIDATION in parts else [])])
+        parts = self._parts(file, surveyed)
+        self._write(file, surveyed, parts, [TRAIN, *([VALIDATION] if VALIDATION in parts else [])])
         overlap = 0
         if other is not None and theirs is not None:
             self._write(other, theirs, [VALIDATION] * len(theirs.questions), [VALIDATION])
             asked = set(theirs.questions)
-            trained = zip(found.questions, parts, strict=True)
+            trained = zip(surveyed.questions, parts, strict=True)
             overlap = sum(part == TRAIN and question in asked for question, part in trained)
-        surveys = [found, *([theirs] if theirs else [])]
+        surveys = [surveyed, *([theirs] if theirs else [])]
         counts = Counts(
             rows_read=sum(one.rows_read for one in surveys),
             rows_used=self.used[TRAIN],
@@ -97,34 +97,34 @@ class _Preparation:
         return counts
 
     def _survey(self, file: ConversationFile, stratify: str | None) -> Survey:
-        found = survey(file, stratify, self.on_progress)
+        surveyed = survey(file, stratify, self.on_progress)
         check_kind(file, self.objective)
         if self.spec.bad_rows == "stop":
-            stop_at_problems(file, found)
-        if not found.questions:
-            raise _nothing_left(file, found.rows_read, found.dropped)
-        return found
+            stop_at_problems(file, surveyed)
+        if not surveyed.questions:
+            raise _nothing_left(file, surveyed.rows_read, surveyed.dropped)
+        return surveyed
 
-    def _parts(self, file: ConversationFile, found: Survey) -> list[str]:
+    def _parts(self, file: ConversationFile, surveyed: Survey) -> list[str]:
         """For each conversation: TRAIN, VALIDATION or NOT_SAMPLED."""
-        count = len(found.questions)
-        chosen = choose(count, self.spec.rows or count, self.seed, found.labels or None)
+        count = len(surveyed.questions)
+        chosen = choose(count, self.spec.rows or count, self.seed, surveyed.labels or None)
         parts = np.full(count, NOT_SAMPLED, dtype=object)
         parts[chosen] = TRAIN
         if isinstance(self.spec.validation, int) and self.spec.validation >= len(chosen):
             asked = self.spec.validation
             raise DataError("data_validation_rows", path=file.source.path, validation=asked, rows=len(chosen))
         if isinstance(self.spec.validation, int | float):
-            held = hold_out([found.questions[index] for index in chosen], self.spec.validation, self.seed)
+            held = hold_out([surveyed.questions[index] for index in chosen], self.spec.validation, self.seed)
             if not held.any():
                 raise DataError("data_too_few", path=file.source.path, rows=len(chosen))
             parts[chosen[held]] = VALIDATION
         return [str(part) for part in parts]
 
-    def _write(self, file: ConversationFile, found: Survey, parts: list[str], names: list[str]) -> None:
+    def _write(self, file: ConversationFile, surveyed: Survey, parts: list[str], names: list[str]) -> None:
         """Read a file again and write the tokens of its chosen conversations."""
         writers = {name: SamplesWriter(self.folder / name) for name in names}
-        late = Survey(rows_read=found.rows_read)
+        late = Survey(rows_read=surveyed.rows_read)
         seen = 0
         try:
             for conversation in (one for one in file if isinstance(one, Conversation)):
@@ -144,7 +144,7 @@ class _Preparation:
             raise DataError("data_changed", path=file.source.path)
         if self.spec.bad_rows == "stop" or "row_too_long" in late.dropped:
             stop_at_problems(file, late)
-        found.problems += late.problems
+        surveyed.problems += late.problems
         self.dropped.update(late.dropped)
         for name, writer in writers.items():
             if not len(writer):

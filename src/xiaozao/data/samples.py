@@ -49,21 +49,21 @@ class Samples:
     @classmethod
     def open(cls, folder: Path) -> "Samples":
         """The samples in a folder. Raises ValueError or OSError where a file is missing, cut or of another kind."""
-        found = {}
+        arrays = {}
         for name, kind in FILES.items():
-            found[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            if found[name].dtype != kind or found[name].ndim != 1:
+            arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            if arrays[name].dtype != kind or arrays[name].ndim != 1:
                 raise ValueError(f"{name}.npy")
-        ends = len(found["ids"]), len(found["targets"]), int(found["offsets"][-1])
-        sequences = len(found["offsets"]) - 1
-        if len(set(ends)) != 1 or sequences not in (len(found["lines"]), 2 * len(found["lines"])):
+        ends = len(arrays["ids"]), len(arrays["targets"]), int(arrays["offsets"][-1])
+        sequences = len(arrays["offsets"]) - 1
+        if len(set(ends)) != 1 or sequences not in (len(arrays["lines"]), 2 * len(arrays["lines"])):
             raise ValueError("offsets.npy")
         liked = None
         if (folder / f"{LIKED}.npy").exists():
             liked = np.load(folder / f"{LIKED}.npy", mmap_mode="r", allow_pickle=False)
-            if liked.dtype != np.uint8 or liked.shape != found["lines"].shape:
+            if liked.dtype != np.uint8 or liked.shape != arrays["lines"].shape:
                 raise ValueError(f"{LIKED}.npy")
-        return cls(found["ids"], found["targets"], found["offsets"], found["lines"], liked)
+        return cls(arrays["ids"], arrays["targets"], arrays["offsets"], arrays["lines"], liked)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -148,10 +148,10 @@ class SamplesWriter:
 
     def add(self, sequences: Sequence[Encoded], line: int, liked: bool | None = None) -> None:
         """One sample: a sequence, or the two of a pair."""
-        for one in sequences:
-            self._files["ids"].write(one.ids.astype(np.int32).tobytes())
-            self._files["targets"].write(one.targets.astype(np.uint8).tobytes())
-            self._offsets.append(self._offsets[-1] + len(one.ids))
+        for sequence in sequences:
+            self._files["ids"].write(sequence.ids.astype(np.int32).tobytes())
+            self._files["targets"].write(sequence.targets.astype(np.uint8).tobytes())
+            self._offsets.append(self._offsets[-1] + len(sequence.ids))
         self._lines.append(line)
         if liked is not None:
             self._liked.append(liked)

@@ -44,8 +44,8 @@ class Sealer:
         """The content with placeholders for control tokens; their original text is appended to `holes`."""
         pattern = self._control if from_assistant else self._all
 
-        def hole(found: re.Match[str]) -> str:
-            holes.append(found[0])
+        def hole(match: re.Match[str]) -> str:
+            holes.append(match[0])
             return self._hole % (len(holes) - 1)
 
         return pattern.sub(hole, content) if pattern else content

@@ -77,11 +77,11 @@ def open_source(path: Path, encoding: str = "auto") -> Source:
     kind = _binary_kind(path, head)
     if kind:
         return Source(path, kind, "", size)
-    found = resolve_encoding(path, encoding)
-    text = head.removeprefix(BOMS.get(found, b"")).decode(found, errors="ignore").lstrip()
+    text_encoding = resolve_encoding(path, encoding)
+    text = head.removeprefix(BOMS.get(text_encoding, b"")).decode(text_encoding, errors="ignore").lstrip()
     if not text and size <= HEAD:
         raise DataError("data_empty", path=path)
-    return Source(path, _text_kind(path, text), found, size)
+    return Source(path, _text_kind(path, text), text_encoding, size)
 
 
 def read_rows(source: Source, limit: int = LINE_LIMIT) -> Rows:

@@ -109,8 +109,8 @@ class _Window:
 
     def skip_space(self) -> None:
         while not self.at_end():
-            found = SPACE.match(self._buffer, self._at)
-            self._move(found.end() if found else self._at)
+            space = SPACE.match(self._buffer, self._at)
+            self._move(space.end() if space else self._at)
             if self._at < len(self._buffer):
                 return
 
@@ -187,11 +187,11 @@ def _undecodable(path: Path, encoding: str, offset: int) -> DataError:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise StrictError("row_duplicate_key", field=twice)
-    return found
+    return unique
 
 
 def _constant(name: str) -> None:
@@ -214,9 +214,9 @@ def _real(text: str) -> float:
 def _depth(value: Any) -> int:
     deepest, todo = 0, [(value, 1)]
     while todo:
-        one, depth = todo.pop()
+        element, depth = todo.pop()
         deepest = max(deepest, depth)
-        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        inner = element.values() if isinstance(element, dict) else element if isinstance(element, list) else ()
         todo += [(child, depth + 1) for child in inner]
     return deepest
 
@@ -225,15 +225,15 @@ def _half_character(value: Any) -> str | None:
     """The place of a lone surrogate (half an emoji). It is a legal JSON escape, but cannot be encoded as UTF-8."""
     todo = [(value, "")]
     while todo:
-        one, place = todo.pop()
-        if isinstance(one, str) and HALF.search(one):
+        element, place = todo.pop()
+        if isinstance(element, str) and HALF.search(element):
             return place
-        if isinstance(one, dict):
-            if any(HALF.search(key) for key in one):
+        if isinstance(element, dict):
+            if any(HALF.search(key) for key in element):
                 return place
-            todo += [(inner, f"{place}.{key}" if place else key) for key, inner in one.items()]
-        elif isinstance(one, list):
-            todo += [(inner, f"{place}[{index}]") for index, inner in enumerate(one)]
+            todo += [(inner, f"{place}.{key}" if place else key) for key, inner in element.items()]
+        elif isinstance(element, list):
+            todo += [(inner, f"{place}[{index}]") for index, inner in enumerate(element)]
     return None
 
 

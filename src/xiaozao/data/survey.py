@@ -51,32 +51,32 @@ def survey(
 
     Raises DataError if the file as a whole is unusable.
     """
-    found = Survey()
+    counted = Survey()
     for verdict in file.verdicts(_every_percent("data_read", on_progress)):
-        found.rows_read += 1 if isinstance(verdict, Problem) else verdict.rows
+        counted.rows_read += 1 if isinstance(verdict, Problem) else verdict.rows
         if isinstance(verdict, Problem):
-            found.add_problem(verdict)
+            counted.add_problem(verdict)
         elif isinstance(verdict, Dropped):
-            found.dropped[verdict.reason] += verdict.rows
+            counted.dropped[verdict.reason] += verdict.rows
         else:
-            found.rows_usable += verdict.rows
-            found.questions.append(hashlib.sha256(verdict.question().encode()).digest()[:16])
-            found.fields.update(verdict.labels.keys())
+            counted.rows_usable += verdict.rows
+            counted.questions.append(hashlib.sha256(verdict.question().encode()).digest()[:16])
+            counted.fields.update(verdict.labels.keys())
             if stratify is not None:
-                found.labels.append(verdict.labels.get(stratify, ""))
+                counted.labels.append(verdict.labels.get(stratify, ""))
             see(verdict)
-    if stratify is not None and found.questions and stratify not in found.fields:
-        known = ", ".join(sorted(found.fields)) or "-"
+    if stratify is not None and counted.questions and stratify not in counted.fields:
+        known = ", ".join(sorted(counted.fields)) or "-"
         raise DataError("data_stratify", path=file.source.path, field=stratify, fields=known)
-    return found
+    return counted
 
 
-def stop_at_problems(file: ConversationFile, found: Survey) -> None:
+def stop_at_problems(file: ConversationFile, surveyed: Survey) -> None:
     """Raise DataError that lists the problems, if there are any."""
-    if found.problem_count:
+    if surveyed.problem_count:
         raise DataError(
-            "data_rows", found.problems, path=file.source.path, count=found.problem_count,
-            shown=len(found.problems), rows=found.rows_read,
+            "data_rows", surveyed.problems, path=file.source.path, count=surveyed.problem_count,
+            shown=len(surveyed.problems), rows=surveyed.rows_read,
         )  # fmt: skip
 
 

@@ -108,10 +108,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        found = super().wrap_str_format(value)
-        if found is not None:
+        wrapped = super().wrap_str_format(value)
+        if wrapped is not None:
             _check_format(str(value.__self__))
-        return found
+        return wrapped
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         _budget.step()

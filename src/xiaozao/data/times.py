@@ -60,27 +60,27 @@ def _text(text: str) -> float | None:
 
 
 def _day(text: str) -> tuple[datetime, int] | None:
-    if found := DATE.match(text):
-        year, month, day = (int(part) for part in found.groups())
-    elif found := DATE_YEAR_LAST.match(text):
-        month, day, year = (int(part) for part in found.groups())
+    if match := DATE.match(text):
+        year, month, day = (int(part) for part in match.groups())
+    elif match := DATE_YEAR_LAST.match(text):
+        month, day, year = (int(part) for part in match.groups())
         if month > 12:
             month, day = day, month
         year += 2000 if year < 100 else 0
     else:
         return None
-    return datetime(year, month, day, tzinfo=UTC), found.end()
+    return datetime(year, month, day, tzinfo=UTC), match.end()
 
 
-def _clock(found: re.Match[str], rest: str) -> timedelta:
-    hour, minute, second = (int(part or 0) for part in found.groups()[:3])
+def _clock(match: re.Match[str], rest: str) -> timedelta:
+    hour, minute, second = (int(part or 0) for part in match.groups()[:3])
     if hour > 24 or minute > 59 or second > 60:
         raise ValueError(rest)
     if AFTERNOON.search(rest) and hour < 12:
         hour += 12
     if MORNING.search(rest) and hour == 12:
         hour = 0
-    return timedelta(hours=hour, minutes=minute, seconds=second + float(f"0.{found[4] or 0}"))
+    return timedelta(hours=hour, minutes=minute, seconds=second + float(f"0.{match[4] or 0}"))
 
 
 def _offset(zone: str) -> timedelta:

@@ -306,8 +306,8 @@ def _encoded(ids: list[int], targets: NDArray[np.bool_], untrained: int) -> Enco
 
 def _common(left: list[int], right: list[int]) -> int:
     """The length of the common prefix."""
-    for index, (one, other) in enumerate(zip(left, right, strict=False)):
-        if one != other:
+    for index, (mine, other) in enumerate(zip(left, right, strict=False)):
+        if mine != other:
             return index
     return min(len(left), len(right))
 

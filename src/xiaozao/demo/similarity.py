@@ -14,7 +14,7 @@ def shingles(text: str, length: int) -> Shingles:
     return frozenset(plain[at : at + length] for at in range(max(1, len(plain) - length + 1)))
 
 
-def similarity(one: Shingles, other: Shingles) -> float:
+def similarity(first: Shingles, other: Shingles) -> float:
     """Jaccard similarity: shared over all pieces, 0 to 1."""
-    shared = len(one & other)
-    return shared / (len(one) + len(other) - shared)
+    shared = len(first & other)
+    return shared / (len(first) + len(other) - shared)

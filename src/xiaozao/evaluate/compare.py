@@ -57,8 +57,8 @@ class Comparison:
     @property
     def outcome(self) -> str:
         """Over all measures: `better`, `worse`, `mixed` or `unclear`."""
-        found = {change.outcome for change in self.changes} - {"unclear"}
-        return "mixed" if len(found) > 1 else next(iter(found), "unclear")
+        outcomes = {change.outcome for change in self.changes} - {"unclear"}
+        return "mixed" if len(outcomes) > 1 else next(iter(outcomes), "unclear")
 
     @property
     def missed(self) -> int:

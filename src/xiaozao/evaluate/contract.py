@@ -37,9 +37,9 @@ class Contract:
     def fields(self) -> tuple[str, ...]:
         return (*(self.required or ()), *self.optional)
 
-    def allows(self, found: dict[str, object]) -> bool:
+    def allows(self, answer: dict[str, object]) -> bool:
         """Whether an object has every required key and none that no reference has."""
-        return set(self.required or ()) <= found.keys() <= set(self.fields)
+        return set(self.required or ()) <= answer.keys() <= set(self.fields)
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class Score:
 def learn_contract(references: Sequence[str]) -> Contract:
     """The contract that all references keep."""
     objects = [read_object(reference) for reference in references]
-    found = [one for one in objects if one is not None]
-    if not found or len(found) < len(objects):
+    parsed = [one for one in objects if one is not None]
+    if not parsed or len(parsed) < len(objects):
         return Contract()
-    keys = dict.fromkeys(key for one in found for key in one)
-    required = tuple(key for key in keys if all(key in one for one in found))
+    keys = dict.fromkeys(key for one in parsed for key in one)
+    required = tuple(key for key in keys if all(key in one for one in parsed))
     return Contract(required, tuple(key for key in keys if key not in required))
 
 
@@ -113,10 +113,10 @@ def same_value(given: dict[str, object], expected: dict[str, object], name: str)
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         raise ValueError("a key occurs twice")
-    return found
+    return unique
 
 
 def _refuse(constant: str) -> object:

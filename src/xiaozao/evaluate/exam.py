@@ -88,9 +88,9 @@ class Exam:
             give_back()
         on_event(Progress(f"answers_{who}", len(answers), total))
         loss = loss_of(decoder, self.samples, min(plan.together, plan.samples))
-        found = score(answers, learn_contract([one.reference for one in self.questions]))
-        valid = None if found.valid_json is None else found.valid_json / found.n
-        on_event(Answered(who, found.n, loss, found.exact / found.n, valid, time.perf_counter() - begun))
+        scored = score(answers, learn_contract([one.reference for one in self.questions]))
+        valid = None if scored.valid_json is None else scored.valid_json / scored.n
+        on_event(Answered(who, scored.n, loss, scored.exact / scored.n, valid, time.perf_counter() - begun))
         return Side(tuple(answers), loss)
 
     def _tell(

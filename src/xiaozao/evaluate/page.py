@@ -107,9 +107,9 @@ class Words:
 
 def render(facts: ReportFacts, language: Language) -> str:
     """The report as HTML."""
-    found = compare(facts.base.answers, facts.tuned.answers)
+    comparison = compare(facts.base.answers, facts.tuned.answers)
     words = Words(language)
-    shown = choose(found.pairs)
+    shown = choose(comparison.pairs)
     environment = SandboxedEnvironment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -117,48 +117,55 @@ def render(facts: ReportFacts, language: Language) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         w=words,
         facts=facts,
-        found=found,
-        headline=headline(facts, found, words),
-        measures=measures(found, words),
-        fields=fields(found),
+        found=comparison,
+        headline=headline(facts, comparison, words),
+        measures=measures(comparison, words),
+        fields=fields(comparison),
         losses=[(name, getattr(facts.base, name), getattr(facts.tuned, name)) for name in ("loss", "validation_loss")],
-        shown=[(pair, panes(pair, found.contract, words)) for pair in shown],
+        shown=[(pair, panes(pair, comparison.contract, words)) for pair in shown],
         shown_misses=sum(not pair.tuned_verdict.exact for pair in shown),
         parts=[(part, facts.predicted_parts[part]) for part in PARTS if part in facts.predicted_parts],
         memory=memory_sentence(facts, words),
-        note=words.say("measures.note" if found.contract.is_json else "measures.note_text"),
+        note=words.say("measures.note" if comparison.contract.is_json else "measures.note_text"),
         scale=max(facts.predicted_peak_bytes, facts.peak_rss_bytes, 1),
         settings={name: show_setting(value) for name, value in facts.settings.items()},
         curve=Markup(inline_svg(facts.curve.read_text(encoding="utf-8"))) if facts.curve else None,
     )
 
 
-def measures(found: Comparison, words: Words) -> list[tuple[Change, str, Cell, Cell]]:
+def measures(comparison: Comparison, words: Words) -> list[tuple[Change, str, Cell, Cell]]:
     """The tested measures with their names, before and after; none without questions."""
     return [
-        (one, measure_name(one.measure, found.contract, words), Cell(one.before, found.n), Cell(one.after, found.n))
-        for one in found.changes
-        if found.n
+        (
+            one,
+            measure_name(one.measure, comparison.contract, words),
+            Cell(one.before, comparison.n),
+            Cell(one.after, comparison.n),
+        )
+        for one in comparison.changes
+        if comparison.n
     ]
 
 
-def fields(found: Comparison) -> list[tuple[str, Cell, Cell]]:
+def fields(comparison: Comparison) -> list[tuple[str, Cell, Cell]]:
     """How often each field was right, before and after."""
-    base, tuned = found.base.fields, found.tuned.fields
-    return [(name, Cell(base[name], found.n), Cell(tuned[name], found.n)) for name in found.contract.fields]
+    base, tuned = comparison.base.fields, comparison.tuned.fields
+    return [
+        (name, Cell(base[name], comparison.n), Cell(tuned[name], comparison.n)) for name in comparison.contract.fields
+    ]
 
 
-def headline(facts: ReportFacts, found: Comparison, words: Words) -> str:
+def headline(facts: ReportFacts, comparison: Comparison, words: Words) -> str:
     """The headline: each measure before and after, then whether the change is more than chance."""
-    if not found.n:
+    if not comparison.n:
         return _loss_sentence(facts.base, facts.tuned, words) or words.say("headline.steps", steps=facts.steps)
     said = []
-    for change in found.changes:
+    for change in comparison.changes:
         direction = "rose" if change.after > change.before else "fell" if change.after < change.before else "same"
-        measure = measure_name(change.measure, found.contract, words)
+        measure = measure_name(change.measure, comparison.contract, words)
         said.append(words.say(f"headline.{direction}", measure=measure, before=change.before, after=change.after,
-                              n=found.n))  # fmt: skip
-    said.append(_verdict_sentence(found, words))
+                              n=comparison.n))  # fmt: skip
+    said.append(_verdict_sentence(comparison, words))
     return ("" if words.language == "zh-CN" else " ").join(said)
 
 
@@ -226,22 +233,22 @@ def _pane(title: str, answer: Answer, verdict: Judgement, contract: Contract, wo
 
 def _lines(given: Mapping[str, object], right: Mapping[str, bool], words: Words) -> tuple[Line, ...]:
     """The contract's fields in their order, then whatever else the answer holds; long values are cut."""
-    found = [
+    lines = [
         Line(name, clip(show_value(given[name]), words) if name in given else words.say("missing"), ok)
         for name, ok in right.items()
     ]
-    return (*found, *(Line(name, clip(show_value(value), words), False) for name, value in given.items()
+    return (*lines, *(Line(name, clip(show_value(value), words), False) for name, value in given.items()
                       if name not in right))  # fmt: skip
 
 
-def _verdict_sentence(found: Comparison, words: Words) -> str:
+def _verdict_sentence(comparison: Comparison, words: Words) -> str:
     """The sentence that says whether the change is more than chance, and for which measure if only for one."""
-    proven = [change for change in found.changes if change.outcome == found.outcome != "unclear"]
-    p = words.p(min(change.p_adjusted for change in proven or found.changes))
-    if found.outcome in ("better", "worse") and len(proven) < len(found.changes):
-        measure = measure_name(proven[0].measure, found.contract, words)
-        return words.say(f"headline.{found.outcome}_part", measure=measure, p=p)
-    return words.say(f"headline.{found.outcome}", p=p, n=found.n)
+    proven = [change for change in comparison.changes if change.outcome == comparison.outcome != "unclear"]
+    p = words.p(min(change.p_adjusted for change in proven or comparison.changes))
+    if comparison.outcome in ("better", "worse") and len(proven) < len(comparison.changes):
+        measure = measure_name(proven[0].measure, comparison.contract, words)
+        return words.say(f"headline.{comparison.outcome}_part", measure=measure, p=p)
+    return words.say(f"headline.{comparison.outcome}", p=p, n=comparison.n)
 
 
 def _loss_sentence(base: Side, tuned: Side, words: Words) -> str:

@@ -19,11 +19,11 @@ from xiaozao.texts.catalogue import Language
 
 def demo_document(facts: ReportFacts, report: Path) -> dict[str, object]:
     """The result in short: shares as fractions of 1, bytes as integers. null where nothing was measured."""
-    found = compare(facts.base.answers, facts.tuned.answers)
+    comparison = compare(facts.base.answers, facts.tuned.answers)
     return {
-        "base": _side(found.base, facts.base),
-        "tuned": _side(found.tuned, facts.tuned),
-        "n": found.n,
+        "base": _side(comparison.base, facts.base),
+        "tuned": _side(comparison.tuned, facts.tuned),
+        "n": comparison.n,
         "train_seconds": facts.train_seconds,
         "peak_rss_bytes": facts.peak_rss_bytes,
         "predicted_peak_bytes": facts.predicted_peak_bytes,
@@ -33,24 +33,24 @@ def demo_document(facts: ReportFacts, report: Path) -> dict[str, object]:
 
 def report_document(facts: ReportFacts, report: Path) -> dict[str, object]:
     """Everything on the page, and all answers, for programs."""
-    found = compare(facts.base.answers, facts.tuned.answers)
+    comparison = compare(facts.base.answers, facts.tuned.answers)
     head = demo_document(facts, report)
-    for name, side, result in (("base", facts.base, found.base), ("tuned", facts.tuned, found.tuned)):
+    for name, side, result in (("base", facts.base, comparison.base), ("tuned", facts.tuned, comparison.tuned)):
         head[name] = {
             **_side(result, side),
             "validation_loss": side.validation_loss,
             "intervals": {
-                measure: asdict(wilson(count, found.n))
+                measure: asdict(wilson(count, comparison.n))
                 for measure, count in (("valid_json", result.valid_json), ("exact", result.exact))
-                if count is not None and found.n
+                if count is not None and comparison.n
             },
-            "fields": {field: count / found.n for field, count in result.fields.items()},
+            "fields": {field: count / comparison.n for field, count in result.fields.items()},
         }
     return {
         "v": 1,
         **head,
-        "outcome": found.outcome,
-        "changes": {change.measure: {**asdict(change), "outcome": change.outcome} for change in found.changes},
+        "outcome": comparison.outcome,
+        "changes": {change.measure: {**asdict(change), "outcome": change.outcome} for change in comparison.changes},
         "model": facts.model,
         "data": facts.data,
         "rows": facts.rows,
@@ -61,7 +61,7 @@ def report_document(facts: ReportFacts, report: Path) -> dict[str, object]:
         "settings": dict(facts.settings),
         "machine": asdict(facts.machine),
         "versions": dict(facts.versions),
-        "answers": [_pair(pair) for pair in found.pairs],
+        "answers": [_pair(pair) for pair in comparison.pairs],
     }
 
 

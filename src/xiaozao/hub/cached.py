@@ -60,12 +60,12 @@ def folder_bytes(path: Path) -> int:
     for folder, _, names in os.walk(path):
         for name in names:
             try:
-                found = os.lstat(os.path.join(folder, name))
+                status = os.lstat(os.path.join(folder, name))
             except OSError:  # removed while we look
                 continue
-            if stat.S_ISREG(found.st_mode) and (found.st_nlink == 1 or (found.st_dev, found.st_ino) not in seen):
-                seen.add((found.st_dev, found.st_ino))
-                total += found.st_size
+            if stat.S_ISREG(status.st_mode) and (status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen):
+                seen.add((status.st_dev, status.st_ino))
+                total += status.st_size
     return total
 
 
@@ -109,7 +109,7 @@ def _converted(cache: Path) -> Iterator[CachedModel]:
 def _origin(path: Path) -> dict[str, str]:
     """What conversions.py wrote of a folder; nothing where the file is gone."""
     try:
-        found = strict_json(path.read_bytes())
+        source = strict_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+    return {key: value for key, value in source.items() if isinstance(value, str)} if isinstance(source, dict) else {}

@@ -103,19 +103,19 @@ def tensors(folder: Path) -> dict[str, StoredTensor]:
     """All stored tensors of the model by name, from the headers of its files."""
     index = folder / INDEX
     expected = _weight_map(index) if index.exists() and not (folder / WEIGHTS).exists() else {}
-    found: dict[str, StoredTensor] = {}
+    stored: dict[str, StoredTensor] = {}
     for path in weight_files(folder):
         if not path.exists():
             raise wrong(index, "shard_missing", file=path.name)
         header = read_header(path)
-        twice = next((name for name in header if name in found), None)
+        twice = next((name for name in header if name in stored), None)
         if twice:
             raise wrong(path, "tensor_twice", name=twice)
-        found |= header
-    missing = next((name for name in expected if name not in found), None)
+        stored |= header
+    missing = next((name for name in expected if name not in stored), None)
     if missing:
         raise wrong(index, "tensor_missing", name=missing)
-    return found
+    return stored
 
 
 def parameter_count(folder: Path) -> int:

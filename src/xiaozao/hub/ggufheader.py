@@ -135,11 +135,11 @@ def _header(reader: _Reader) -> GgufHeader:
         raise _Wrong("gguf_alignment", alignment=alignment)
     if not tensors:
         raise _Wrong("gguf_no_tensors")
-    found = tuple(_tensor(reader, alignment) for _ in range(tensors))
+    described = tuple(_tensor(reader, alignment) for _ in range(tensors))
     start = -(-reader.position // alignment) * alignment
-    _check_places(found, reader.size - start)
+    _check_places(described, reader.size - start)
     kept = {key: value for key, value in values.items() if value is not None}
-    return GgufHeader(kept, found)
+    return GgufHeader(kept, described)
 
 
 def _value(reader: _Reader, key: str) -> Any:

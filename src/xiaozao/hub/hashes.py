@@ -20,5 +20,5 @@ def _hash(files: tuple[tuple[Path, int, int], ...]) -> str:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

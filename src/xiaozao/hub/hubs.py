@@ -181,11 +181,11 @@ def _verify(folder: Path, on_progress: OnProgress) -> None:
     for path in sorted(folder.glob("*.safetensors")):
         blob = path.resolve()
         if path.is_symlink() and len(blob.name) == 64 and DIGEST.fullmatch(blob.name):
-            found = sha256_of(blob, on_progress)
-            if found != blob.name:
+            digest = sha256_of(blob, on_progress)
+            if digest != blob.name:
                 path.unlink()
                 blob.unlink()
-                raise ArtefactError("hash_mismatch", path=path, expected=blob.name, found=found)
+                raise ArtefactError("hash_mismatch", path=path, expected=blob.name, found=digest)
 
 
 def _hf_error(error: Exception, name: str, revision: str | None) -> Exception:

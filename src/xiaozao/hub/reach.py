@@ -90,16 +90,16 @@ def _knock(place: Place, seconds: float) -> str:
 def _fetch(url: str, seconds: float, count: int) -> bytes:
     request = urllib.request.Request(url, headers={"Range": f"bytes=0-{count - 1}", "User-Agent": "xiaozao"})
     with urllib.request.urlopen(request, timeout=seconds) as answer:
-        found: bytes = answer.read(count)
-    return found
+        received: bytes = answer.read(count)
+    return received
 
 
 def reach_all(places: Sequence[Place], seconds: float) -> list[Reach]:
     """Test all places at once with one deadline, because a name server may never answer."""
-    found: dict[Place, Reach] = {}
+    reached: dict[Place, Reach] = {}
 
     def knock(place: Place) -> None:
-        found[place] = reach(place, seconds)
+        reached[place] = reach(place, seconds)
 
     threads = [threading.Thread(target=knock, args=(place,), daemon=True) for place in places]
     for thread in threads:
@@ -108,7 +108,7 @@ def reach_all(places: Sequence[Place], seconds: float) -> list[Reach]:
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     late = f"no answer in {seconds * 1.5:.0f} s"
-    return [found.get(place) or Reach(place.name, _bare(place.url), False, seconds * 1.5, late) for place in places]
+    return [reached.get(place) or Reach(place.name, _bare(place.url), False, seconds * 1.5, late) for place in places]
 
 
 def _bare(url: str) -> str:

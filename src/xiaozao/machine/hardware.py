@@ -116,24 +116,24 @@ def memory_limit(root: Path, proc: Path) -> tuple[int, int]:
     """
     limit, used = 2**63, 0
     for folder in _upwards(root, own_cgroup(proc)):
-        found = _number(folder / "memory.max")
-        if found is not None and found < limit:
-            limit, used = found, _used(folder, "memory.current", "inactive_file ")
+        stated = _number(folder / "memory.max")
+        if stated is not None and stated < limit:
+            limit, used = stated, _used(folder, "memory.current", "inactive_file ")
     for folder in _upwards(root / "memory", own_cgroup(proc, "memory")):
-        found = _number(folder / "memory.limit_in_bytes")
-        if found is not None and found < min(limit, 2**60):  # version 1 writes a huge number for no limit
-            limit, used = found, _used(folder, "memory.usage_in_bytes", "total_inactive_file ")
+        stated = _number(folder / "memory.limit_in_bytes")
+        if stated is not None and stated < min(limit, 2**60):  # version 1 writes a huge number for no limit
+            limit, used = stated, _used(folder, "memory.usage_in_bytes", "total_inactive_file ")
     return limit, used
 
 
 def cpu_quota(root: Path, proc: Path) -> int:
     """The cores that the CPU quotas of our control group and its parents allow, rounded up."""
-    found = 2**31
+    allowed = 2**31
     for folder in _upwards(root, own_cgroup(proc)):
         quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
         if quota.isdigit() and period.isdigit() and int(period):
-            found = min(found, -(-int(quota) // int(period)))
-    return found
+            allowed = min(allowed, -(-int(quota) // int(period)))
+    return allowed
 
 
 def gpus() -> tuple[Gpu, ...]:

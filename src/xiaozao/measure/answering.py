@@ -1,9 +1,9 @@
 """`python -m xiaozao.measure.answering`: questions on standard input, their answers on standard output, a line each.
 
-In a process of its own, because fake tensors need code that a run has no use for, and would carry to its end. The
-answer to a question is a profile, to steps what a GPU's allocator holds for them. A line that is neither is
-`{"failed": why}`, or `{"missing": key, "params": {}}` of an EnvironmentProblem. What libraries print goes to standard
-error.
+This runs in a process of its own, because fake tensors import code that a run would otherwise keep in memory. The
+answer to a TraceRequest is a profile; the answer to Steps is the memory that a GPU's allocator reserves. A failure is
+answered by `{"failed": why}`, or `{"missing": key, "params": {}}` of an EnvironmentProblem. What libraries print goes
+to standard error.
 """
 
 import json

@@ -51,7 +51,7 @@ def calibrate(asked: Asked) -> Rates:
 
 
 def _pieces(dtype: torch.dtype, bits: bool) -> dict[str, Piece]:
-    """What is timed, by name."""
+    """The pieces of work that are timed, by name."""
     weights, inputs, grads = (
         _turns(torch.randn(*size).to(dtype)) for size in ((INNER, WIDTH), (TOKENS, WIDTH), (TOKENS, INNER))
     )
@@ -108,9 +108,9 @@ def small_block(dtype: torch.dtype) -> Piece:
     return block
 
 
-def _turns(one: torch.Tensor) -> Iterator[torch.Tensor]:
+def _turns(original: torch.Tensor) -> Iterator[torch.Tensor]:
     """Copies of a tensor, again and again; drawing each anew would take longer than what is timed."""
-    return cycle([one.clone() for _ in range(TURNS)])
+    return cycle([original.clone() for _ in range(TURNS)])
 
 
 def _bits(dtype: torch.dtype) -> dict[str, Piece]:
@@ -148,7 +148,7 @@ def _rates(seconds: dict[str, float], wide: int) -> Rates:
 
 
 def _seconds(piece: Piece, clock: Callable[[], float]) -> float:
-    """Of one call, over as many as fill SECONDS."""
+    """The seconds of one call, averaged over as many calls as fill SECONDS."""
     begun, count = clock(), 0
     while (passed := clock() - begun) < SECONDS:
         piece()

@@ -1,7 +1,7 @@
-"""Which dtype multiplies fast on this CPU: measured once and kept in the cache. No torch.
+"""The speed of matrix products by dtype on this CPU: measured once and kept in the cache. No torch.
 
-A flag of the processor does not tell it alone: a virtual machine hides instructions, a library has no kernels for them
-yet, a variable of the environment turns them off.
+The processor's flags are not enough: a virtual machine may hide instructions, a library may lack kernels for them, or
+an environment variable may disable them.
 """
 
 import hashlib
@@ -32,7 +32,10 @@ PRODUCTS = TypeAdapter(Products)
 
 
 def products(report: OnProgress, folder: Path | None = None) -> Products | None:
-    """From the cache, or measured in a process of its own, which `report` is told; None where that fails."""
+    """The rates from the cache, or measured in a process of its own (announced through `report`).
+
+    None if that fails.
+    """
     kept = known(folder)
     if kept is not None:
         return kept
@@ -49,28 +52,28 @@ def products(report: OnProgress, folder: Path | None = None) -> Products | None:
 
 
 def known(folder: Path | None = None) -> Products | None:
-    """What was measured before; None where nothing was, or what is there cannot be read."""
+    """The cached measurement; None if there is none or it cannot be read."""
     try:
-        found = PRODUCTS.validate_json(_path(folder).read_bytes())
+        measurement = PRODUCTS.validate_json(_path(folder).read_bytes())
     except (OSError, ValidationError):
         return None
-    return found if found.keys() >= {"bf16", "fp16", "fp32"} else None
+    return measurement if measurement.keys() >= {"bf16", "fp16", "fp32"} else None
 
 
-def keep(found: Products, folder: Path | None = None) -> Products:
-    """Write down what was measured, and return it."""
-    write_whole(_path(folder), PRODUCTS.dump_json(found))
-    return found
+def keep(measurement: Products, folder: Path | None = None) -> Products:
+    """Write a measurement into the cache and return it."""
+    write_whole(_path(folder), PRODUCTS.dump_json(measurement))
+    return measurement
 
 
-def measured(hardware: Hardware, found: Products | None) -> Hardware:
-    """The machine with what was measured in place of what its flags say."""
-    return hardware if found is None else replace(hardware, fast_bf16=found["bf16"] > found["fp32"])
+def measured(hardware: Hardware, measurement: Products | None) -> Hardware:
+    """The machine, with the measured speed of bf16 in place of what its flags say."""
+    return hardware if measurement is None else replace(hardware, fast_bf16=measurement["bf16"] > measurement["fp32"])
 
 
-def is_slow(found: Products | None, precision: str) -> bool:
+def is_slow(measurement: Products | None, precision: str) -> bool:
     """Whether products in a dtype take more than twice as long as in fp32; False where nothing is known."""
-    return found is not None and found[precision] < SLOW * found["fp32"]
+    return measurement is not None and measurement[precision] < SLOW * measurement["fp32"]
 
 
 def _path(folder: Path | None) -> Path:

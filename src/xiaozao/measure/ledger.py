@@ -1,5 +1,6 @@
-"""Which bytes are alive while code runs under fake tensors, and what work it does: every operation is seen, none is
-computed.
+"""Counts live bytes and work of code that runs under fake tensors.
+
+Every operation is seen and none is computed.
 
 A storage counts from the operation that makes it until the last tensor on it is gone, as an allocator would see it.
 """
@@ -41,16 +42,16 @@ class Ledger(TorchDispatchMode):
         self._count = 0
 
     def enter(self, phase: Phase) -> None:
-        """From here on the work is that of a phase; what is alive now is its first entry."""
+        """Begin a phase: the work from here on is counted for it, and the live bytes are its first entry."""
         self._phase = phase
         self._hear("")
 
     def start_over(self) -> None:
-        """Forget what was heard; what is alive stays known."""
+        """Forget the records so far; live storages stay known."""
         self.heard, self.work = {}, {}
 
     def count(self, tensors: Iterable[Tensor]) -> None:
-        """Tensors that were made outside."""
+        """Count tensors that were made before the ledger."""
         for tensor in tensors:
             self._add(tensor)
 

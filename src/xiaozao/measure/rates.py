@@ -24,30 +24,30 @@ PATIENCE = 120  # seconds; it takes five, but the machine may be busy with other
 
 
 def rates(asked: Asked, report: OnProgress, folder: Path | None = None) -> Rates | None:
-    """From the cache, or measured, which `report` is told; None where it cannot be measured, or not now."""
+    """The rates from the cache, or measured (announced through `report`); None if they cannot be measured now."""
     kept = known(asked, folder)
     if kept is not None or busy():
         return kept
     report("calibrate", 0, 1)
     try:
-        found = measure(asked)
+        measurement = measure(asked)
     except (OSError, subprocess.SubprocessError, ValidationError):
         return None
     finally:
         report("calibrate", 1, 1)
-    write_whole(_path(asked, folder), RATES.dump_json(found))
-    return found
+    write_whole(_path(asked, folder), RATES.dump_json(measurement))
+    return measurement
 
 
 def busy() -> bool:
-    """Whether other things compute here, so that what is measured now is no measure of this machine."""
+    """Whether other programs use the cores, so that a measurement now would be wrong."""
     if not hasattr(os, "getloadavg"):  # Windows
         return False
     return os.getloadavg()[0] > BUSY * (os.cpu_count() or 1) + 1  # a plan is itself one
 
 
 def known(asked: Asked, folder: Path | None = None) -> Rates | None:
-    """What was measured before; None where nothing was."""
+    """The cached rates; None if there are none."""
     try:
         return RATES.validate_json(_path(asked, folder).read_bytes())
     except (OSError, ValidationError):
@@ -55,7 +55,7 @@ def known(asked: Asked, folder: Path | None = None) -> Rates | None:
 
 
 def measure(asked: Asked) -> Rates:
-    """In a fresh process. Raises SubprocessError where it ends with an error, or never."""
+    """Measure the rates in a new process. Raises SubprocessError if it fails or does not end."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", MODULE], input=ASKED.dump_json(asked), capture_output=True, check=True,
         env=environment(), timeout=PATIENCE,
@@ -64,7 +64,7 @@ def measure(asked: Asked) -> Rates:
 
 
 def key(asked: Asked, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The name of rates: what they depend on, and the versions that made them."""
+    """The name of rates in the cache: a hash of what they depend on and of the versions that measured them."""
     parts = [ASKED.dump_python(asked), processor(cpuinfo), os.cpu_count(), VERSION, version("torch")]
     parts += [os.environ.get(name, "") for name in DECIDING]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

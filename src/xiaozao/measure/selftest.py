@@ -63,7 +63,7 @@ TEMPLATE = (
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried: passed if `measured` is at most `bound`."""
+    """The result of one check: passed if `measured` is at most `bound`."""
 
     name: str
     device: str
@@ -206,9 +206,9 @@ def main() -> int:
     """Print a JSON line per check; 0 if all passed."""
     passed = True
     for checks in (kernel_checks(), resume_checks(), plan_checks()):
-        for one in checks:
-            passed = passed and one.passed
-            sys.stdout.write(json.dumps(asdict(one)) + "\n")
+        for outcome in checks:
+            passed = passed and outcome.passed
+            sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
             sys.stdout.flush()
     return 0 if passed else 1
 
@@ -255,8 +255,8 @@ def _train(device: torch.device, dtype: torch.dtype, folder: Path, stop: int) ->
         lambda: sum(type(event).__name__ == "Step" for event in seen) >= stop, lambda: 0,
     )  # fmt: skip
     optimizer = OPTIMIZERS["adamw"](decoder.trainable(), Options(weight_decay=0.01))
-    found = checkpoint.newest(folder).folder
-    loop.run(optimizer, keeper.load(found, decoder, optimizer) if found else Position())
+    newest = checkpoint.newest(folder).folder
+    loop.run(optimizer, keeper.load(newest, decoder, optimizer) if newest else Position())
     return [one.detach().float().cpu() for one in decoder.trainable().values()]
 
 

@@ -1,4 +1,4 @@
-"""A model as it would be trained, made of shapes alone: no weight is read, and none takes memory.
+"""Builds a model as it would be trained from shapes alone: no weight is read or takes memory.
 
 To be built and run under fake tensors (measure/trace.py). What the real way proves with numbers is taken as proven.
 """
@@ -69,10 +69,10 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kept = ctx.saved_tensors
-        found = [grads[0].new_empty(shape) for shape in ctx.shapes]
+        empty = [grads[0].new_empty(shape) for shape in ctx.shapes]
         ctx.ledger.transient("backward", ctx.heads)
         del kept
-        return *found, None, None
+        return *empty, None, None
 
 
 def config_of(values: dict[str, object], blocks: int | None = None) -> PreTrainedConfig:
@@ -125,17 +125,17 @@ def build(question: TraceRequest, config: PreTrainedConfig, ledger: Ledger) -> D
 def _store(decoder: Decoder, base: str) -> None:
     """The linear layers of the blocks in eight or four bits, as loading/whileloading.py does while it reads them."""
     model: nn.Module = decoder.model
-    for name, one in list(model.named_modules()):
-        if is_plain(one) and not is_router(name) and one is not decoder.head.linear:
-            assert not isinstance(one, FrozenLinear)
-            transposed = isinstance(one, Conv1D)
-            weight = one.weight.t() if transposed else one.weight
-            put(model, name, FrozenLinear(BASES[base](weight.detach()), one.bias, transposed))
+    for name, module in list(model.named_modules()):
+        if is_plain(module) and not is_router(name) and module is not decoder.head.linear:
+            assert not isinstance(module, FrozenLinear)
+            transposed = isinstance(module, Conv1D)
+            weight = module.weight.t() if transposed else module.weight
+            put(model, name, FrozenLinear(BASES[base](weight.detach()), module.bias, transposed))
 
 
 @dataclass(frozen=True)
 class Absent(Mapped):
-    """A tensor of a file that is not there. Like the pages of one that is, it is alive while it is looked at."""
+    """A stand-in for a tensor in a file. Like the pages of a mapped file, it counts as live while it is used."""
 
     def rows(self, first: int, last: int) -> Tensor:
         return torch.empty((last - first, *self.shape[1:]), dtype=self.dtype)

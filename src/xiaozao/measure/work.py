@@ -1,4 +1,4 @@
-"""What an operation does, counted from the shapes of what goes in and comes out: the work of a step, for its time.
+"""Counts the work of operations from the shapes of their inputs and outputs, to plan the time of a step.
 
     flops      of matrix products                       operands   bytes that products read and write
     moved      bytes that all else reads and writes     heavy      elements of soft-max, silu, mixed dtypes: slow ones
@@ -34,7 +34,7 @@ UNPACKING = ("dequantize_4bit", "dequantize_blockwise")
 
 
 class Phase(NamedTuple):
-    """What a step is at: a kind of work, and the number of the block that does it."""
+    """A phase of a step: a kind of work, and the number of the block that does it."""
 
     kind: Literal["between", "forward", "loss", "backward", "optimizer step", "validation"]
     block: int | None = None
@@ -68,9 +68,9 @@ class Tally:
             return
         outputs = _tensors([out])
         if kind == "product":
-            one, other = (args[place] for place in PRODUCTS[func.overloadpacket.__name__])
-            self.add("flops", 2.0 * one.numel() * other.shape[-1])
-            self.add("operands", _bytes([one, other]) + _bytes(outputs) * _written(func))
+            factor, other = (args[place] for place in PRODUCTS[func.overloadpacket.__name__])
+            self.add("flops", 2.0 * factor.numel() * other.shape[-1])
+            self.add("operands", _bytes([factor, other]) + _bytes(outputs) * _written(func))
         elif kind == "eight_bit":
             self.add(kind, _tensors(args)[0].numel())
         elif kind in ("unpacked", "heavy"):
@@ -85,7 +85,7 @@ class Tally:
             self.add("moved", _moved(func, args, kwargs, outputs))
 
     def plus(self, other: "Tally", times: float = 1.0) -> "Tally":
-        """Both together, the other so often."""
+        """The sum of both tallies, the other one multiplied."""
         costs = [a + times * b for a, b in zip(self.costs, other.costs, strict=True)]
         keys = {*self.attended, *other.attended}
         # A Counter holds integers by its type alone; shares of a model's blocks are whole numbers as well.
@@ -131,10 +131,10 @@ def _lined_up(name: str, tallies: Sequence[Tally], numbers: Sequence[Line]) -> W
 
 
 def _total(tallies: Iterable[Tally]) -> Tally:
-    found = Tally()
-    for one in tallies:
-        found = found.plus(one)
-    return found
+    total = Tally()
+    for tally in tallies:
+        total = total.plus(tally)
+    return total
 
 
 @cache
@@ -160,12 +160,12 @@ def _kind(func: Any) -> str:
 @cache
 def _passes(func: Any) -> tuple[tuple[str, int], ...]:
     """The arguments of an operation, and how often each is gone through: what is changed in place, twice."""
-    name, found = func.overloadpacket.__name__, []
-    for one in func._schema.arguments:
-        written = one.alias_info is not None and one.alias_info.is_write
-        only = name in ONLY_WRITTEN or one.kwarg_only
-        found.append((one.name, -1 if written and only else -2 if written else 1))
-    return tuple(found)
+    name, passes = func.overloadpacket.__name__, []
+    for argument in func._schema.arguments:
+        written = argument.alias_info is not None and argument.alias_info.is_write
+        only = name in ONLY_WRITTEN or argument.kwarg_only
+        passes.append((argument.name, -1 if written and only else -2 if written else 1))
+    return tuple(passes)
 
 
 def _written(func: Any) -> int:
@@ -174,23 +174,23 @@ def _written(func: Any) -> int:
 
 def _moved(func: Any, args: Sequence[Any], kwargs: dict[str, Any], outputs: list[Tensor]) -> float:
     """Bytes read and written; what is changed in place is none of the outputs."""
-    found, changed = 0.0, set[int]()
+    moved, changed = 0.0, set[int]()
     for place, (name, times) in enumerate(_passes(func)):
         tensors = _tensors([args[place] if place < len(args) else kwargs.get(name)])
-        found += _bytes(tensors) * abs(times)
+        moved += _bytes(tensors) * abs(times)
         if times < 0:
             changed.update(id(tensor) for tensor in tensors)
-    return found + _bytes(one for one in outputs if id(one) not in changed)
+    return moved + _bytes(one for one in outputs if id(one) not in changed)
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    found: list[Tensor] = []
-    for one in values:
-        if isinstance(one, Tensor):
-            found.append(one)
-        elif isinstance(one, list | tuple):
-            found += [inner for inner in one if isinstance(inner, Tensor)]
-    return found
+    tensors: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        elif isinstance(value, list | tuple):
+            tensors += [inner for inner in value if isinstance(inner, Tensor)]
+    return tensors
 
 
 def _bytes(tensors: Iterable[Tensor]) -> float:

@@ -36,7 +36,7 @@ PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All that was trained, under PEFT's names."""
+    """All trained tensors, under PEFT's names."""
     named: dict[str, Tensor] = {}
     for name, layer in adapters(model).items():
         named |= {f"{PREFIX}{name}.{part}": tensor for part, tensor in layer.saved().items()}
@@ -48,18 +48,18 @@ def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
 def adapter_config(model: nn.Module, base: str) -> dict[str, object]:
     """PEFT's description of the adapter. `base` is where a reader finds the base (base_name)."""
     layers = adapters(model)
-    one = next(iter(layers.values()))
-    rank = len(one.saved()["lora_A.weight"])
+    first = next(iter(layers.values()))
+    rank = len(first.saved()["lora_A.weight"])
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
         "r": rank,
-        "lora_alpha": one.scale * rank,
+        "lora_alpha": first.scale * rank,
         "lora_dropout": 0.0,
         "bias": "none",
         "use_rslora": False,
-        "use_dora": isinstance(one, DoraLinear),
+        "use_dora": isinstance(first, DoraLinear),
         "fan_in_fan_out": any(layer.transposed for layer in layers.values()),
         "inference_mode": True,
         "target_modules": sorted(layers),
@@ -68,7 +68,7 @@ def adapter_config(model: nn.Module, base: str) -> dict[str, object]:
 
 
 def base_name(model: ModelFolder) -> str:
-    """What a reader loads the base from: its name on Hugging Face where it came from there, else its absolute folder.
+    """The name of the base for readers: its name on Hugging Face if it came from there, else its absolute folder.
 
     A folder's bare name, or a name on another hub, would be looked for on Hugging Face, and could be another model.
     """
@@ -77,7 +77,7 @@ def base_name(model: ModelFolder) -> str:
 
 
 def adapter_facts(model: ModelFolder) -> dict[str, object]:
-    """What the adapter learned on, so that it is not put onto another base without a word."""
+    """The identity of the base that the adapter was trained on, so that using it on another base is noticed."""
     base = {"name": model.name, "origin": model.origin, "commit": model.commit}
     return {"base": {**base, "weights_sha256": weights_hash(model.path)}}
 
@@ -92,14 +92,14 @@ def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
     model = decoder.model
     names = sorted({name.removeprefix(PREFIX).removesuffix(PARTS[0]) for name in tensors if name.endswith(PARTS[0])})
     modules = dict(model.named_modules())
-    found = [
+    targets = [
         name
         for name in names
         if name in modules and is_plain(modules[name]) and modules[name] is not decoder.head.linear
     ]
     kind = DoraLinear if settings.dora else AdaptedLinear
     alpha = settings.alpha * (math.sqrt(settings.rank) if settings.rslora else 1)
-    layers = adapt(model, found, settings.rank, alpha, 0, kind)
+    layers = adapt(model, targets, settings.rank, alpha, 0, kind)
     whole = {name: one for name, one in tensors.items() if not name.endswith(PARTS)}
     _check_shapes(folder, model, layers, tensors, whole)
     if is_vouched_for(folder):
@@ -112,12 +112,12 @@ def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
 
 
 def is_vouched_for(folder: Path) -> bool:
-    """Whether hashes lie beside the adapter; else nobody can tell that it is as it was trained."""
+    """Whether the adapter has a manifest with hashes; without one, changes to its files cannot be detected."""
     return (folder / MANIFEST).exists() or (folder / MANIFEST).is_symlink()
 
 
 def check_base(folder: Path, base: Path) -> None:
-    """Raises ArtefactError where the adapter says that it learned on other weights than those of `base`."""
+    """Raises ArtefactError if the adapter was trained on other weights than those of `base`."""
     path = folder / f"{FACTS}.json"
     if not path.is_file():
         return
@@ -134,7 +134,7 @@ def check_base(folder: Path, base: Path) -> None:
 def _check_shapes(
     folder: Path, model: nn.Module, layers: dict[str, Adapted], tensors: dict[str, Tensor], whole: dict[str, Tensor]
 ) -> None:
-    """Raises ArtefactError unless the file holds exactly what these layers want and modules this model has."""
+    """Raises ArtefactError unless the file's tensors are exactly those of these layers and of the model's modules."""
     wanted = {
         f"{PREFIX}{name}.{part}": tuple(one.shape)
         for name, layer in layers.items()
@@ -142,14 +142,14 @@ def _check_shapes(
     }
     own = dict(model.named_parameters(remove_duplicate=False))
     wanted |= {name: tuple(own[name.removeprefix(PREFIX)].shape) for name in whole if name.removeprefix(PREFIX) in own}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if wanted != found:
-        wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wanted != shapes:
+        wrong = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
         raise ArtefactError("adapter_shapes", folder=folder, count=len(wrong), first=wrong[0])
 
 
 def _attach_whole(decoder: Decoder, whole: dict[str, Tensor]) -> None:
-    """Put back what was trained whole; what was tied stays so only if the file says the same for both."""
+    """Load the modules that were trained whole; tied ones stay tied only if the file has the same values for both."""
     model = decoder.model
     ends = (model.get_input_embeddings(), decoder.head.linear)
     given = [

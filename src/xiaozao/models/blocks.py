@@ -1,4 +1,4 @@
-"""Any decoder seen as the same few parts: base (embedding, blocks, final norm), head, and what comes after the head.
+"""Any decoder as the same few parts: base (embedding, blocks, final norm), head, and the scaling after the head.
 
 Some models scale or soft-cap between head and logits, some do more between base and head. The loss applies the head
 itself, in chunks, so it has to do the same; models/families.py proves with numbers that it does.
@@ -48,13 +48,13 @@ class Head:
         return self.finish(F.linear(hidden, weight, None if bias is None else bias.to(hidden.dtype)).float())
 
     def finish(self, logits: Tensor) -> Tensor:
-        """What comes after the linear layer; in place where autograd does not look."""
+        """Scale and soft-cap the logits; in place if autograd is off."""
         if self.scale != 1.0:
             logits = logits * self.scale
         return torch.tanh(logits / self.cap) * self.cap if self.cap else logits
 
     def finish_backward(self, grad: Tensor, finished: Tensor) -> Tensor:
-        """The gradient before `finish`, from the gradient after it and its output."""
+        """The backward of `finish`: the gradient of its input, from its output and the gradient of that."""
         if self.cap:
             grad = grad * (1 - (finished / self.cap) ** 2)
         return grad * self.scale if self.scale != 1.0 else grad
@@ -89,7 +89,7 @@ class Decoder:
         caught: list[Tensor] = []
 
         def catch(_: nn.Module, entering: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            """Keep all that enters the head, and let it answer for one token alone."""
+            """A hook that keeps the head's input and passes a single token on to the head."""
             caught.append(entering[0])
             last, linear = entering[0][:, -1:], self.head.linear
             return (last if isinstance(linear, FrozenLinear) else last.to(linear.weight.dtype),)
@@ -111,7 +111,7 @@ class Decoder:
 
 
 def view(model: PreTrainedModel, kind: str) -> Decoder:
-    """See a model as a packed Decoder; what holds for it says models/families.py.
+    """View a model as a packed Decoder; models/families.py checks that the view is right.
 
     Raises UnsupportedModel where its head is not a linear layer.
     """
@@ -130,10 +130,10 @@ def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
     """The list of a decoder's blocks. Raises UnsupportedModel where no single list can be it."""
     count = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
     lists = list(_outer_lists(model.base_model))
-    found = lists if len(lists) == 1 else [one for one in lists if len(one) == count]
-    if len(found) != 1:
-        raise UnsupportedModel("no_blocks", model=type(model).__name__, count=len(found))
-    return found[0]
+    candidates = lists if len(lists) == 1 else [one for one in lists if len(one) == count]
+    if len(candidates) != 1:
+        raise UnsupportedModel("no_blocks", model=type(model).__name__, count=len(candidates))
+    return candidates[0]
 
 
 def beside_blocks(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
@@ -158,7 +158,7 @@ def _outer_lists(module: nn.Module) -> Iterator[nn.ModuleList]:
 
 @contextmanager
 def few_blocks(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, the model has its first blocks alone: as many as it takes to have one of each kind, and two at least.
+    """A context in which the model has only its first blocks: enough to have one of each kind, and at least two.
 
     Raises UnsupportedModel where the decoder has no single list of blocks.
     """
@@ -176,7 +176,7 @@ def few_blocks(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def evaluating(decoder: Decoder) -> Iterator[None]:
-    """Dropout off everywhere, and afterwards every module as it was."""
+    """A context in which dropout is off; afterwards every module has its former mode."""
     modes = {module: module.training for module in decoder.model.modules()}
     decoder.model.eval()
     try:

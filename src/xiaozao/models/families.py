@@ -1,4 +1,4 @@
-"""Is this decoder understood? Numbers decide at load, never a list of names.
+"""Checks at load, by numbers and not by a list of names, that our view of a decoder gives its own logits.
 
     1. the model itself is causal: tokens that follow change nothing before them
     2. the states that enter the head, the head, and what comes after it give the model's own logits
@@ -33,7 +33,7 @@ PACKINGS: tuple[Packing, ...] = ("packed", "padded")
 
 @dataclass(frozen=True)
 class _Probe:
-    """Two samples, and the model's own logits of each alone."""
+    """Two samples, and the model's own logits for each by itself."""
 
     first: Tensor
     second: Tensor
@@ -60,14 +60,14 @@ def _check(decoder: Decoder) -> Decoder:
     model.eval()
     with torch.no_grad():
         probe = _probe(model)
-        found = _choose(decoder, probe)
+        chosen = _choose(decoder, probe)
     model.train(training)
-    model.set_attn_implementation(attention_of(found))
-    return found
+    model.set_attn_implementation(attention_of(chosen))
+    return chosen
 
 
 def rounding(model: PreTrainedModel) -> float:
-    """How far two ways to the same numbers may lie apart, relative to the norm."""
+    """The allowed relative distance between two computations of the same numbers."""
     return FINE if model.dtype == torch.float32 else COARSE
 
 
@@ -96,16 +96,16 @@ def _choose(decoder: Decoder, probe: _Probe) -> Decoder:
     """The first way whose numbers hold."""
     gaps = {"logits": float("inf"), "samples": float("inf")}
     for packing in PACKINGS:
-        one = replace(decoder, packing=packing)
-        with implementation(decoder.model, attention_of(one)):
-            one, gap = _with_own_logits(one, probe)
+        candidate = replace(decoder, packing=packing)
+        with implementation(decoder.model, attention_of(candidate)):
+            candidate, gap = _with_own_logits(candidate, probe)
             gaps["logits"] = min(gap, gaps["logits"])
             if not gap < probe.bound:
                 continue
-            gap = _attempt(one, probe)
+            gap = _attempt(candidate, probe)
         gaps["samples"] = min(gap, gaps["samples"])
         if gap < probe.bound:
-            return one
+            return candidate
     key = "logits" if gaps["samples"] == float("inf") else "samples"
     raise UnsupportedModel(key, model=decoder.model.config.model_type, gap=f"{gaps[key]:.3g}", bound=probe.bound)
 
@@ -119,26 +119,26 @@ def _with_own_logits(decoder: Decoder, probe: _Probe) -> tuple[Decoder, float]:
     """What lies before and after the head, chosen so that the logits come nearest to the model's own; and how near."""
     best, least = decoder, float("inf")
     for tail in (False, True):
-        one = replace(decoder, tail=tail)
+        candidate = replace(decoder, tail=tail)
         try:
-            states = run(one, [probe.second])
-            raw = replace(one.head, scale=1.0, cap=None).logits(states)
+            states = run(candidate, [probe.second])
+            raw = replace(candidate.head, scale=1.0, cap=None).logits(states)
         except torch.OutOfMemoryError:
             raise
         except FAILURES:
             continue
-        for head in _heads(one.head, one.model.config.get_text_config(decoder=True)):
+        for head in _heads(candidate.head, candidate.model.config.get_text_config(decoder=True)):
             finished = head.finish(raw)
             gap = distance(finished, probe.own_second) if finished.shape == probe.own_second.shape else float("inf")
             if gap < least:
-                best, least = replace(one, head=head), gap
+                best, least = replace(candidate, head=head), gap
         if least < probe.bound:
             break
     return best, least
 
 
 def _heads(head: Head, config: PreTrainedConfig) -> Iterator[Head]:
-    """The head as configs usually describe it, then every scale and cap that the config's numbers could mean."""
+    """Candidates for the head: as configs usually describe it, then with every scale and cap in the config."""
     yield head
     numbers = {name: one for name, one in config.to_dict().items() if isinstance(one, (int, float)) and one > 0}
     speaking = [one for name, one in numbers.items() if "logit" in name or "head_multiplier" in name]

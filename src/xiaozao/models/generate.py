@@ -106,7 +106,7 @@ class _Cached:
 
 
 class _Whole:
-    """Rows that are read whole for every token, as they are in training. Slow, and right for every model."""
+    """Rows that are recomputed as a whole for every token, as in training. Slow, but right for every model."""
 
     def __init__(self, decoder: Decoder, prompts: Sequence[Sequence[int]]) -> None:
         self.decoder = decoder
@@ -123,7 +123,7 @@ class _Whole:
 
 
 def can_be_cached(decoder: Decoder) -> bool:
-    """Whether padding and cache give the logits that reading everything gives: tried once for each model.
+    """Whether padding and cache give the same logits as recomputing everything. Tried once for each model.
 
     Some architectures take no positions, keep a state of another kind, or let padding into it.
     """
@@ -144,8 +144,8 @@ def _gap(decoder: Decoder) -> float:
         for _ in range(2):
             cached, whole = (one.read() for one in readers)
             gap = max(gap, distance(cached, whole)) if cached.shape == whole.shape else float("inf")
-            for one in readers:
-                one.take(list(range(len(prompts))), whole.argmax(dim=1))
+            for reader in readers:
+                reader.take(list(range(len(prompts))), whole.argmax(dim=1))
     except torch.OutOfMemoryError:
         raise
     except FAILURES:
@@ -154,7 +154,7 @@ def _gap(decoder: Decoder) -> float:
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """ids and mask (rows, longest). What lies under the mask is never looked at, so any id will do."""
+    """ids and mask (rows, longest). Masked places are never attended to, so they may hold any id."""
     longest = max(len(prompt) for prompt in prompts)
     ids = torch.zeros(len(prompts), longest, dtype=torch.long)
     mask = torch.zeros(len(prompts), longest, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""In which type a decoder computes: autocast where weights are kept in another."""
+"""The compute dtype of a decoder: autocast if its weights have another dtype."""
 
 import torch
 

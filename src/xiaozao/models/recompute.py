@@ -1,4 +1,4 @@
-"""Gradient checkpointing: what forward lets go of, so that backward computes it again.
+"""Gradient checkpointing: activations that forward drops and backward computes again.
 
     selective   gate and up of each MLP, half or more of what a block keeps; costs two of its seven products again
     block       all of a block but its input; costs the whole forward pass again (Chen et al. 2016)

@@ -68,7 +68,7 @@ def _write_paged(model: PreTrainedModel, target: Path, dtype: torch.dtype, store
     described = {name: torch.empty(own[name].shape, dtype=kinds[name], device="meta") for name in names}
 
     def pieces(name: str) -> Iterator[Tensor]:
-        """A tensor as it is written, which is what the model has from then on if it keeps it."""
+        """A tensor as it is written, in pieces; if `keeps`, the model's own tensor takes these values."""
         tensor = own[name].detach().reshape(-1)
         kept = None
         if keeps and tensor.dtype != kinds[name]:

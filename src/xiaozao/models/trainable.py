@@ -1,4 +1,4 @@
-"""What of a model is trained: adapters, whole modules beside them, the last blocks, or everything.
+"""Chooses which parameters of a model are trained: adapters, whole modules beside them, the last blocks, or all.
 
     method=lora   all frozen, an adapter beside each target (layers/linear.py); `also` names modules that train whole
     method=full   all parameters in fp32, or with last_blocks=k the last k blocks, the final norm and an untied head
@@ -31,7 +31,10 @@ KINDS: dict[str, type[Adapted]] = {
 
 
 def make_trainable(decoder: Decoder, method: MethodSpec, seed: int) -> None:
-    """Freeze and open what the method asks for. `alpha` must be decided. Raises UsageError, NotFound."""
+    """Freeze the model and make trainable what the method trains.
+
+    `alpha` must be decided. Raises UsageError, NotFound.
+    """
     if method.method == "lora":
         assert method.alpha is not None
         names = matching(decoder.model, decoder.head.linear, method.targets)
@@ -150,10 +153,10 @@ def _open(module: nn.Module) -> None:
 
 def _widen(module: nn.Module) -> list[torch.dtype]:
     """Let a module's own parameters learn, as fp32 masters; returns the types that they had."""
-    found = list(module.named_parameters(recurse=False))
-    for name, parameter in found:
+    parameters = list(module.named_parameters(recurse=False))
+    for name, parameter in parameters:
         setattr(module, name, nn.Parameter(parameter.detach().to(torch.float32, copy=True)))
-    return [parameter.dtype for _, parameter in found]
+    return [parameter.dtype for _, parameter in parameters]
 
 
 def _cast_output(dtype: torch.dtype, module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> Tensor:
@@ -172,10 +175,10 @@ def _names_of(decoder: Decoder, module: nn.Module) -> list[str]:
 
 
 def _embedding(decoder: Decoder) -> nn.Embedding:
-    found = decoder.model.get_input_embeddings()
-    if not isinstance(found, nn.Embedding):
+    embedding = decoder.model.get_input_embeddings()
+    if not isinstance(embedding, nn.Embedding):
         raise UnsupportedModel("no_embedding", model=type(decoder.model).__name__)
-    return found
+    return embedding
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -184,7 +187,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _norms(model: nn.Module) -> list[nn.Module]:
-    found = [one for one in model.modules() if _is_norm(one)]
-    if not found:
+    norms = [one for one in model.modules() if _is_norm(one)]
+    if not norms:
         raise UsageError("no_norms", model=type(model).__name__)
-    return found
+    return norms

@@ -1,4 +1,4 @@
-"""How many questions are answered together: as many as fit beside the weights where training has its peak. No torch."""
+"""How many questions are answered in one batch: as many as fit into the memory of training's peak. No torch."""
 
 from xiaozao.plan.streaming import tile_bytes
 from xiaozao.plan.workload import Load, ModelShape
@@ -9,7 +9,10 @@ ROOM = 128  # tokens by which keys and values grow, as in models/layers/kvcache.
 
 
 def choices(shape: ModelShape, load: Load, questions: Questions | None) -> list[tuple[int, int]]:
-    """From all at once, or 64, to one alone: how many questions, and the bytes beside the weights. Empty: none."""
+    """The possible batch sizes, from all (at most 64) down to 1, each with its bytes beside the weights.
+
+    Empty without questions.
+    """
     if questions is None:
         return []
     counts = [min(MOST, questions.number)]
@@ -18,14 +21,14 @@ def choices(shape: ModelShape, load: Load, questions: Questions | None) -> list[
     return [(one, _bytes(shape, load, questions, one)) for one in counts]
 
 
-def as_many_as_fit(found: list[tuple[int, int]], room: int) -> tuple[int, int]:
-    """The first of the choices within so many bytes, else the last."""
-    return next((one for one in found if one[1] <= room), found[-1])
+def as_many_as_fit(choices: list[tuple[int, int]], room: int) -> tuple[int, int]:
+    """The largest batch size that takes at most so many bytes, else the smallest."""
+    return next((one for one in choices if one[1] <= room), choices[-1])
 
 
 def _bytes(shape: ModelShape, load: Load, questions: Questions, together: int) -> int:
-    """Keys and values of all, and what else is there while the questions are read or while a layer grows; the matrix of
-    a base that is not kept as it is computed with. The loss of the right answers, of as many together, takes less."""
+    """The bytes of a batch beside the weights: the key-value cache, the activations while prompts are read or the cache
+    grows, and the matrix of a quantised base. The loss of the right answers, in the same batches, takes less."""
     number = load.wide if load.method == "full" else load.compute_bytes
     token = 2 * shape.key * shape.blocks * number
     inside = number * (3 * shape.width + 5 * shape.hidden)

@@ -1,4 +1,4 @@
-"""The bytes that attention takes for itself while it runs, beyond what goes in and comes out. No torch.
+"""The temporary memory of attention, in bytes, beyond its inputs and outputs. No torch.
 
 The traced step (measure/trace.py) leaves them out, because they do not grow evenly with the tokens: samples of like
 length are computed together, a block of queries at a time (models/layers/batched.py). Here the same blocks are gone
@@ -16,7 +16,7 @@ BLOCK = 128  # as in models/layers/batched.py: queries at a time
 
 @dataclass(frozen=True)
 class Bucket:
-    """Samples that are computed together: how many, and their common length."""
+    """Samples that attention computes together: their number, and their padded length."""
 
     samples: int
     size: int
@@ -34,8 +34,8 @@ def buckets(lengths: Sequence[int]) -> list[Bucket]:
 
 def transients(kind: str, heads: Sequence[Heads], groups: Sequence[Bucket], wide: int) -> tuple[int, int]:
     """(forward, backward) bytes at most, over the buckets and the model's kinds of attention; `wide` bytes a number."""
-    found = [TRANSIENTS[kind](one, group, wide) for one in heads for group in groups]
-    return max((f for f, _ in found), default=0), max((b for _, b in found), default=0)
+    bytes_of = [TRANSIENTS[kind](one, group, wide) for one in heads for group in groups]
+    return max((f for f, _ in bytes_of), default=0), max((b for _, b in bytes_of), default=0)
 
 
 def _batched(shape: Heads, group: Bucket, wide: int) -> tuple[int, int]:

@@ -32,5 +32,5 @@ def attended(shape: Heads, kind: str, bucket: Bucket, wide: int) -> tuple[float,
         moved += wide * 2 * (queries + keys) * (width + values) * (2 if back else 1)  # copies side by side, and sums
         fresh += wide * (scores * (2 if back else 1) + (queries + keys) * (width + values))
         calls += 45 if back else 18
-    found = {"flops": flops, "operands": operands, "moved": moved, "heavy": heavy, "fresh": fresh, "calls": calls}
-    return tuple(found.get(name, 0.0) for name in COSTS)
+    work = {"flops": flops, "operands": operands, "moved": moved, "heavy": heavy, "fresh": fresh, "calls": calls}
+    return tuple(work.get(name, 0.0) for name in COSTS)

@@ -1,4 +1,4 @@
-"""What `zao plan` asks: a run on its data, or where that is not known with every sample as long as `length` allows.
+"""The plan of `zao plan`: of a run on its data, or without data with every sample as long as `length` allows.
 
 No torch.
 """
@@ -29,7 +29,7 @@ def plan_command(
     spec: RunSpec, model_folder: Path, profiles: Profiles | None = None,
     pace: Callable[[Asked], Rates | None] | None = None, known: Lengths | None = None, hardware: Hardware | None = None,
 ) -> Choice:  # fmt: skip
-    """What is open decided by the budget, which is what is free now where none is named.
+    """Decide the open options by the budget and plan the run. Without a budget, the free memory is used.
 
     hardware: the machine, with what was measured of it; None looks at what it says of itself.
     pace: how fast this machine is; asked once, on a CPU alone, where the model is traced and in memory.
@@ -66,8 +66,8 @@ def plan_command(
 
     choice = choose(spec, device, budget, ask, cached, holds)
     if choice.plan.fits:
-        found = effects(choice, ask)  # of data that is known, a larger `length` changes nothing
-        choice = replace(choice, effects=tuple(one for one in found if known is None or one.option != "length"))
+        larger = effects(choice, ask)  # of data that is known, a larger `length` changes nothing
+        choice = replace(choice, effects=tuple(one for one in larger if known is None or one.option != "length"))
     if device == "cuda" or traced is None or pace is None:
         return choice
     profile = traced.profile(config, setup_of(choice.spec, 0)) if choice.plan.traced else None

@@ -1,4 +1,4 @@
-"""A traced profile, the micro-batches of a step and a machine's rates -> seconds, by arithmetic. No torch.
+"""The time of a step: a traced profile, the step's micro-batches and the machine's rates -> seconds. No torch.
 
     seconds = sum over kinds of work of  how much (spec.profile.Work) / how fast (spec.pace.Rates)
 
@@ -68,15 +68,15 @@ def least_hours(config: Mapping[str, Any], checkpointing: str, tokens: int, leng
 
 
 def work_of(piece: Work, row: RowSizes, wide: int) -> Costs:
-    """What a piece of a step costs for a row; `wide` bytes a number in the compute dtype."""
+    """The amount of each kind of work of a piece of a step, for a row. wide: bytes of a number in the compute dtype."""
     groups = buckets(row.lengths)
     numbers = 1.0, row.tokens, sum(one.padded for one in groups), row.targets, -(-row.targets // CHUNK)
-    found = [sum(a * b for a, b in zip(line, numbers, strict=True)) for line in piece.costs]
-    for one in piece.attended:
+    costs_of = [sum(a * b for a, b in zip(line, numbers, strict=True)) for line in piece.costs]
+    for attention in piece.attended:
         for group in groups:
-            costs = attended(one.heads, one.kind, group, wide)
-            found = [a + one.times * b for a, b in zip(found, costs, strict=True)]
-    return tuple(found)
+            costs = attended(attention.heads, attention.kind, group, wide)
+            costs_of = [a + attention.times * b for a, b in zip(costs_of, costs, strict=True)]
+    return tuple(costs_of)
 
 
 def _seconds(costs: Mapping[str, float], rates: Rates) -> dict[str, float]:

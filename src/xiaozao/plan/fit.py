@@ -1,4 +1,4 @@
-"""A budget and a run with all but the micro-batch decided -> a plan with the micro-batch that suits both."""
+"""Chooses the micro-batch: a budget and a run with all other options decided -> the plan of the fastest that fits."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Sizes:
 
 
 def every_sample(lengths: tuple[int, ...]) -> Sizes:
-    """Of data that is not known: all samples alike, each token a target."""
+    """The sizes for unknown data: all samples of the same length, each token a target."""
 
     def rows(size: int) -> list[RowSizes]:
         return [RowSizes(lengths * size, sum(lengths) * size)]
@@ -42,7 +42,7 @@ def every_sample(lengths: tuple[int, ...]) -> Sizes:
 
 
 def shortened(rows: Rows, length: int) -> Rows:
-    """The rows, where no sample has more tokens than this."""
+    """The sizes with every sample cut to at most so many tokens."""
 
     def short(size: int) -> list[RowSizes]:
         kept = [(tuple(min(one, length) for one in row.lengths), row.targets) for row in rows(size)]
@@ -82,21 +82,21 @@ def fit(config: Mapping[str, Any], setup: Setup, sizes: Sizes, returns: bool | N
     counts = [train.micro_batch] if train.micro_batch else [share] if train.fused_update else _halvings(share)
     beyond = 0 < train.budget < CERTAIN * always(shape, _load(setup, counts[-1], sizes.rows(counts[-1])))
     profile = traced.profile(config, setup) if traced and shape.parameters >= SMALL and not beyond else None
-    found: list[MemoryPlan] = []
+    plans: list[MemoryPlan] = []
     for size in counts:
         rows = sizes.rows(size)
         if size != counts[-1] and max(row.tokens for row in rows) > ENOUGH_TOKENS[setup.device]:
             continue
         load = _load(setup, size, rows)
         if profile is not None and traced is not None:
-            found += _traced(profile, shape, load, traced, rows, sizes.validation(size), setup, returns)
+            plans += _traced(profile, shape, load, traced, rows, sizes.validation(size), setup, returns)
         else:
             planned = plan(shape, load, train.budget, setup.questions)
-            found.append(replace(planned, seconds=_slowness(setup, size, False), beyond=beyond))
-    fitting = [one for one in found if one.surely_fits]
+            plans.append(replace(planned, seconds=_slowness(setup, size, False), beyond=beyond))
+    fitting = [one for one in plans if one.surely_fits]
     if fitting:
         return min(fitting, key=lambda one: one.seconds)
-    return min(found, key=lambda one: max(one.peak_bytes, one.high_bytes))
+    return min(plans, key=lambda one: max(one.peak_bytes, one.high_bytes))
 
 
 def _load(setup: Setup, size: int, rows: Sequence[RowSizes]) -> Load:
@@ -115,7 +115,7 @@ def _load(setup: Setup, size: int, rows: Sequence[RowSizes]) -> Load:
 
 @dataclass(frozen=True)
 class Traced:
-    """Where profiles come from, and the attention that is planned for."""
+    """The source of profiles, and the kind of attention that is planned for."""
 
     profiles: Profiles
     attention: str
@@ -161,7 +161,7 @@ def _traced(
     elif returns is not None:
         ways = [returns]
     assert setup.train.budget is not None
-    found = []
+    plans = []
     micros = -(-setup.train.batch // (load.samples * setup.train.devices))
     for way in ways:
         setting = Setting(
@@ -174,12 +174,12 @@ def _traced(
         # machine's are, so that a plan and the run that follows it decide alike.
         rates = TYPICAL_HALF if setup.method.precision == "bf16" else TYPICAL
         step = step_time(profile, [rows[0]] * micros, traced.attention, way, rates)
-        found.append(replace(planned, seconds=(step.total - step.update) / (rows[0].tokens * micros)))
-    return found
+        plans.append(replace(planned, seconds=(step.total - step.update) / (rows[0].tokens * micros)))
+    return plans
 
 
 def _slowness(setup: Setup, size: int, returns: bool) -> float:
-    """An order where no step was traced, and no time: what is computed again, over all that is computed."""
+    """The share of the work that is recomputed: orders plans by speed if no step was traced. It is no time."""
     again = {"none": 1.0, "selective": 1.15, "block": 1.33, "offload": 1.4}[setup.train.checkpointing]
     return again * (1.3 if returns else 1.0) * (1 + 0.05 / size)
 

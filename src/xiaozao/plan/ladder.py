@@ -1,4 +1,6 @@
-"""What a run left open, decided by its budget: the fastest way that fits, and step by step less. No torch.
+"""Decides a run's open options by its budget: the fastest combination that fits, from rung to rung with less memory.
+
+No torch.
 
     a rung     optimizer, base and stream, from what costs nothing of quality to what costs time as well
     on it      every checkpointing, micro-batch and way of the heap: the same numbers in more or less memory
@@ -60,7 +62,7 @@ Holds = Callable[[RunSpec], Reserved | None]  # a decided run -> what a GPU's al
 
 
 def unknown(spec: RunSpec) -> None:
-    """Of no run it is known what an allocator holds."""
+    """The default for `holds`: the allocator's memory is unknown for every run."""
 
 
 class Planner(Protocol):
@@ -73,7 +75,7 @@ class Planner(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """A run with all decided, its plan, how it came down to it, and where it does not fit, ways out."""
+    """A run with all options decided, its plan, the steps that led to it, and, if it does not fit, the ways out."""
 
     spec: RunSpec
     plan: MemoryPlan
@@ -102,16 +104,16 @@ def choose(
             return _told(held, top, comfort, ask)
     tried = [best]
     for rung in _rungs(spec, cached, device):
-        found = []
+        choices = []
         for way in _ways(spec, rung, device):
-            one = best if way == top else Choice(way, ask(way, budget))
-            if one.plan.traced < comfort.traced and not one.plan.beyond:  # it cannot be computed so
+            choice = best if way == top else Choice(way, ask(way, budget))
+            if choice.plan.traced < comfort.traced and not choice.plan.beyond:  # it cannot be computed so
                 continue
-            found.append(one)
-            if rung and not one.plan.surely_fits:
+            choices.append(choice)
+            if rung and not choice.plan.surely_fits:
                 break
-        tried += found
-        if held := _first(_in_order(found), holds):
+        tried += choices
+        if held := _first(_in_order(choices), holds):
             return _told(held, top, comfort, ask)
     if held := _first([one for one in tried if one.plan.fits], holds):
         return _told(held, top, comfort, ask)
@@ -124,7 +126,7 @@ def choose(
 
 
 def _rungs(spec: RunSpec, cached: bool, device: str) -> Iterator[Changes]:
-    """Those that touch only what is open, with the packages that are here, and that go with the rest of the run."""
+    """The rungs that change only open options, have their packages installed, and go with the rest of the run."""
     opened = {name for name in FIRST if spec.options()[name] == "auto"}
     for rung in sorted(RUNGS, key=lambda one: cached and "base" in one):
         if rung.keys() <= opened and all(_is_here(value) for value in rung.values()):
@@ -149,22 +151,22 @@ def _is_here(value: str) -> bool:
     return value not in NEEDS or find_spec(NEEDS[value]) is not None
 
 
-def _in_order(found: Sequence[Choice]) -> list[Choice]:
+def _in_order(choices: Sequence[Choice]) -> list[Choice]:
     """The fastest of those that surely fit; then, where plans have no interval, the leanest of those that should."""
-    fitting = [one for one in found if one.plan.surely_fits]
-    likely = [one for one in found if one.plan.fits and not one.plan.bounded and not one.plan.surely_fits]
+    fitting = [one for one in choices if one.plan.surely_fits]
+    likely = [one for one in choices if one.plan.fits and not one.plan.bounded and not one.plan.surely_fits]
     return [
         *sorted(fitting, key=lambda one: one.plan.seconds), *sorted(likely, key=lambda one: one.plan.peak_bytes)
     ]  # fmt: skip
 
 
 def _first(choices: Sequence[Choice], holds: Holds) -> Choice | None:
-    """The first that fits with all that an allocator holds for it."""
+    """The first choice that fits, including the memory that an allocator holds for it."""
     return next((held for one in choices if (held := _holding(one, holds)).plan.fits), None)
 
 
 def _holding(choice: Choice, holds: Holds) -> Choice:
-    """With what an allocator holds, where it is known."""
+    """The choice with the memory that an allocator holds, if it is known."""
     reserved = holds(_pinned(choice).spec) if choice.plan.traced else None
     return choice if reserved is None else replace(choice, plan=choice.plan.holding(reserved))
 
@@ -174,7 +176,7 @@ def _pinned(choice: Choice) -> Choice:
 
 
 def _told(choice: Choice, top: RunSpec, comfort: MemoryPlan, ask: Planner) -> Choice:
-    """With the steps from where memory is no concern to the choice, one option at a time."""
+    """The choice with its steps: from the run without a budget, one changed option at a time."""
     choice = _pinned(choice)
     size = max(comfort.samples, choice.plan.samples)  # larger than in comfort it may be where weights are read
     now = top.with_options(micro_batch=size)
@@ -206,12 +208,12 @@ def _way(plan: MemoryPlan, free: MemoryPlan) -> str:
 
 
 def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[WayOut]:
-    """At most three changes of what the user named that make it fit, the smallest budget last."""
-    found: list[WayOut] = []
+    """At most three changes of the user's options that make the run fit; the last one is the smallest budget."""
+    ways: list[WayOut] = []
     length = spec.data.length
     shorter = [{"length": str(one)} for one in _halves(length)]
     for changes in (*LEAN, *shorter, *({**one, "length": str(min(length, 256))} for one in TOGETHER)):
-        if len(found) == WAYS - 1 or any(changes.keys() <= one.options.keys() for one in found):
+        if len(ways) == WAYS - 1 or any(changes.keys() <= one.options.keys() for one in ways):
             continue
         if not all(_is_here(value) for value in changes.values()):
             continue
@@ -222,14 +224,14 @@ def _ways_out(spec: RunSpec, least: Choice, budget: int, ask: Planner) -> list[W
         if way != least.spec and (least.plan.cpu or not way.paged):
             peak = ask(way, budget).peak_bytes + least.plan.unused  # an allocator would hold about as much beside it
             if peak <= budget:
-                found.append(WayOut(changes, peak))
-    return [*found, larger_budget(least.plan)]
+                ways.append(WayOut(changes, peak))
+    return [*ways, larger_budget(least.plan)]
 
 
 def effects(choice: Choice, ask: Planner) -> tuple[Effect, ...]:
-    """What one more sample at a time, 256 more tokens a sample and 16 more of rank would take."""
+    """The memory that one more sample at a time, 256 more tokens a sample, or a rank larger by 16 would take."""
     spec, returns = choice.spec, choice.plan.returns
-    now, found = ask(spec, 0, returns).peak_bytes, []
+    now, costs = ask(spec, 0, returns).peak_bytes, []
     for option, more in MATTERS.items():
         value = spec.options()[option]
         changes = {option: value + more}
@@ -239,18 +241,18 @@ def effects(choice: Choice, ask: Planner) -> tuple[Effect, ...]:
             larger = spec.with_options(**changes)
         except UsageError:  # a method without ranks, a rank that is too large
             continue
-        found.append(Effect(option, more, ask(larger, 0, returns).peak_bytes - now))
-    return tuple(found)
+        costs.append(Effect(option, more, ask(larger, 0, returns).peak_bytes - now))
+    return tuple(costs)
 
 
 def larger_budget(plan: MemoryPlan) -> WayOut:
-    """The smallest that would do."""
+    """The smallest budget that would fit."""
     most = max(plan.peak_bytes, plan.high_bytes)
     return WayOut({"budget": f"{-(-most // 10**7) / 100:.2f}GB"}, plan.peak_bytes)
 
 
 def _halves(length: int) -> Sequence[int]:
-    found = []
+    halves = []
     while (length := length // 2) >= SHORTEST:
-        found.append(length)
-    return found
+        halves.append(length)
+    return halves

@@ -1,4 +1,4 @@
-"""The real lengths of a run's samples, as a plan sees them. No torch: `zao plan data=FILE` asks as a worker does."""
+"""The real lengths of a run's samples, for plans of `zao plan data=FILE` and of workers. No torch."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +15,7 @@ from xiaozao.spec.run import RunSpec
 
 @dataclass(frozen=True)
 class Lengths:
-    """What a plan knows of data that was read.
+    """The lengths of data that was read, as a plan needs them.
 
     longest, mean: tokens of a sequence; sequences: of a sample, 2 where it is a preference pair; steps: of the run.
     """

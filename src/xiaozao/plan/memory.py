@@ -120,7 +120,7 @@ def churned(shape: ModelShape, load: Load) -> int:
 
 
 def heap_keeps(activations: int, churn: int) -> int:
-    """Bytes that the heap may keep where it is not made to give everything back: no less than is taken anew (churned).
+    """Bytes that the heap may keep unless it is made to return everything: at least what is allocated anew (churned).
 
     activations: bytes of the run's highest moment.
     """

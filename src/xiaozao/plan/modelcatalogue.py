@@ -1,4 +1,4 @@
-"""The kept catalogue: models that people tune, with what decides the choice. Data only; no network, no torch.
+"""The shipped catalogue of models that people tune, with the facts that decide the choice. No network, no torch.
 
 catalogue.json holds for each model its ids on the hubs, what its card says (languages, licence, thinking), and those
 keys of its config.json that the plan reads. `source` says where the config was read; a null was not found. All are
@@ -37,7 +37,7 @@ class Entry:
 
     @property
     def own(self) -> tuple[str, ...]:
-        """The languages that its makers speak: the card's first, and English beside Chinese."""
+        """The model's main languages: the first on its card, and English beside Chinese."""
         return self.languages[: 2 if self.languages[0] == "zh" else 1]
 
 

@@ -1,4 +1,4 @@
-"""Profiles by what they depend on: kept in the cache, traced when they are first asked for. No torch here."""
+"""The cache of traced profiles, by a hash of what they depend on. A missing one is traced on demand. No torch here."""
 
 import hashlib
 import json
@@ -26,9 +26,10 @@ UNTRACED = "untraced"  # what is kept of a model that could not be traced
 
 @dataclass(frozen=True)
 class Profiles:
-    """A folder of what was traced: profiles, and what a GPU's allocator holds for steps; and how a new one is made.
+    """A folder of traced profiles and of a GPU allocator's reserved memory, and the functions that make new ones.
 
-    Both ways raise UnsupportedModel where that cannot be, which is kept too, and EnvironmentProblem where it failed.
+    Both functions raise UnsupportedModel if a model cannot be traced, which is cached, too, and EnvironmentProblem if
+    tracing failed.
     """
 
     folder: Path
@@ -42,7 +43,7 @@ class Profiles:
         return self._kept(key(question), PROFILE, lambda: self.measure(question))
 
     def reserved(self, steps: Steps) -> Reserved | None:
-        """What steps reserve, or None likewise."""
+        """The memory that a GPU's allocator reserves for steps, or None as in `get`."""
         make, question = self.reserve, steps.question
         if make is None:
             return None
@@ -59,16 +60,16 @@ class Profiles:
         except (OSError, ValidationError):
             pass
         try:
-            found: Answer | None = make()
+            answer: Answer | None = make()
         except UnsupportedModel:
-            found = None
+            answer = None
         except EnvironmentProblem as problem:
             if problem.key != "tracer":  # a package is missing: the run would say so too
                 raise
             self.failed.add(name)
             return None
-        write_whole(path, UNTRACED.encode() if found is None else kind.dump_json(found))
-        return found
+        write_whole(path, UNTRACED.encode() if answer is None else kind.dump_json(answer))
+        return answer
 
 
 def key(asked: TraceRequest | Steps) -> str:
@@ -84,7 +85,7 @@ def _shapes(method: MethodSpec) -> MethodSpec:
 
 
 def write_whole(path: Path, text: bytes) -> None:
-    """Whole or not at all; a cache that cannot be written costs time and nothing else."""
+    """Write a file atomically. Errors are ignored: a cache that cannot be written only costs time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent)

@@ -1,4 +1,4 @@
-"""A tape of steps -> what a GPU's caching allocator would hold of the device, beside what is in use of it. No torch.
+"""Replays the tape of a run's steps in a model of the GPU's caching allocator: memory in use and held. No torch.
 
 The cache never gives back by itself, and what it cannot reuse for a request of another size it asks for anew: so it
 holds more than is in use, and a device is full of what it holds.
@@ -13,7 +13,7 @@ from xiaozao.spec.tape import Attends, Event, Given, Taken
 
 
 def reserved(tape: Iterable[Event], attention: str, wide: int) -> Reserved:
-    """Both peaks; `wide` are the bytes of a number in the compute dtype."""
+    """The peaks of memory in use and memory held. wide: bytes of a number in the compute dtype."""
     allocator, held = CachingAllocator(), dict[int, Block]()
     allocator.allocate(WORKSPACE)
     groups: list[Bucket] = []

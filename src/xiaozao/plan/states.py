@@ -1,4 +1,4 @@
-"""What an optimizer keeps, and the gradients it waits for. No torch.
+"""The bytes of an optimizer's states, and of the gradients that are held until the update. No torch.
 
 adamw         two moments in fp32                                    8 bytes a parameter
 adamw8bit     two moments in 8 bits, a scale of each per 256         2 + 8 / 256
@@ -29,7 +29,7 @@ def held_states(shape: ModelShape, load: Load) -> int:
 
 
 def whole_update(shape: ModelShape, load: Load) -> int:
-    """A parameter and its gradient that are made whole to be moved, where the optimizer looks across rows."""
+    """Bytes of a parameter and its gradient, made whole on each device for an update that looks across rows."""
     if load.devices == 1 or load.optimizer == "adamw":
         return 0
     if load.method == "lora":
@@ -83,7 +83,7 @@ def _projected(shape: ModelShape, load: Load, numbers: Callable[[int, int], int]
 
 
 def _on_turn(shape: ModelShape) -> int:
-    """The parameters of what learns at a time: a block, or a matrix outside the blocks."""
+    """The largest number of parameters that train at a time: those of a block, or of a matrix outside the blocks."""
     return max(shape.block + shape.hidden, shape.matrix)
 
 

@@ -1,4 +1,4 @@
-"""What is resident of a model whose matrices stay on disk (models/loading/stream.py). No torch.
+"""The resident memory of a model whose matrices stay on disk (models/loading/stream.py). No torch.
 
 what learns, in fp32  +  norms in the compute dtype  +  one tile of a matrix, and where it comes from
 """

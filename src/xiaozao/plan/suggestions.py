@@ -35,7 +35,7 @@ ORDER: dict[State, int] = {"fits": 0, "nf4": 0, "tight": 1, "too_big": 2}
 
 @dataclass(frozen=True)
 class Job:
-    """What matters for a kind of work. Sizes are parameters."""
+    """What matters for a kind of job. Sizes are numbers of parameters."""
 
     least: float  # below it answers are often weak
     enough: float  # beyond it tuning on one task seldom gains
@@ -54,7 +54,7 @@ JOBS: dict[str, Job] = {
 
 @dataclass(frozen=True)
 class Need:
-    """What is asked: the work, its language, and the machine it is to be tuned on."""
+    """The question: the job, its language, and the machine that the model is to be tuned on."""
 
     job: str
     language: str
@@ -94,12 +94,12 @@ Hours = Callable[[Entry, Fitting], float | None]
 def suggest(need: Need, entries: Sequence[Entry], hours: Hours | None = None) -> list[Suggestion]:
     """The models that speak the language and think as the job wants, the recommended first."""
     job = JOBS[need.job]
-    found = []
+    suggestions = []
     for entry in entries:
         if need.language in entry.languages and entry.thinking in job.thinking:
             answer = verdict(entry.config, need)
-            found.append(Suggestion(entry, answer, hours(entry, answer) if hours else None))
-    return sorted(found, key=lambda one: _rank(one, need))
+            suggestions.append(Suggestion(entry, answer, hours(entry, answer) if hours else None))
+    return sorted(suggestions, key=lambda one: _rank(one, need))
 
 
 def verdict(config: dict[str, Any], need: Need) -> Fitting:
@@ -122,10 +122,10 @@ def size_class(parameters: float) -> int:
     return bisect(CLASSES, parameters)
 
 
-def _rank(one: Suggestion, need: Need) -> tuple[Any, ...]:
-    entry, state = one.entry, one.verdict.state
+def _rank(suggestion: Suggestion, need: Need) -> tuple[Any, ...]:
+    entry, state = suggestion.entry, suggestion.verdict.state
     size, enough = size_class(entry.parameters), size_class(JOBS[need.job].enough)
-    fitting = (-min(size, enough), size) if state != "too_big" else (one.verdict.plan.peak_bytes, 0)
+    fitting = (-min(size, enough), size) if state != "too_big" else (suggestion.verdict.plan.peak_bytes, 0)
     year, month = map(int, entry.released.split("-"))
     return (
         ORDER[state], entry.business == "research_only", need.language not in entry.own, *fitting,

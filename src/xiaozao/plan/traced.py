@@ -1,4 +1,4 @@
-"""A traced profile and a run's rows -> its memory at each moment, by arithmetic. No torch, microseconds.
+"""The memory of a run at each moment, computed from a traced profile and the run's rows. No torch.
 
 live    weights + optimizer's states + the highest line of the moment at the row's size      bytes that are in use
 peak    runtime + live + what the heap may keep between its blocks                           the resident set
@@ -73,10 +73,10 @@ def plan_traced(
 
 
 def _held(setting: Setting, highest: Moment) -> tuple[int, int]:
-    """The bytes that the heap holds beside what is alive, and the most that are stood behind.
+    """The bytes that the heap holds beside live memory: the expected number, and the guaranteed upper bound.
 
-    Where it keeps, the run sees to it that it keeps no more; so a smaller budget leaves it less, down to what is taken
-    anew between two looks.
+    If the heap keeps freed memory, the run limits how much; a smaller budget leaves it less, down to what is allocated
+    anew between two checks of the gauge.
     """
     if not setting.cpu:
         return 0, 0

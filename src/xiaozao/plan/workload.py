@@ -1,4 +1,4 @@
-"""A model as the numbers that decide its memory, and what a run asks of it. No torch."""
+"""The numbers of a model and of a run that decide memory. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ class ModelShape:
         text = config.get("text_config") or config
 
         def first(*names: str, default: int = 0) -> int:
-            found = next((text[name] for name in names if text.get(name) is not None), default)
-            return int(max(found) if isinstance(found, list) else found)
+            value = next((text[name] for name in names if text.get(name) is not None), default)
+            return int(max(value) if isinstance(value, list) else value)
 
         hidden, heads = first("hidden_size", "n_embd", "d_model"), first("num_attention_heads", "n_head", default=1)
         return cls(
@@ -112,7 +112,7 @@ def _adapted(shape: ModelShape, targets: tuple[str, ...]) -> tuple[tuple[int, in
 
 @dataclass(frozen=True)
 class Load:
-    """What a run asks of a model, as numbers."""
+    """The settings of a run that decide memory."""
 
     method: str
     rank: int
@@ -137,7 +137,7 @@ class Load:
 
     @property
     def paged(self) -> bool:
-        """Whether what stays on disk learns."""
+        """Whether the weights on disk are trained."""
         return self.stream and self.method == "full"
 
     def trainable(self, shape: ModelShape) -> int:

@@ -1,4 +1,4 @@
-"""Following a run's journal while its worker lives."""
+"""Follows a run's journal while its worker is alive."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,10 @@ CHUNK = 1 << 20  # bytes
 
 
 def follow(path: Path, alive: Callable[[], bool], after: int = 0) -> Iterator[dict[str, Any] | None]:
-    """The records as they come, None whenever there is nothing new; ends with Ended or with the worker's death."""
+    """Yield the records as they are written, and None when there is nothing new.
+
+    Ends at Ended or when the worker is dead.
+    """
     offset, file = 0, None
     while True:
         living = alive()  # asked before reading: what a worker wrote before it died is still read
@@ -33,10 +36,10 @@ def follow(path: Path, alive: Callable[[], bool], after: int = 0) -> Iterator[di
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def follow_lines(path: Path, alive: Callable[[], bool], offset: int = 0) -> Iterator[str]:
@@ -70,6 +73,6 @@ def last_sequence(path: Path) -> int:
 
 
 def session_start(path: Path) -> int:
-    """The number before the last Started record: where somebody who looks in begins to read."""
+    """The number before the last Started record, from which a watcher reads."""
     started = [int(record.get("seq", 1)) for record in read_records(path)[0] if record.get("type") == "started"]
     return started[-1] - 1 if started else 0

@@ -63,7 +63,7 @@ def environment(own: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def try_worker(timeout: float) -> str:
-    """What goes wrong when a process with a worker's environment imports torch; empty where nothing does."""
+    """The error when a process with a worker's environment imports torch; empty if there is none."""
     words = [sys.executable, "-P", "-c", "import torch"]
     try:
         done = subprocess.run(words, env=environment(), capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
@@ -74,7 +74,7 @@ def try_worker(timeout: float) -> str:
 
 
 def launch(folder: RunFolder, devices: int | None = None) -> subprocess.Popen[bytes]:
-    """Start the worker of a run, or as many as it has devices; `devices` may be others than before."""
+    """Start the worker of a run, or one per device. devices: their number, which may differ from before."""
     if devices is None:
         path = folder.resolved if folder.resolved.is_file() else folder.spec
         devices = RunSpec.from_options(read_file(path)).train.devices

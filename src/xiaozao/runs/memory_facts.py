@@ -1,4 +1,4 @@
-"""The memory of a run as a reader sees it: the parts, the peak and the budget."""
+"""The memory of a run for display: the parts, the peak and the budget."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ FINE = 2e9  # bytes; of smaller plans the parts have two places
 
 @dataclass(frozen=True)
 class Memory:
-    """What is drawn: the parts at the moment that needs most, and the budget, in bytes."""
+    """The parts of memory at the moment of the peak, and the budget, in bytes."""
 
     parts: Mapping[str, int]
     peak_bytes: int
@@ -30,12 +30,12 @@ class Memory:
 
     @property
     def places(self) -> int:
-        """Behind the point of its gigabytes: small plans have small parts."""
+        """The number of decimals for gigabytes: more for small plans."""
         return 2 if self.peak_bytes < FINE else 1
 
 
 def of_plan(plan: MemoryPlan) -> Memory:
-    """From a plan."""
+    """The memory of a plan."""
     peak = plan.peak
     return Memory(
         peak.parts, plan.peak_bytes, plan.budget_bytes, peak.name, plan.samples, plan.tokens, plan.low_bytes,
@@ -44,7 +44,7 @@ def of_plan(plan: MemoryPlan) -> Memory:
 
 
 def of_event(event: Planned) -> Memory:
-    """From the event in a journal."""
+    """The memory in a Planned event of a journal."""
     return Memory(
         event.parts, event.peak_bytes, event.budget_bytes, event.moment, event.micro_batch, event.tokens,
         event.low_bytes, event.high_bytes,

@@ -1,4 +1,4 @@
-"""The worker of a run as another process sees it: whether it lives, how it is ended, and why it ended."""
+"""Another process's view of a run's worker: whether it is alive, how to kill it, and why it ended."""
 
 import contextlib
 import re
@@ -63,9 +63,9 @@ class Worker:
 def kill_ranks(process: psutil.Process) -> None:
     """End a worker, or the process that started several and then those. Trackers end by themselves."""
     workers = [one for one in process.children() if MODULE in _words(one)]
-    for one in (process, *workers):
+    for member in (process, *workers):
         with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
+            member.kill()
 
 
 def _words(process: psutil.Process) -> list[str]:
@@ -76,7 +76,7 @@ def _words(process: psutil.Process) -> list[str]:
 
 
 def died(worker: Worker) -> XiaozaoError:
-    """Why a worker ended without a word: by its exit code, with the end of its log."""
+    """The error of a worker that ended without an Ended event: by its exit code, with the end of its log."""
     folder = worker.folder
     code = worker.code()
     name = short_name(folder)

@@ -1,4 +1,4 @@
-"""Removing a run that is over: its folder, or in a folder of the user's own what we put there."""
+"""Removes a run that is over: its folder, or only our files if the folder holds others."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run that goes on with changed options: any of them while nothing was learned, later those that change no number.
+"""Changes options of a run that is resumed: any before the first step, later only those that change no result.
 
 Nothing was learned while there is neither a step in the journal nor a checkpoint. Then the run begins anew in its
 folder: its journal is set aside, and what was decided, prepared and answered under the other options is removed.
@@ -17,7 +17,7 @@ LATER = tuple(sorted(FREE - {"output"} | {"devices"}))  # may change at any time
 
 
 def has_learned(folder: RunFolder) -> bool:
-    """Whether a step was made in a run, or one that was made before is kept."""
+    """Whether a run has made a step or has a checkpoint."""
     if folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir()):
         return True
     return any(record.get("type") == "step" for record in read_records(folder.events)[0])

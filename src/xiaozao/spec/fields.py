@@ -25,7 +25,7 @@ PARTS: dict[str, type[Part]] = {
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of one option, read off its field."""
+    """The description of one option, read from its field."""
 
     name: str
     part: str
@@ -82,7 +82,7 @@ OPTIONS: dict[str, Option] = {
 
 
 def marked(mark: Mark) -> frozenset[str]:
-    """The options whose fields carry a mark (spec/parts.py)."""
+    """The options whose fields have this mark (spec/parts.py)."""
     return frozenset(
         name for part in PARTS.values() for name, info in part.model_fields.items() if mark in info.metadata
     )

@@ -1,4 +1,4 @@
-"""What each objective learns from, and how its loss is weighted when nothing is said."""
+"""For each objective: the kind of data that it learns from, and the default weights of its loss."""
 
 from typing import Literal
 
@@ -26,7 +26,7 @@ GAMMA = 1.0  # SimPO's authors: half of beta is where to begin
 
 
 def sequences(objective: str) -> int:
-    """How many sequences one sample of this objective puts into memory."""
+    """The number of sequences in a sample of this objective."""
     return 2 if KINDS[objective] == "pairs" else 1
 
 

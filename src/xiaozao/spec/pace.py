@@ -1,4 +1,4 @@
-"""What crosses rows about time: how fast this machine does each kind of work, and how long a step takes."""
+"""The types for times: how fast a machine does each kind of work, and how long a step takes."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ VERSION = 3  # of what is written; rates of another version are measured again
 
 @dataclass(frozen=True)
 class Rates:
-    """How fast a machine is, with so many threads, in one dtype: a second's worth of each of spec.profile.COSTS.
+    """The speed of a machine with so many threads and a dtype: the amount per second of each of spec.profile.COSTS.
 
-    fresh: bytes of memory that the system gives anew. calls: operations started. Where bits were not asked for,
-    unpacked and eight_bit are typical ones.
+    fresh: bytes of new memory pages. calls: operations started. If the work with bits was not measured, `unpacked` and
+    `eight_bit` have typical values.
     """
 
     flops: float
@@ -27,8 +27,9 @@ class Rates:
 
 @dataclass(frozen=True)
 class Asked:
-    """What rates depend on, beside the machine: how many threads, the compute dtype, and whether weights in four bits
-    or states in eight are used, whose package alone takes as long to import as all else to measure."""
+    """What rates depend on beside the machine: threads, dtype, and whether 4-bit weights or 8-bit states are used.
+
+    Importing the package for those bits takes as long as measuring all other rates, so it is done only on request."""
 
     threads: int
     precision: str
@@ -37,7 +38,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of one optimizer step, by what they go to."""
+    """Seconds of one optimizer step, by kind of work."""
 
     products: float
     memory: float  # passes over memory, soft-max, weights that are unpacked

@@ -27,8 +27,8 @@ def parse_bytes(value: object) -> object:
     if not isinstance(value, str):
         return value
     value = unicodedata.normalize("NFKC", value)
-    found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?I?)B?\s*", value, re.IGNORECASE)
-    return int(float(found[1]) * SIZES[found[2].upper()]) if found else value
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?I?)B?\s*", value, re.IGNORECASE)
+    return int(float(match[1]) * SIZES[match[2].upper()]) if match else value
 
 
 def split_names(value: object) -> object:
@@ -75,7 +75,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
 
 
 class Mark(Enum):
-    """What an option does not change, or what changes it. It stands in the metadata of its field."""
+    """A property of an option: what it does not change, or what may change it. Stored in the metadata of its field."""
 
     NO_NUMBER = "no number of the run depends on it: it may differ when a run is resumed"
     NO_SHAPE = "no tensor's shape depends on it: runs that differ in it alone take the same memory"
@@ -91,13 +91,13 @@ def unit(name: str) -> JsonDict:
 
 
 class Part(BaseModel):
-    """What all parts share: frozen, and an unknown key is an error."""
+    """The base class of the parts: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSpec(Part):
-    """Which model, and from where."""
+    """Options of the model: its name, source and revision."""
 
     model: Annotated[str, NO_NUMBER] = Field(min_length=1)
     source: Annotated[Literal["auto", "hf", "modelscope", "local"], NO_NUMBER] = "auto"
@@ -109,7 +109,7 @@ class ModelSpec(Part):
 
 
 class DataSpec(Part):
-    """From files to samples."""
+    """Options of the data: files, formats, lengths, validation."""
 
     data: Annotated[str, NO_NUMBER] = Field(min_length=1)
     validation: Annotated[
@@ -131,7 +131,7 @@ class DataSpec(Part):
 
 
 class MethodSpec(Part):
-    """What is trained, towards what, and in which precision."""
+    """Options of the method: trainable parameters, objective, precision."""
 
     objective: Literal["sft", "pretrain", "dpo", "orpo", "simpo", "kto"] = "sft"
     beta: Annotated[float | None, NO_SHAPE] = Field(None, gt=0)
@@ -154,7 +154,7 @@ class MethodSpec(Part):
 
 
 class TrainSpec(Part):
-    """The loop."""
+    """Options of training: batches, optimizer, schedule, checkpoints."""
 
     output: Annotated[str | None, NO_NUMBER] = None
     optimizer: Literal["auto", "adamw", "adamw8bit", "adafactor", "apollo-mini", "galore", "badam"] = "auto"
@@ -187,7 +187,7 @@ class TrainSpec(Part):
 
 
 class EvalSpec(Part):
-    """Proof: questions that are answered before and after."""
+    """Options of the evaluation: questions that are answered before and after training."""
 
     questions: Annotated[str | None, NO_NUMBER] = None
     answer_tokens: Annotated[int, NO_NUMBER] = Field(128, ge=1, json_schema_extra=unit("tokens"))

@@ -1,4 +1,4 @@
-"""The configuration file of another tool as options of ours: what was taken, and what was left out and why.
+"""Translates another tool's configuration file into our options, and lists what was left out and why.
 
     read_peer_file(Path("llama3_lora_sft.yaml"))  ->  Translation(options, taken, left)
 
@@ -23,7 +23,7 @@ INFO_LIMIT = 10_000_000  # bytes
 
 @dataclass(frozen=True)
 class Taken:
-    """One option of theirs, and those of ours that it became."""
+    """An option of the other tool, and our options that it became."""
 
     name: str
     value: Any
@@ -36,7 +36,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Translation:
-    """A file of theirs as a flat mapping of our options; `left` says of each other line why it is not among them."""
+    """The file as a flat mapping of our options. `left` gives for every other line the reason why it was left out."""
 
     options: Mapping[str, Any]
     taken: tuple[Taken, ...]
@@ -49,30 +49,33 @@ def read_peer_file(path: Path) -> Translation:
 
 
 def translate(theirs: Mapping[str, Any]) -> Translation:
-    """Their options in their order; where two make one of ours, the first counts and the other is told."""
+    """Translate the options in their order.
+
+    If two become the same option of ours, the first wins and the other is reported.
+    """
     options: dict[str, Any] = {}
     makers: dict[str, str] = {}
     taken, left = [], []
     for name, value in theirs.items():
-        found = _told(name, value, theirs)
-        other = next((makers[ours] for ours, one in found.ours.items() if options.get(ours, one) != one), None)
+        counterpart = _told(name, value, theirs)
+        other = next((makers[ours] for ours, one in counterpart.ours.items() if options.get(ours, one) != one), None)
         if other is not None:
-            left.append(Problem("peer_twice", {"name": name, "write": written(found.ours), "other": other}))
-        elif found.ours:
-            taken.append(Taken(name, value, found.ours))
-            options |= found.ours
-            makers |= dict.fromkeys(found.ours, name)
+            left.append(Problem("peer_twice", {"name": name, "write": written(counterpart.ours), "other": other}))
+        elif counterpart.ours:
+            taken.append(Taken(name, value, counterpart.ours))
+            options |= counterpart.ours
+            makers |= dict.fromkeys(counterpart.ours, name)
         else:
-            left.append(peer_problem(name, value, found))
+            left.append(peer_problem(name, value, counterpart))
     return Translation(options, tuple(taken), tuple(left))
 
 
 def _told(name: str, value: Any, theirs: Mapping[str, Any]) -> Told:
-    found = told(name, value, theirs)
-    if found is not None:
-        files = str(found.ours.get("data", "")).split(",") if found.text == "data" else []
+    counterpart = told(name, value, theirs)
+    if counterpart is not None:
+        files = str(counterpart.ours.get("data", "")).split(",") if counterpart.text == "data" else []
         named = all(DATA_FILE.search(one) or Path(one).exists() for one in files)
-        return found if named else Told({}, "dataset_name")
+        return counterpart if named else Told({}, "dataset_name")
     if plain_name(name) in OPTIONS:
         return Told({plain_name(name): value}, "is") if value is not None else Told({}, "open")
     return Told({}, "unknown")
@@ -84,14 +87,14 @@ def _shown(value: Any) -> str:
 
 def _with_files(theirs: Mapping[str, Any]) -> dict[str, Any]:
     """The same with the names of LLaMA-Factory's data sets as the files that its dataset_info.json names for them."""
-    found = dict(theirs)
+    options = dict(theirs)
     for name in ("dataset", "eval_dataset"):
         value = theirs.get(name)
         if isinstance(value, str):
             folder = Path(str(theirs.get("dataset_dir") or "data"))
             known = _dataset_files(folder)
-            found[name] = ",".join(known.get(one.strip(), one.strip()) for one in value.split(","))
-    return found
+            options[name] = ",".join(known.get(one.strip(), one.strip()) for one in value.split(","))
+    return options
 
 
 def _dataset_files(folder: Path) -> dict[str, str]:

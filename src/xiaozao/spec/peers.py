@@ -1,4 +1,4 @@
-"""What people bring from other tools: their options, and which of ours they are.
+"""The options of other tools, and their counterparts here.
 
     told("lora_r", 8, {...})  ->  Told({"rank": 8}, "is")            the text problem.peer_is says it
     told("packing", True, {}) ->  Told({}, "packing")                no option here; problem.peer_packing says why
@@ -18,7 +18,7 @@ LORA_RATE = 2e-4  # what learning_rate is for LoRA where it is not named (worker
 
 @dataclass(frozen=True)
 class Told:
-    """What their option is here: options of ours, none where there is none, and the text that says it."""
+    """The counterpart of another tool's option: our options (perhaps none), and the key of the text about it."""
 
     ours: Mapping[str, Any]
     text: str  # problem.peer_<text>
@@ -29,7 +29,7 @@ OPEN = ("", "auto", None)
 
 
 def told(name: str, value: Any, beside: Given) -> Told | None:
-    """What an option of another tool is here, None where no table knows it. Numbers may stand as text."""
+    """The counterpart of another tool's option; None if no table has it. Numbers may be given as text."""
     convert = PEERS.get(plain_name(name))
     if convert is None:
         return None
@@ -88,10 +88,10 @@ def _choice(choices: Mapping[str, Mapping[str, Any] | str]) -> Convert:
     """By their value: ours, or the text that says why there is none."""
 
     def convert(value: Any, beside: Given) -> Told:
-        found = choices.get(str(value).lower())
-        if found is None:
+        choice = choices.get(str(value).lower())
+        if choice is None:
             return Told({}, "value")
-        return Told({}, found) if isinstance(found, str) else Told(found, "is")
+        return Told({}, choice) if isinstance(choice, str) else Told(choice, "is")
 
     return convert
 

@@ -1,4 +1,4 @@
-"""What crosses rows about memory: the plan of a run, as numbers. Bytes are integers, 1 GB = 10^9 bytes."""
+"""The types for memory: the plan of a run, as numbers. Bytes are integers, 1 GB = 10^9 bytes."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -24,7 +24,7 @@ class RowSizes:
 
 @dataclass(frozen=True)
 class Reserved:
-    """The peaks of a GPU's caching allocator: what is in use of it, and what it holds of the device. Bytes."""
+    """The peaks of a GPU's caching allocator in bytes: memory in use, and memory reserved from the device."""
 
     allocated: int
     reserved: int
@@ -32,7 +32,7 @@ class Reserved:
 
 @dataclass(frozen=True)
 class Questions:
-    """The questions of a run, that are answered before and after training."""
+    """The sizes of a run's questions, which are answered before and after training."""
 
     number: int
     tokens: int  # of the longest
@@ -51,7 +51,7 @@ class Moment:
         return sum(self.parts.values())
 
     def plus(self, activations: int) -> "Moment":
-        """With so many bytes more among the activations."""
+        """The same moment with so many more bytes of activations."""
         return Moment(self.name, {**self.parts, "activations": self.parts["activations"] + activations})
 
 
@@ -115,7 +115,7 @@ class MemoryPlan:
         return self.peak.total
 
     def holding(self, reserved: Reserved) -> "MemoryPlan":
-        """The same where a GPU's allocator holds more than is in use: beside training, the rest counts as runtime."""
+        """The plan with the memory that a GPU's allocator holds; what it holds and does not use counts as runtime."""
         more = max(0, reserved.reserved - max(_in_use(one) for one in self.moments if one.name not in APART))
         moments = tuple(
             one if one.name in APART else Moment(one.name, {**one.parts, "runtime": one.parts["runtime"] + more})
@@ -125,12 +125,12 @@ class MemoryPlan:
 
     @property
     def allocated(self) -> int:
-        """What is in use of a device at the peak: without the runtime, and what is held unused."""
+        """The device memory in use at the peak, without the runtime and unused reserved memory."""
         return max(self.reserved.allocated if self.reserved else 0, *(_in_use(one) for one in self.moments))
 
     @property
     def unused(self) -> int:
-        """What of a device is held and not used at the peak, where that is known."""
+        """The device memory that is reserved and unused at the peak; 0 if unknown."""
         return max(0, self.reserved.reserved - self.reserved.allocated) if self.reserved else 0
 
     @property
@@ -166,7 +166,7 @@ class Down:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a larger number would change: an option, by how much more, and the bytes at the peak."""
+    """The cost of a larger value of an option: by how much it is larger, and the additional bytes at the peak."""
 
     option: str
     more: int
@@ -175,13 +175,13 @@ class Effect:
 
 @dataclass(frozen=True)
 class WayOut:
-    """What would make a run fit that does not: changed options, and the peak with them."""
+    """A change that would make a run fit: the changed options, and the peak with them."""
 
     options: dict[str, str]
     peak_bytes: int
 
     def words(self) -> dict[str, str]:
-        """The parameters of the text that says it."""
+        """The parameters of the text about it."""
         named = " ".join(f"{name}={value}" for name, value in self.options.items())
         return {"options": named, "peak": f"{self.peak_bytes / 1e9:.2f}"}
 

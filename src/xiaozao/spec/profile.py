@@ -1,4 +1,4 @@
-"""What one traced step of a model allocates, as numbers: written by measure/trace.py, read by plan/. No torch.
+"""The type for traced steps: their memory and work as numbers, written by measure/trace.py, read by plan/. No torch.
 
 A model is traced with few blocks at a few sizes, and what each moment holds is written as a sum of coefficients times
 these variables, so that any number of blocks and any micro-batch follow by arithmetic:
@@ -51,9 +51,9 @@ class Amount:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A part of a step: lines of which at each size one is the highest, and what every further block adds to them.
+    """A part of a step: linear functions of the sizes, whose maximum is its memory, and what a further block adds.
 
-    gradients: what of it is gradients, likewise. Bytes beside weights and the optimizer's states.
+    gradients: the share of it that is gradients, in the same form. All are bytes beside weights and optimizer states.
     """
 
     name: str  # "forward", "loss", "backward", "end of backward", "optimizer step", "validation"

@@ -43,7 +43,7 @@ PAGED = ("adamw", "adamw8bit", "adafactor")  # those whose states can lie on dis
 
 
 class RunSpec(Part):
-    """Everything that is asked of a run."""
+    """All options of a run."""
 
     model: ModelSpec
     data: DataSpec
@@ -91,7 +91,7 @@ class RunSpec(Part):
         return RunSpec.from_options({**self.options(), **changes})
 
     def decided(self, **changes: object) -> "RunSpec":
-        """The same run with some options changed, and the first choice of what is `auto` still.
+        """The same run with some options changed and every remaining `auto` set to its first choice.
 
         Weights on disk are for models larger than memory, and what all their blocks would keep is larger still.
         """
@@ -134,106 +134,106 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
-    """Combinations that cannot be, or that would silently ignore what the user wrote."""
-    found = _method_conflicts(spec, given) + _update_conflicts(spec, given) + _objective_conflicts(spec, given)
-    found += _stream_conflicts(spec)
+    """The problems of combinations that are impossible or would silently ignore an option."""
+    problems = _method_conflicts(spec, given) + _update_conflicts(spec, given) + _objective_conflicts(spec, given)
+    problems += _stream_conflicts(spec)
     if spec.train.micro_batch and spec.train.micro_batch > spec.train.batch and spec.train.devices == 1:
-        found.append(Problem("micro_batch", {"micro_batch": spec.train.micro_batch, "batch": spec.train.batch}))
+        problems.append(Problem("micro_batch", {"micro_batch": spec.train.micro_batch, "batch": spec.train.batch}))
     if spec.train.steps is not None and spec.train.epochs is not None:
-        found.append(Problem("steps_epochs", {"steps": spec.train.steps, "epochs": spec.train.epochs}))
+        problems.append(Problem("steps_epochs", {"steps": spec.train.steps, "epochs": spec.train.epochs}))
     if spec.train.patience and spec.data.validation == "none":
-        found.append(Problem("patience_without_validation", {"patience": spec.train.patience}))
+        problems.append(Problem("patience_without_validation", {"patience": spec.train.patience}))
     if spec.data.stratify and spec.data.rows is None:
-        found.append(Problem("stratify_without_rows", {"stratify": spec.data.stratify}))
+        problems.append(Problem("stratify_without_rows", {"stratify": spec.data.stratify}))
     if spec.data.validation in data_files(spec.data.data):
-        found.append(Problem("validation_is_data", {"path": spec.data.validation}))
-    return found
+        problems.append(Problem("validation_is_data", {"path": spec.data.validation}))
+    return problems
 
 
 def _method_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
     """What the method, the kind of adapter and the base do not go with."""
-    found, method = [], spec.method
+    problems, method = [], spec.method
     lora = method.method == "lora"
     foreign = ("last_blocks",) if lora else ("adapter", "rank", "alpha", "targets", "also", "lora_plus")
     for name in foreign:
         if given.get(name) is not None and getattr(method, name) != getattr(MethodSpec(), name):
             key = "only_full" if lora else "only_lora"
-            found.append(Problem(key, {"name": name, "value": show(given[name])}))
+            problems.append(Problem(key, {"name": name, "value": show(given[name])}))
     if not lora and spec.model.base not in ("auto", "none"):
-        found.append(Problem("full_base", {"base": spec.model.base}))
+        problems.append(Problem("full_base", {"base": spec.model.base}))
     if lora and method.adapter == "pissa" and spec.model.base not in ("auto", "none"):
-        found.append(Problem("pissa_base", {"base": spec.model.base}))
+        problems.append(Problem("pissa_base", {"base": spec.model.base}))
     for target in method.targets:
         if (detail := broken(target)) is not None:
-            found.append(Problem("target_pattern", {"target": target, "detail": detail}))
-    return found
+            problems.append(Problem("target_pattern", {"target": target, "detail": detail}))
+    return problems
 
 
 def _update_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
     """What the optimizer, the fused update and bf16 weights do not go with."""
-    found, train, method = [], spec.train, spec.method
+    problems, train, method = [], spec.train, spec.method
     if method.method == "lora" and train.optimizer in FULL_ONLY:
-        found.append(Problem("optimizer_full", {"optimizer": train.optimizer}))
+        problems.append(Problem("optimizer_full", {"optimizer": train.optimizer}))
     if train.projection_rank != TrainSpec().projection_rank and train.optimizer != "galore":
         params = {"name": "projection_rank", "value": train.projection_rank, "optimizers": "galore"}
-        found.append(Problem("only_optimizer", params))
+        problems.append(Problem("only_optimizer", params))
     if train.switch_every is not None and train.optimizer not in FULL_ONLY:
         params = {"name": "switch_every", "value": train.switch_every, "optimizers": ", ".join(FULL_ONLY)}
-        found.append(Problem("only_optimizer", params))
+        problems.append(Problem("only_optimizer", params))
     if train.fused_update and train.micro_batch is not None and train.micro_batch * train.devices < train.batch:
         params = {"micro_batch": train.micro_batch, "batch": train.batch, "devices": train.devices}
-        found.append(Problem("fused_accumulates", params))
+        problems.append(Problem("fused_accumulates", params))
     if train.devices > train.batch:
-        found.append(Problem("devices_batch", {"devices": train.devices, "batch": train.batch}))
+        problems.append(Problem("devices_batch", {"devices": train.devices, "batch": train.batch}))
     elif train.devices > 1 and train.micro_batch is not None and train.micro_batch > -(-train.batch // train.devices):
         params = {"micro_batch": train.micro_batch, "devices": train.devices, "batch": train.batch}
-        found.append(Problem("devices_micro_batch", {**params, "most": -(-train.batch // train.devices)}))
+        problems.append(Problem("devices_micro_batch", {**params, "most": -(-train.batch // train.devices)}))
     if train.devices > 1 and train.optimizer == "badam":  # FSDP sums the gradients of all blocks, on turn or not
-        found.append(Problem("devices_optimizer", {"devices": train.devices, "optimizer": train.optimizer}))
+        problems.append(Problem("devices_optimizer", {"devices": train.devices, "optimizer": train.optimizer}))
     if train.fused_update and method.precision == "fp16":
-        found.append(Problem("fused_fp16"))
+        problems.append(Problem("fused_fp16"))
     if method.weights == "bf16" and method.method == "lora":
-        found.append(Problem("only_full", {"name": "weights", "value": "bf16"}))
+        problems.append(Problem("only_full", {"name": "weights", "value": "bf16"}))
     if method.weights == "bf16" and method.last_blocks is not None:
-        found.append(Problem("weights_last_blocks", {"last_blocks": method.last_blocks}))
+        problems.append(Problem("weights_last_blocks", {"last_blocks": method.last_blocks}))
     if method.weights == "bf16" and method.precision not in ("auto", "bf16"):
-        found.append(Problem("weights_precision", {"precision": method.precision}))
-    return found
+        problems.append(Problem("weights_precision", {"precision": method.precision}))
+    return problems
 
 
 def _stream_conflicts(spec: RunSpec) -> list[Problem]:
     """What weights that stay on disk do not go with: whatever changes them, or wants them whole."""
     if spec.model.stream != "disk":
         return []
-    found = []
+    problems = []
     if spec.paged:
-        found += _paged_conflicts(spec)
+        problems += _paged_conflicts(spec)
     if spec.train.devices > 1:
-        found.append(Problem("stream_devices", {"devices": spec.train.devices}))
+        problems.append(Problem("stream_devices", {"devices": spec.train.devices}))
     if spec.method.adapter == "pissa":
-        found.append(Problem("stream_pissa"))
+        problems.append(Problem("stream_pissa"))
     if whole := [name for name in spec.method.also if name != "norms"]:
-        found.append(Problem("stream_also", {"names": ",".join(whole)}))
-    return found
+        problems.append(Problem("stream_also", {"names": ",".join(whole)}))
+    return problems
 
 
 def _paged_conflicts(spec: RunSpec) -> list[Problem]:
     """What all parameters on disk do not go with: they move in the middle of backward, as their gradients come."""
-    found = []
+    problems = []
     if not spec.train.fused_update:
-        found.append(Problem("paged_update"))
+        problems.append(Problem("paged_update"))
     if spec.train.optimizer not in ("auto", *PAGED):
         params = {"optimizer": spec.train.optimizer, "known": ", ".join(PAGED)}
-        found.append(Problem("paged_optimizer", params))
+        problems.append(Problem("paged_optimizer", params))
     if spec.method.last_blocks is not None:
-        found.append(Problem("paged_last_blocks", {"last_blocks": spec.method.last_blocks}))
-    return found
+        problems.append(Problem("paged_last_blocks", {"last_blocks": spec.method.last_blocks}))
+    return problems
 
 
 def _objective_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
     """What the objective does not read."""
     objective = spec.method.objective
-    found = [
+    problems = [
         Problem("only_objective", {"name": name, "value": show(given[name]), "objective": objective,
                                    "objectives": ", ".join(readers)})
         for name, readers in READ_BY.items()
@@ -242,16 +242,16 @@ def _objective_conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Proble
         and getattr(spec.method, name) != getattr(MethodSpec(), name)
     ]  # fmt: skip
     if objective == "pretrain" and spec.data.truncation != "drop":
-        found.append(Problem("pretrain_truncation", {"truncation": spec.data.truncation}))
-    return found
+        problems.append(Problem("pretrain_truncation", {"truncation": spec.data.truncation}))
+    return problems
 
 
 def _unknown(name: str, options: Mapping[str, Any]) -> Problem:
-    """An option that is another tool's, or one of ours spelled otherwise, or nothing that is known."""
+    """The problem of an unknown name: another tool's option, a misspelled option, or neither."""
     value = options[name]
-    found = told(name, value, options)
-    if found is not None:
-        return peer_problem(name, value, found)
+    counterpart = told(name, value, options)
+    if counterpart is not None:
+        return peer_problem(name, value, counterpart)
     close = nearest(str(name), [*OPTIONS, *PEERS])
     if close not in OPTIONS:
         peer = told(close, value, options) if close else None
@@ -259,10 +259,15 @@ def _unknown(name: str, options: Mapping[str, Any]) -> Problem:
     return Problem("unknown_option_near" if close else "unknown_option", {"name": name, "nearest": close})
 
 
-def peer_problem(name: str, value: Any, found: Told) -> Problem:
-    """What is told of an option of another tool."""
-    params = {"name": name, "value": show(value), "ours": ", ".join(found.ours), "write": written(found.ours)}
-    text = "as" if found.text == "is" and [*found.ours.values()] != [value] else found.text
+def peer_problem(name: str, value: Any, counterpart: Told) -> Problem:
+    """The problem that explains an option of another tool."""
+    params = {
+        "name": name,
+        "value": show(value),
+        "ours": ", ".join(counterpart.ours),
+        "write": written(counterpart.ours),
+    }
+    text = "as" if counterpart.text == "is" and [*counterpart.ours.values()] != [value] else counterpart.text
     return Problem(f"peer_{text}", params)
 
 
@@ -272,7 +277,7 @@ def written(options: Mapping[str, Any]) -> str:
 
 
 def _invalid(location: tuple[int | str, ...], kind: str, options: Mapping[str, Any]) -> Problem:
-    """What pydantic found, in our words: the option, the value that came, and what is allowed."""
+    """A pydantic error as a problem: the option, the given value, and what is allowed."""
     option = OPTIONS[str(location[0])]
     if kind == "missing":
         return Problem("missing_option", {"name": option.name})
@@ -312,10 +317,10 @@ def _allowed(option: Option) -> dict[str, object]:
 def _bounds(name: str, part: str) -> str:
     """` >= 1, <= 1024` for a field that has bounds."""
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    found = [
+    bounds = [
         f"{sign} {getattr(meta, attribute)}"
         for meta in PARTS[part].model_fields[name].metadata
         for attribute, sign in signs.items()
         if getattr(meta, attribute, None) is not None
     ]
-    return f" {', '.join(found)}" if found else ""
+    return f" {', '.join(bounds)}" if bounds else ""

@@ -1,4 +1,6 @@
-"""What a run's steps take and give back, in order: of measure/recording.py, for plan/reserved.py. No torch."""
+"""A tape: the allocations and frees of a run's steps, from measure/recording.py to plan/reserved.py.
+
+No torch."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,14 +14,14 @@ VERSION = 2  # of tapes and of their replay; what another version found is repla
 
 
 class Taken(NamedTuple):
-    """A block of memory, by a number of its own; bytes."""
+    """An allocation: the number of the block, and its bytes."""
 
     number: int
     size: int
 
 
 class Given(NamedTuple):
-    """The block is free again."""
+    """The block of this number is freed."""
 
     number: int
 
@@ -36,7 +38,7 @@ Event = Taken | Given | Attends | RowSizes  # a row: the micro-batch that begins
 
 @dataclass(frozen=True)
 class Steps:
-    """What is asked: the largest micro-batches, each of which makes a step, and the largest of the validation.
+    """The steps to record: one for each of the largest micro-batches, and the largest validation micro-batch.
 
     accumulates: whether a step has more than one micro-batch.
     """

@@ -1,4 +1,4 @@
-"""YAML as people mean it: YAML 1.2's idea of numbers and truth, no duplicate keys, no tags, no aliases.
+"""Strict YAML: numbers and booleans as in YAML 1.2, no duplicate keys, no tags, no aliases.
 
 PyYAML follows YAML 1.1, where `1e-4` is a string, `no` is False and `0o10` a string. Here `1e-4` is a number, `no` is
 the word no, and anything that could build an object or blow up in memory is refused.

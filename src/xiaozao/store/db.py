@@ -64,7 +64,7 @@ def _do(work: Callable[[sqlite3.Connection], Answer]) -> Answer:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file is no index; not where it is locked, read-only or the disk full."""
+    """Whether an error means that the index is damaged, and not locked, read-only or on a full disk."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest says which kind of it
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT):
         return True
@@ -79,7 +79,7 @@ def _refused(path: Path, error: sqlite3.DatabaseError) -> EnvironmentProblem:
 
 
 def _set_aside(path: Path) -> None:
-    """Keep a damaged index under another name, with its logs: a new one would take those for its own."""
+    """Rename a damaged index together with its log files, which a new index would take for its own."""
     for end in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             path.with_name(path.name + end).replace(path.with_name(f"{path.stem}.damaged{end}"))

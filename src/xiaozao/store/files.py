@@ -1,4 +1,4 @@
-"""Where things lie: the user's folders and the paths inside a run folder. The only place that knows.
+"""All paths: the user's folders and the files inside a run folder. No other module builds them.
 
 RUN/spec.yaml  resolved.yaml  events.jsonl  worker.log  lock.json  stop  .mutex
     checkpoints/step-00000012/{*.safetensors, state.json, manifest.json}
@@ -49,12 +49,12 @@ class RunFolder:
 
     @property
     def spec(self) -> Path:
-        """What was asked."""
+        """The options as given by the user."""
         return self.path / "spec.yaml"
 
     @property
     def resolved(self) -> Path:
-        """What was chosen where the user left it open; frozen at the first start, read at each resume."""
+        """The options with every open one decided; written at the first start, read at each resume."""
         return self.path / "resolved.yaml"
 
     @property
@@ -72,12 +72,12 @@ class RunFolder:
 
     @property
     def mutex(self) -> Path:
-        """Made first, and by one alone: whose it is, the folder is."""
+        """The file that claims the folder: it is made first, exclusively."""
         return self.path / ".mutex"
 
     @property
     def stop(self) -> Path:
-        """Its presence asks the worker to save and leave."""
+        """If this file exists, the worker saves and stops."""
         return self.path / "stop"
 
     @property
@@ -95,7 +95,7 @@ class RunFolder:
 
     @property
     def reference(self) -> Path:
-        """Log-probabilities under the model that training began with, where nothing else can tell them later."""
+        """Log-probabilities under the initial model, if they cannot be recomputed later."""
         return self.path / "reference"
 
     @property
@@ -104,12 +104,14 @@ class RunFolder:
 
     @property
     def track(self) -> Path:
-        """What trackers keep: how far each has read, its log, and the files of those that write some."""
+        """The trackers' files: how far each has read, its log, and its own output."""
         return self.path / "track"
 
 
 def create_run(output: str | None, stem: str, clock: float | None = None) -> RunFolder:
-    """A new run folder: `output`, or a fresh name under home()/runs. Of two that ask at once for one, one gets it.
+    """Make a run folder: `output`, or a new name under home()/runs.
+
+    If two processes ask for the same, only one gets it.
 
     Raises UsageError where the folder is not empty or another took it, EnvironmentProblem where it cannot be written.
     """
@@ -142,7 +144,7 @@ def _fresh(runs: Path, stem: str, clock: float | None) -> Path:
 
 
 def _claimed(folder: RunFolder) -> RunFolder:
-    """The folder, which is ours from now on. Raises FileExistsError where something lies in it."""
+    """Claim the folder for this run. Raises FileExistsError if it is not empty."""
     if any(folder.path.iterdir()):
         raise FileExistsError(folder.path)
     os.close(os.open(folder.mutex, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -153,7 +155,7 @@ def _claimed(folder: RunFolder) -> RunFolder:
 
 
 def check_places() -> None:
-    """Raises EnvironmentProblem where our places cannot be folders, or the folder we are in is gone."""
+    """Raises EnvironmentProblem if one of our folders cannot be made, or if the current folder is gone."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -164,7 +166,7 @@ def check_places() -> None:
 
 
 def misplaced(path: Path) -> EnvironmentProblem | None:
-    """What is wrong where a folder of ours lies below a file; None where `path` is not one of ours."""
+    """The error if a folder of ours would have to be below a file; None if `path` is not one of ours."""
     for name, place in (("ZAO_HOME", home()), ("ZAO_CACHE", cache())):
         for above in (place, *place.parents) if path.is_relative_to(place) or place.is_relative_to(path) else ():
             if above.exists() and not above.is_dir():

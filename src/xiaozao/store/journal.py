@@ -19,7 +19,7 @@ NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
 class Journal:
-    """The writing end. `record` returns what was written, so that the writer can pass it on.
+    """Writes a journal. `record` returns the written record, so that the writer can pass it on.
 
     damaged: how many lines were set aside when it was opened.
     """
@@ -86,7 +86,7 @@ def read_events(path: Path) -> Iterator[Event]:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """A record; None for a line that is none: of zeros, which a power loss can leave, or damaged."""
+    """The record in a line; None if the line is damaged or consists of zeros, which a power loss can leave."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -95,7 +95,10 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _mend(path: Path) -> tuple[int, int]:
-    """Cut off a half-written last line and set damaged ones aside; the last number, and how many were damaged."""
+    """Cut off a half-written last line and move damaged lines away.
+
+    Returns the last number and the count of damaged lines.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | NO_LINKS)
     except FileNotFoundError:

@@ -92,7 +92,7 @@ def holder(folder: RunFolder) -> int | None:
 
 
 def started(pid: int) -> str | None:
-    """When a process started, as a text that no other process with this pid can have; None if it does not live.
+    """The start time of a process, as a text that identifies it together with the pid; None if it is not alive.
 
     Linux counts from boot, so that setting the wall clock changes nothing; elsewhere the system's own start time.
     A zombie is dead: it writes nothing any more.
@@ -113,7 +113,7 @@ def started(pid: int) -> str | None:
 
 @contextmanager
 def _mutex(folder: RunFolder) -> Iterator[None]:
-    """Milliseconds of exclusion between starters. The file stays: removing it would let two hold "the" mutex."""
+    """Exclude other starters for some milliseconds. The file stays: if it were removed, two could hold the mutex."""
     with ExitStack() as stack:
         descriptor = os.open(folder.mutex, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
         stack.callback(os.close, descriptor)
@@ -129,7 +129,7 @@ def _mutex(folder: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def lock_file(path: Path) -> Iterator[None]:
-    """Exclusion by a file that only one can make. Raises Busy where its maker keeps it for longer than LEASE."""
+    """A lock by exclusive creation of a file. Raises Busy if another process holds it for longer than LEASE."""
     mine = {
         "host": platform.node(),
         "pid": os.getpid(),
@@ -163,7 +163,10 @@ def _made(path: Path, owner: dict[str, Any]) -> bool:
 
 
 def _is_stale(path: Path) -> bool:
-    """Whether its maker is dead; of another machine's, or of one whose words are not there yet, whether it is old."""
+    """Whether the lock file's maker is dead.
+
+    If that is unknown (another machine, or an empty file), whether it is old.
+    """
     owner = _read(path)
     pid = owner.get("pid")
     if owner.get("host") == platform.node() and isinstance(pid, int):
@@ -174,7 +177,7 @@ def _is_stale(path: Path) -> bool:
 
 
 def _set_aside(path: Path) -> None:
-    """Remove a stale one, unless another did so in this moment and made its own: that one is put back."""
+    """Remove a stale lock file. If another process has just replaced it with its own, that one is put back."""
     judged = _read(path)
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
@@ -195,7 +198,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, owner: dict[str, Any]) -> None:
-    """Whole or not at all, so that `holder`, which takes no mutex, never reads half of it."""
+    """Write the lock atomically, because `holder` reads it without the mutex."""
     draft = path.with_suffix(f".{os.getpid()}.tmp")
     draft.write_text(json.dumps(owner), encoding="utf-8")
     draft.replace(path)

@@ -1,4 +1,4 @@
-"""The runs of this user, and how each one stands.
+"""The runs of this user, and the state of each.
 
 A run's state is not stored; it follows from its journal and its lock, so that it cannot be wrong:
 
@@ -25,7 +25,7 @@ from xiaozao.store.lock import holder
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run stands. Times are seconds since 1970, bytes integers; None is not known (yet)."""
+    """The state of a run. Times are seconds since 1970, bytes are integers; None means not known (yet)."""
 
     name: str
     path: str
@@ -54,17 +54,17 @@ class Summary:
 
 
 def register(path: Path, clock: float | None = None) -> None:
-    """Let `zao runs` know of a run folder."""
+    """Add a run folder to the list of `zao runs`."""
     db.add(path, clock)
 
 
 def forget(path: Path) -> None:
-    """Let `zao runs` no longer know of a run folder. The folder stays."""
+    """Take a run folder off the list of `zao runs`. The folder stays."""
     db.remove(path)
 
 
 def known_folders() -> list[Path]:
-    """Of all registered runs, newest first, whether they are there or not."""
+    """The folders of all registered runs, newest first, including missing ones."""
     return db.paths()
 
 
@@ -86,14 +86,14 @@ def find_run(name: str) -> RunFolder:
 
 def rebuild() -> int:
     """Register every run under home()/runs again; returns how many there are."""
-    found = sorted(path.parent for path in (home() / "runs").glob("*/spec.yaml"))
-    for path in found:
+    folders = sorted(path.parent for path in (home() / "runs").glob("*/spec.yaml"))
+    for path in folders:
         register(path, path.stat().st_mtime)
-    return len(found)
+    return len(folders)
 
 
 def summarise(folder: RunFolder) -> Summary:
-    """How a run stands, from its journal and its lock."""
+    """The state of a run, from its journal and its lock."""
     if not folder.path.is_dir():
         return Summary(folder.name, str(folder.path), "missing")
     alive = holder(folder) is not None  # asked before the journal is read: a worker ends after its last event
@@ -116,7 +116,7 @@ def _follow(summary: Summary, records: Iterable[dict[str, Any]]) -> Summary:
 
 
 def _after(summary: Summary, event: Event, time: float) -> Summary:
-    """The summary one event later."""
+    """The summary after one more event."""
     match event:
         case Started():
             return replace(summary, state="interrupted", ended=None, code="", message="",

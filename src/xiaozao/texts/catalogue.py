@@ -1,4 +1,4 @@
-"""What we say to people, in two languages.
+"""The texts for users, in two languages.
 
 The catalogues are two flat JSON files with the same keys and the same placeholders (a test holds them to it), so that
 the command line, the reports and the pages in a browser can share them.

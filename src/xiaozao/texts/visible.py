@@ -1,4 +1,4 @@
-"""Text of others, made harmless to look at: what would steer a terminal or turn letters around is shown as escapes.
+"""Makes untrusted text safe to print: control characters and text-direction overrides are shown as escapes.
 
 A file name, a column, a row or a model's name may hold ESC ] 0 ; ... BEL, which renames the window, or U+202E, after
 which letters run backwards. Shown is `\\x1b]0;...\\x07` and `\\u202e`.
@@ -21,7 +21,7 @@ def visible(text: str) -> str:
 
 
 def in_line(text: str) -> str:
-    """The same for a value within a sentence: also on one line, and cut where it is very long."""
+    """A value for use within a sentence: as `visible`, but on one line and cut if it is very long."""
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     return _BREAKS.sub(_escape, visible(shown))
 
@@ -34,6 +34,6 @@ def json_visible(document: str) -> str:
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
-def _escape(found: re.Match[str]) -> str:
-    number = ord(found[0])
-    return _NAMES.get(found[0]) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+def _escape(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return _NAMES.get(match[0]) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")

@@ -22,8 +22,8 @@ class Mlflow:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(run.folder / 'mlflow.db').as_posix()}"
         self._client: Any = import_module("mlflow").MlflowClient(tracking_uri=uri)
         experiment = self._experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "xiaozao")
-        found = self._client.search_runs([experiment], f"tags.`{TAG}` = '{run.key}'", max_results=1)
-        self._id = found[0].info.run_id if found else self._create(experiment, run)
+        runs = self._client.search_runs([experiment], f"tags.`{TAG}` = '{run.key}'", max_results=1)
+        self._id = runs[0].info.run_id if runs else self._create(experiment, run)
         self._client.update_run(self._id, status="RUNNING")
 
     def send(self, point: Point) -> None:
@@ -36,8 +36,8 @@ class Mlflow:
         self._client.set_terminated(self._id, STATUS[state])
 
     def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self._client.create_experiment(name))
+        experiment = self._client.get_experiment_by_name(name)
+        return str(experiment.experiment_id if experiment else self._client.create_experiment(name))
 
     def _create(self, experiment: str, run: Tracked) -> str:
         made = self._client.create_run(experiment, run_name=run.name, tags={TAG: run.key})

@@ -1,4 +1,4 @@
-"""What leaves a run for a tracker: numbers by step, and the options that say nothing of the user's machine or data."""
+"""The data that a tracker gets: numbers by step, and the options that reveal nothing about the machine or the data."""
 
 import re
 from collections.abc import Mapping
@@ -37,8 +37,8 @@ def point_of(event: Event) -> Point | None:
             }
             return Point("train", event.step, values)
         case Evaluated():
-            found = {"loss": event.loss, "accuracy": event.accuracy, "margin": event.margin}
-            measured = {f"validation/{name}": value for name, value in found.items() if value is not None}
+            numbers = {"loss": event.loss, "accuracy": event.accuracy, "margin": event.margin}
+            measured = {f"validation/{name}": value for name, value in numbers.items() if value is not None}
             return Point("validation", event.step, measured)
     return None
 
@@ -60,5 +60,5 @@ def public_options(options: Mapping[str, Any], choices: Mapping[str, tuple[str, 
 
 
 def _short(value: str) -> str:
-    """The id of a hub as it is; anything else is a path, of either system, of which only the name is shown."""
+    """A hub's id as it is; of any other value, which is a path, only the file name."""
     return value if HUB_ID.fullmatch(value) else PureWindowsPath(value).name

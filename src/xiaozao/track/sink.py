@@ -1,4 +1,4 @@
-"""What a tracker is given of a run, and what is asked of it."""
+"""The interface of a tracker, and what it knows of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -43,5 +43,5 @@ def require(names: Iterable[str]) -> None:
 
 def _installed(module: str) -> bool:
     """Whether it can be imported; a mere folder of that name (W&B leaves one behind) has no origin."""
-    found = find_spec(module)
-    return found is not None and found.origin is not None
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None

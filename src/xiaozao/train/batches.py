@@ -42,7 +42,7 @@ class PackedRow:
 
     @property
     def units(self) -> int:
-        """What the step's loss is the mean over: preference pairs, answers with a verdict, otherwise target tokens."""
+        """The number of units that the loss is averaged over: preference pairs, judged answers, or target tokens."""
         judged = self.liked is not None or len(self.counts) > len(self.samples)
         return len(self.samples) if judged else len(self.labels)
 

@@ -44,13 +44,13 @@ class _Whole(nn.Module):
 
 @dataclass(frozen=True)
 class Sharded:
-    """A decoder over several ranks; of one rank every method is the identity."""
+    """A decoder over several ranks. With a single rank every method does nothing."""
 
     decoder: Decoder
     whole: _Whole | None
 
     def loss(self, loss: Loss) -> Loss:
-        """The same loss, computed together with the other ranks."""
+        """Wrap a loss so that it is computed together with the other ranks."""
         if self.whole is None:
             return loss
         if isinstance(loss, Preference):  # it calls the model several times, with and without gradients
@@ -63,24 +63,24 @@ class Sharded:
 
     def together(self, work: Callable[[], T]) -> T:
         """Work without gradients that every rank does alike, such as answering questions."""
-        found: list[T] = []
+        results: list[T] = []
         with torch.no_grad():
-            self._run(lambda: found.append(work()))
-        return found[0]
+            self._run(lambda: results.append(work()))
+        return results[0]
 
     def _whole(self, work: Callable[[], Tensor]) -> Tensor:
-        found = self._run(work)
-        assert isinstance(found, Tensor)
-        return found
+        result = self._run(work)
+        assert isinstance(result, Tensor)
+        return result
 
     def _run(self, work: Callable[[], object]) -> object:
         if self.whole is None:
             return work()
-        found: object = self.whole(work)
+        result: object = self.whole(work)
         if not torch.is_grad_enabled():  # without a backward pass the root would stay whole, and miss what is loaded
             assert isinstance(self.whole, FSDPModule)
             self.whole.reshard()
-        return found
+        return result
 
 
 def shard(decoder: Decoder, ranks: Ranks) -> Sharded:
@@ -104,7 +104,7 @@ def shard(decoder: Decoder, ranks: Ranks) -> Sharded:
 
 @contextmanager
 def whole_adapters(decoder: Decoder, ranks: Ranks) -> Iterator[bool]:
-    """What learns is whole on the first rank while inside, to be written; yields whether this is that rank."""
+    """A context in which the first rank holds whole adapters, to be written; yields whether this is that rank."""
     sharded = decoder.trainable()
     for name, tensor in ranks.gather(sharded).items() if ranks.mesh else ():
         _set(decoder.model, name, nn.Parameter(tensor.to(decoder.device)))
@@ -134,6 +134,6 @@ def _set(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
     """Put a parameter in the place of the one of this name, in all modules that share it."""
     old = model.get_parameter(name)
     for module in model.modules():
-        for last, one in list(module.named_parameters(recurse=False)):
-            if one is old:
+        for last, current in list(module.named_parameters(recurse=False)):
+            if current is old:
                 setattr(module, last, parameter)

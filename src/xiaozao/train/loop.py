@@ -1,4 +1,4 @@
-"""The loop.
+"""The training loop.
 
     for each step:  for each micro-batch:  loss / units of the whole step  ->  backward
                     finite?  ->  clip  ->  optimizer  ->  Step            (update.py: also in the middle of backward)
@@ -91,7 +91,7 @@ class Loop:
         self.decoder.model.train(not isinstance(self.loss, Preference))
 
     def update(self, optimizer: Optimizer) -> Update:
-        """How gradients become an update; to be closed."""
+        """The way from gradients to an update; must be closed."""
         return (Fused if self.settings.fused else Whole)(optimizer, self.settings.clip, self.ranks)
 
     def _run(self, optimizer: Optimizer, update: Update, progress: Position) -> tuple[Position, bool]:
@@ -179,7 +179,10 @@ class Loop:
             return packed_rows(self.loss, self.decoder, self.order.samples, micros, self.ranks)
 
     def pass_over(self, row: PackedRow, weight: float, step: int, number: int) -> float:
-        """Forward and backward of one micro-batch, which weighs so much; its loss, a sum over its units."""
+        """Forward and backward of one micro-batch, whose loss has this weight.
+
+        Returns its loss, a sum over its units.
+        """
         torch.manual_seed(_mix(self.order.seed, step, number))  # dropout, the same after a resume
         with self._compute(), self.decoder.attention.segments(row.lengths):
             loss = self.loss(self.decoder, row)
@@ -190,7 +193,7 @@ class Loop:
         return value
 
     def _smaller(self, short: Short, step: int, where: str, samples: Samples) -> int:
-        """The most tokens that a micro-batch may have from now on; and it is told.
+        """The largest number of tokens that a micro-batch may have from now on; also emits a Split.
 
         Raises OutOfMemory where it cannot be computed again in smaller parts.
         """
@@ -270,7 +273,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class _Window:
-    """A window after its backward passes: the mean loss, its samples, its tokens and those that were targets."""
+    """The result of a window's backward passes: the mean loss, and the numbers of samples, tokens and targets."""
 
     loss: float
     samples: list[int]
@@ -280,7 +283,7 @@ class _Window:
 
 @dataclass(frozen=True)
 class _Row:
-    """What a step has to tell."""
+    """The measurements of a step."""
 
     tokens: int
     targets: int

@@ -32,7 +32,7 @@ CERTAIN = -1e-6  # ORPO: an answer of probability 1 would have infinite odds
 
 @dataclass(frozen=True)
 class Strength:
-    """The numbers of a formula; see the options of the same names."""
+    """The coefficients of a formula; see the options of the same names."""
 
     beta: float = 0.1
     gamma: float = 0.0
@@ -43,7 +43,7 @@ class Strength:
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each sequence (S): log-probabilities of its answer, now and at the start, and its tokens.
+    """For each sequence (S): the log-probabilities of its answer, now and at the start, and its number of tokens.
 
     Of pairs sequences 0, 2, 4 ... are chosen, 1, 3, 5 ... rejected. liked (S) and point are KTO's.
     """
@@ -68,7 +68,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of each sample of a row: its loss, with a gradient, and its margin, without one."""
+    """For each sample of a row: its loss, with a gradient, and its margin, without one."""
 
     losses: Tensor
     margins: Tensor
@@ -200,13 +200,13 @@ class Preference:
         ranks: Ranks = ALONE,
         on_progress: Callable[[int, int], object] = lambda done, total: None,
     ) -> NDArray[np.float32]:
-        """What Samples.reference holds, under the model as it is now: [1, sequences], [2, sequences] with a point."""
-        found = np.zeros((1 + self.pointed, len(samples.offsets) - 1))
+        """The values for Samples.reference, under the present model: [1, sequences], or [2, sequences] with a point."""
+        scores = np.zeros((1 + self.pointed, len(samples.offsets) - 1))
         micros = [range(at, min(at + size, len(samples))) for at in range(0, len(samples), size)]
         with evaluating(decoder), torch.no_grad():
             for piece in ranks.share(micros):
                 numbers = [number for index in piece.item for number in samples.sequences(index)]
-                for crossed in range(len(found)):
+                for crossed in range(len(scores)):
                     if crossed:
                         numbers = [number for number in numbers if samples.partner(number) is not None]
                     if not numbers:
@@ -215,9 +215,9 @@ class Preference:
                     with decoder.attention.segments(row.lengths):
                         values = self.log_probabilities(decoder, row).double().cpu().numpy()
                     if piece.weight:
-                        found[crossed, numbers] = values
+                        scores[crossed, numbers] = values
                 on_progress(min(piece.number + 1, len(micros)), len(micros))
-        return np.array(ranks.sum(*found.flat), dtype=np.float32).reshape(found.shape)
+        return np.array(ranks.sum(*scores.flat), dtype=np.float32).reshape(scores.shape)
 
     def _reference(self, decoder: Decoder, row: PackedRow) -> Tensor:
         if row.reference is not None:
@@ -231,7 +231,7 @@ class Preference:
 
 
 def _with_partner(samples: Samples, micros: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The micro-batches with those samples alone that can be crossed. Answers with verdicts are one sequence each."""
+    """The micro-batches, reduced to the samples that can be crossed. Answers with verdicts are one sequence each."""
     kept = [[one for one in micro if samples.partner(one) is not None] for micro in micros]
     return [micro for micro in kept if micro]
 

@@ -110,8 +110,8 @@ class Ranks:
         if self.mesh is None:
             return dict(tensors)
         whole = {}
-        for name, one in tensors.items():
-            full = made_whole(one.detach())
+        for name, tensor in tensors.items():
+            full = made_whole(tensor.detach())
             if self.is_first:
                 whole[name] = full.cpu()
         return whole
@@ -161,8 +161,8 @@ class Ranks:
         """What a rank that failed left, or None."""
         if self.store is None or not self.store.check([FAILED]):
             return None
-        found: dict[str, Any] = json.loads(self.store.get(FAILED))
-        return found
+        left: dict[str, Any] = json.loads(self.store.get(FAILED))
+        return left
 
     def _reduced(self, values: Sequence[float], how: dist.ReduceOp.RedOpType) -> tuple[float, ...]:
         if self.mesh is None:

@@ -1,4 +1,4 @@
-"""When memory runs out: it is noticed, all that the attempt held is let go, and the work is cut smaller.
+"""Recovers when memory runs out: frees everything that the attempt held and computes in smaller parts.
 
     attempt    work -> its result, or Short; by then nothing of it lives, and generators stand where they stood
     watched    the blocks look at a gauge, so that a budget is passed by one block at most, not by a whole pass
@@ -31,7 +31,7 @@ CPU_SAYS = (CPU_ALLOCATOR + "can't allocate memory", CPU_ALLOCATOR + "not enough
 
 @dataclass(frozen=True)
 class Gauge:
-    """How a run's memory is read, in bytes. limit: what it must stay below, None where the allocator sees to that.
+    """How a run's memory is read, in bytes. limit: the upper bound, None if the allocator enforces it.
 
     planned: the peak that was predicted. keeps: above it the heap gives back what is free; None: it is left alone.
     given_back: told when it has.
@@ -47,7 +47,7 @@ class Gauge:
 
 
 class LimitPassed(MemoryError):
-    """Our own watch: more is held than may be."""
+    """The gauge found more memory in use than the limit."""
 
     def __init__(self, held: int, limit: int) -> None:
         super().__init__(f"{held} bytes are held, the limit is {limit}")
@@ -55,7 +55,7 @@ class LimitPassed(MemoryError):
 
 @dataclass(frozen=True)
 class Short:
-    """Memory ran out; over these samples, as far as that is known. detail: the allocator's words."""
+    """Memory ran out, on these samples if that is known. detail: the allocator's message."""
 
     detail: str
     samples: tuple[int, ...] = ()
@@ -63,7 +63,7 @@ class Short:
 
 @dataclass(frozen=True)
 class Lack:
-    """Where a run stood when memory ran out: bytes, and what was computed, of which `line` is the first."""
+    """The state of a run when memory ran out: bytes, and the samples; `line` is that of the first one."""
 
     step: int
     tokens: int
@@ -96,7 +96,7 @@ def is_memory(error: BaseException) -> bool:
 
 
 def attempt(work: Callable[[], T]) -> T | Short:
-    """What `work` returns; Short where memory ran out in it. Every other error passes through."""
+    """The result of `work`, or Short if memory ran out in it. Every other error passes through."""
     before = _generators()
     try:
         return work()
@@ -165,7 +165,7 @@ def lowest(most: int | None, known: Iterable[Split], step: int, where: tuple[str
 
 
 def _let_go(error: BaseException) -> None:
-    """Drop what the frames of an error and of those behind it still hold."""
+    """Clear the references held by the frames of an error and of its causes."""
     behind: BaseException | None = error
     while behind is not None:
         traceback.clear_frames(behind.__traceback__)

@@ -1,4 +1,4 @@
-"""The rehearsal: before step 1 the largest micro-batch goes through all that will happen, and none of it stays.
+"""The rehearsal: before step 1 the largest micro-batch goes through every phase of the run, and nothing of it is kept.
 
     states of the optimizer are made; of parameters that take turns, those of each turn that may take most
     forward, backward        of the micro-batch with the most tokens, and of that with the widest attention; gradients
@@ -59,7 +59,7 @@ def rehearse(
 def _once(
     loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Position, finish: Callable[[], object] | None
 ) -> int | None:
-    """One rehearsal; the bound to try next, or None where all went well."""
+    """Run one rehearsal. Returns the next bound to try, or None if it fits."""
     begun = time.perf_counter()
     worst = loop.order.worst(progress.most)
     update = loop.update(optimizer)
@@ -103,8 +103,8 @@ def _forth_and_back(loop: Loop, optimizer: Optimizer, update: Update, row: list[
     update.begin(step, 0.0)
     optimizer.prepare()
     if several:
-        for one in optimizer.parameters.values():
-            one.grad = torch.zeros_like(one) if one.requires_grad else None
+        for parameter in optimizer.parameters.values():
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     packed: PackedRow = loop.rows([row])[0]
     try:
         for piece in loop.ranks.share([packed]):
@@ -118,7 +118,10 @@ def _forth_and_back(loop: Loop, optimizer: Optimizer, update: Update, row: list[
 
 
 def _rest(loop: Loop, gauge: Gauge, optimizer: Optimizer, progress: Position) -> None:
-    """What comes between the steps. Raises DoesNotFit where a checkpoint is too much."""
+    """Rehearse what comes between steps: validation and a checkpoint.
+
+    Raises DoesNotFit if the checkpoint does not fit.
+    """
     while loop.validation is not None:
         micros = in_order(loop.validation, loop.order.size, progress.most_validating)
         row = largest(micros, loop.validation)
@@ -175,34 +178,34 @@ def _devices(loop: Loop) -> list[int]:
 
 
 def put_back(optimizer: Optimizer) -> None:
-    """Nothing is left of a rehearsal: no states, no gradients."""
+    """Undo a rehearsal: drop states and gradients."""
     drop_gradients(optimizer)
     optimizer.release()
 
 
 def drop_gradients(optimizer: Optimizer) -> None:
     """Forget all gradients."""
-    for one in optimizer.parameters.values():
-        one.grad = None
+    for parameter in optimizer.parameters.values():
+        parameter.grad = None
 
 
 @contextmanager
 def standing(parameters: Mapping[str, nn.Parameter], store: PagedStore | None = None) -> Iterator[None]:
     """Updates at a rate of 0 leave weights as they are, bit for bit: x - 0 * u is x, but -0.0 may become 0.0."""
     places = {}
-    for name, one in parameters.items():
-        places[name] = _negative_zeros(local(one.detach()))
+    for name, parameter in parameters.items():
+        places[name] = _negative_zeros(local(parameter.detach()))
         if store is not None:
-            store.leave([one])
+            store.leave([parameter])
     try:
         yield
     finally:
-        for name, found in places.items():
-            if found is not None:
-                local(parameters[name].detach())[found] = -0.0
+        for name, place in places.items():
+            if place is not None:
+                local(parameters[name].detach())[place] = -0.0
 
 
 def _negative_zeros(value: Tensor) -> tuple[Tensor, ...] | None:
     """Where they are, as an index; None where there are none."""
-    found = torch.signbit(value).logical_and_(value == 0)
-    return found.nonzero(as_tuple=True) if bool(found.any()) else None
+    zeros = torch.signbit(value).logical_and_(value == 0)
+    return zeros.nonzero(as_tuple=True) if bool(zeros.any()) else None

@@ -25,7 +25,7 @@ from xiaozao.train.ranks import ALONE, Ranks, cut
 
 @dataclass
 class Position:
-    """How far a run is. Everything the loop changes besides weights and moments."""
+    """The progress of a run: everything that the loop changes besides weights and moments."""
 
     step: int = 0
     tokens: int = 0

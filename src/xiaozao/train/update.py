@@ -131,6 +131,6 @@ def clip(parameters: Iterable[nn.Parameter], norm: float, limit: float, scale: f
     """Divide the gradients by `scale`, after which their norm is `norm`, and scale them to at most `limit`."""
     factor = (limit / norm if norm > limit else 1.0) / scale
     if factor != 1.0:
-        for one in parameters:
-            if one.grad is not None:
-                local(one.grad).mul_(factor)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                local(parameter.grad).mul_(factor)

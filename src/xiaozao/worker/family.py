@@ -1,4 +1,4 @@
-"""A worker among several: what it owes to torchrun, which started it, and to the other ranks.
+"""How a worker started by torchrun ends: with torchrun, with the other ranks, and with which error.
 
 torchrun died          nobody would end us if another rank hangs: we leave by ourselves
 another rank failed    its word in the store is the run's error; ours would only be that a connection broke
@@ -34,7 +34,7 @@ class TornDown(RuntimeError):
 
 @contextmanager
 def among(ranks: Ranks) -> Iterator[None]:
-    """Inside, this process ends with its family; alone it changes nothing."""
+    """A context in which this process ends if torchrun or another rank does; does nothing for a single process."""
     if ranks.world == 1:
         yield
         return
@@ -47,7 +47,7 @@ def among(ranks: Ranks) -> Iterator[None]:
 
 
 def outlive(work: Callable[[], Ended], lost: Callable[[], Ended], ranks: Ranks) -> Ended:
-    """What `work` returns; what `lost` returns where torchrun ended this rank in it, were it while saying an error."""
+    """The result of `work`, or of `lost` if torchrun ends this rank meanwhile, even while it reports an error."""
     try:
         try:
             return work()

@@ -85,16 +85,16 @@ def run(folder: RunFolder, emit: Emit, ranks: Ranks = ALONE) -> Ended:
 
 
 def answer_loss(decoder: Decoder, samples: Samples, size: int) -> float:
-    """The mean loss of right answers, as an exam wants it."""
+    """The mean loss of right answers, in the form that an exam needs."""
     return mean_loss(decoder, sft, samples, size).loss
 
 
 def get_start(folder: RunFolder, emit: Emit) -> int:
     """The step of the newest whole checkpoint, 0 without one; tells that the run begins."""
-    found = checkpoint.newest(folder.checkpoints)
-    start = checkpoint.step_of(found.folder) if found.folder else 0
+    newest = checkpoint.newest(folder.checkpoints)
+    start = checkpoint.step_of(newest.folder) if newest.folder else 0
     emit(Started(folder.name, os.getpid(), start or None))
-    for path, error in found.rejected:
+    for path, error in newest.rejected:
         emit(
             Noticed(
                 "checkpoint_rejected", {"folder": path.name, "reason": {"text": f"error.{error.key}", **error.params}}
@@ -145,7 +145,7 @@ def get_model(ready: Ready, emit: Emit) -> Decoder:
 
 
 def way_of(spec: RunSpec, folder: RunFolder) -> Way:
-    """Where the weights of a resolved run lie."""
+    """Where the weights of a resolved run are kept: in memory, streamed, or paged."""
     if spec.paged:
         return Paged(folder.path)
     if spec.model.stream == "disk":
@@ -185,8 +185,7 @@ def get_optimizer(spec: RunSpec, decoder: Decoder) -> Optimizer:
 
 
 def identity(ready: Ready) -> dict[str, str]:
-    """What the numbers of a run depend on: model and data by their contents rather than their names, and every option
-    but those that change none."""
+    """The identity of a run's results: the contents of model and data, and every option that changes a result."""
     options = {name: str(value) for name, value in ready.spec.options().items() if name not in marked(NO_NUMBER)}
     if ready.spec.train.steps is None:  # a run of epochs is what it was before there were steps
         del options["steps"]
@@ -242,7 +241,7 @@ def peak_bytes(device: torch.device) -> Callable[[], int]:
 
 
 def ended(state: str, ready: Ready, progress: Position, loop: Loop) -> Ended:
-    """What a run says at its end."""
+    """The Ended event of a run."""
     return Ended(
         state=state, code="STOPPED" if state == "stopped" else "OK", step=progress.step, steps=loop.order.steps,
         train_seconds=progress.seconds, tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),

@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _unheard(error: XiaozaoError) -> int:
-    """Say in the log what the journal could not be told; the exit code."""
+    """Write an error into the log that could not be written into the journal; returns the exit code."""
     with suppress(OSError):
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()

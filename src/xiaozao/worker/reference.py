@@ -63,13 +63,13 @@ def with_reference(
         return data
     parts = {"train": data.train, **({"validation": data.validation} if data.validation else {})}
     same = {name: value for name, value in identity.items() if name not in marked(BY_DEVICES)}
-    found = _read(folder, same, parts)
-    if ranks.sum(float(found is None))[0]:  # all or none: computing is done together
-        found = _compute(parts, loss, decoder, spec, order_of(spec, data).size, emit, ranks)
+    values = _read(folder, same, parts)
+    if ranks.sum(float(values is None))[0]:  # all or none: computing is done together
+        values = _compute(parts, loss, decoder, spec, order_of(spec, data).size, emit, ranks)
         if ranks.is_first:
-            checkpoint.write_folder(folder, {NAME: found}, {NAME: same})
-    assert found is not None
-    ready = {name: replace(one, reference=found[name].numpy()) for name, one in parts.items()}
+            checkpoint.write_folder(folder, {NAME: values}, {NAME: same})
+    assert values is not None
+    ready = {name: replace(one, reference=values[name].numpy()) for name, one in parts.items()}
     return replace(data, train=ready["train"], validation=ready.get("validation"))
 
 
@@ -97,8 +97,8 @@ def _read(folder: Path, identity: Mapping[str, str], parts: Mapping[str, Samples
         checkpoint.verify(folder)
         if checkpoint.read_document(folder, NAME) != dict(identity):
             return None
-        found = checkpoint.read_tensors(folder, NAME)
+        tensors = checkpoint.read_tensors(folder, NAME)
     except ArtefactError:
         return None
     sequences = {name: len(one.offsets) - 1 for name, one in parts.items()}
-    return found if {name: one.shape[1] for name, one in found.items()} == sequences else None
+    return tensors if {name: one.shape[1] for name, one in tensors.items()} == sequences else None

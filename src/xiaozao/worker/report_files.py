@@ -1,5 +1,6 @@
-"""What a run leaves to be looked at. What draws it is imported when it is drawn: with the worker, it would be 30 MB of
-every run's memory."""
+"""Writes the loss curve and the report of a run.
+
+The code that draws is imported only then: it would take 30 MB of every run's memory."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What the user left open -> numbers. Decided once, at a run's first start, and frozen in resolved.yaml."""
+"""Decides every option that the user left open, once, at a run's first start; the result is kept in resolved.yaml."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ def resolve(
     spec: RunSpec, data: PreparedData, config: Mapping[str, Any], device: str, hardware: Hardware, ask: Planner,
     here: int = 1, holds: Holds = unknown,
 ) -> Choice:  # fmt: skip
-    """The same run with every open option decided, and how; `here` are the processes of it on this machine."""
+    """The same run with every open option decided, and how it was. here: its processes on this machine."""
     objective = spec.method.objective
     spec = spec.with_options(
         device=device,
@@ -65,7 +65,7 @@ def resolve(
 
 
 def on_devices(spec: RunSpec, place: Place, resumed: bool, own_budget: bool = True) -> RunSpec:
-    """The run on the processes that there are, which may be others than were asked for, or than it began on.
+    """The run on its actual number of processes, which may differ from the requested or the former one.
 
     own_budget: the user named it, for one process; else it is this machine's free memory, which processes share.
     """

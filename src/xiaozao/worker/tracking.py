@@ -26,7 +26,7 @@ Emit = Callable[[Event], object]
 
 
 def tracked(folder: RunFolder, emit: Emit, run: Callable[[RunFolder, Emit], Ended]) -> Ended:
-    """Do a run, with the trackers that its options name beside it."""
+    """Execute a run with the trackers that its options name beside it."""
     spec = RunSpec.from_options(read_file(folder.resolved if folder.resolved.is_file() else folder.spec))
     trackers = Trackers(folder, spec.train.track, emit)
     state = "failed"
@@ -57,7 +57,7 @@ class Trackers:
                 self._tell(name, str(error))
 
     def look(self) -> None:
-        """Tell of those that ended before their time."""
+        """Emit a notice for each tracker that ended too early."""
         for name, process in list(self._living.items()):
             if process.poll() is not None:
                 self._ended(name)
@@ -118,9 +118,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except psutil.Error:
         family = []
     process.kill()
-    for one in family:
+    for member in family:
         try:
-            one.kill()
+            member.kill()
         except psutil.Error:
             continue
 

@@ -1,9 +1,9 @@
-"""Folders of tensors that are whole or not there: checkpoints, adapters, exports.
+"""Writes and reads folders of tensors atomically: checkpoints, adapters, exports are complete or absent.
 
     step-00000012.partial/   1. every file is written and synced   2. manifest.json, last   3. the folder is synced
     step-00000012/           4. takes its name   5. the parent is synced   - only now is it saved
     step-00000012.aside/     a folder of that name that was there before, until 5
-    step-00000012.trash/     on its way out: what is half removed never has a checkpoint's name
+    step-00000012.trash/     being removed: a half-removed folder never has a checkpoint's name
 
 manifest.json holds size and SHA-256 of every file. A folder without a valid one is not a checkpoint, whatever its name.
 Nothing is read but safetensors and JSON, and nothing in a folder knows where it lies, so that it can be copied.
@@ -35,15 +35,15 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 class Store(Protocol):
-    """Where tensors lie that are not in memory (loading/trainstore.py)."""
+    """The interface of a store for tensors that are on disk and not in memory (loading/trainstore.py)."""
 
     def leave(self, tensors: Iterable[torch.Tensor], /) -> None:
-        """These were looked at for now; others than its own are not touched."""
+        """Release these tensors from memory; tensors of other stores are ignored."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The newest whole checkpoint, and newer ones that had to be passed over."""
+    """The newest complete checkpoint, and the newer ones that were rejected."""
 
     folder: Path | None
     rejected: tuple[tuple[Path, ArtefactError], ...]
@@ -56,10 +56,10 @@ def step_folder(checkpoints: Path, step: int) -> Path:
 
 def step_of(folder: Path) -> int:
     """The step in the name of a checkpoint."""
-    found = STEP.fullmatch(folder.name)
-    if found is None:
+    match = STEP.fullmatch(folder.name)
+    if match is None:
         raise ValueError(folder.name)
-    return int(found[1])
+    return int(match[1])
 
 
 def write_folder(
@@ -127,7 +127,7 @@ def staged_folder(target: Path, needed: int = 0, disk: Disk = DISK) -> Iterator[
 
 
 def _share(folder: Path) -> None:
-    """Let who may read the manifest read all: safetensors makes files that nobody but their owner can read."""
+    """Give all files the permissions of the manifest: safetensors makes files that only their owner can read."""
     mode = (folder / MANIFEST).stat().st_mode & 0o777
     for path in folder.iterdir():
         if path.is_file() and path.stat().st_mode & 0o777 != mode:
@@ -162,7 +162,7 @@ def verify(folder: Path) -> None:
 
 
 class Reader(Mapping[str, torch.Tensor]):
-    """The tensors of a file, each read into memory of its own when it is asked for, and kept by nobody here."""
+    """Reads the tensors of a file on demand, each into new memory. Nothing is cached."""
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path, self.file, self.names = path, file, tuple(file.keys())

@@ -1,4 +1,4 @@
-"""The few things we do to a disk, each as one method, and what to say when the disk refuses.
+"""The few operations on a disk that we use, each as one method, and the errors for a disk that fails.
 
 They stand in one class so that a test can record them, reorder them as a power cut would, and let the k-th one fail.
 """
@@ -53,9 +53,9 @@ class Disk:
         pieces, each of them written before the next is asked for.
         """
         entries, end = {}, 0
-        for name, one in described.items():
-            start, end = end, end + one.nbytes
-            entries[name] = {"dtype": CODES[one.dtype], "shape": list(one.shape), "data_offsets": [start, end]}
+        for name, tensor in described.items():
+            start, end = end, end + tensor.nbytes
+            entries[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
         head = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
         head += b" " * (-len(head) % 8)
         with path.open("wb") as file:
@@ -93,16 +93,16 @@ DISK = Disk()
 
 @contextmanager
 def disk_errors(path: Path, disk: Disk, needed: int) -> Iterator[None]:
-    """Turn what the system says about a write below `path` into an EnvironmentProblem with the numbers."""
+    """Turn an OSError of a write below `path` into an EnvironmentProblem with the numbers."""
     try:
         yield
     except OSError as error:
         raise _problem(path, disk, needed, error.errno or 0, str(error)) from error
     except SafetensorError as error:  # its writer passes the system's error on as text only
-        found = re.search(r"os error (\d+)", str(error))
-        if found is None:
+        match = re.search(r"os error (\d+)", str(error))
+        if match is None:
             raise
-        raise _problem(path, disk, needed, _posix(int(found[1])), str(error)) from error
+        raise _problem(path, disk, needed, _posix(int(match[1])), str(error)) from error
 
 
 def _sync(descriptor: int) -> None:

@@ -86,11 +86,11 @@ def _check(folder: Path, name: str, entry: Entry) -> None:
     path = folder / name
     if not path.is_file():
         raise ArtefactError("checkpoint_missing", folder=folder, file=name)
-    found = path.stat().st_size
-    if found != entry.size:
-        raise ArtefactError("checkpoint_size", folder=folder, file=name, expected=entry.size, found=found)
+    size = path.stat().st_size
+    if size != entry.size:
+        raise ArtefactError("checkpoint_size", folder=folder, file=name, expected=entry.size, found=size)
     if _sha256(path) != entry.sha256:
-        raise ArtefactError("checkpoint_hash", folder=folder, file=name, size=found)
+        raise ArtefactError("checkpoint_hash", folder=folder, file=name, size=size)
 
 
 def _sha256(path: Path) -> str:

@@ -49,7 +49,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the model asks of its attention, for the samples of one bucket.
+    """The settings that the model gives its attention, for the samples of one bucket.
 
     groups: query heads per key head. window: how many tokens one sees, itself included. sinks (heads): a score per head
     that takes part in the soft-max and carries no value. mask: (n or 1, heads or 1, size, size), booleans (what is
@@ -67,7 +67,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sight:
-    """What stands for the mask: for each bucket a window, a mask (n, 1, size, size), or neither."""
+    """The mask of a layer: for each bucket a window, a mask (n, 1, size, size), or neither."""
 
     windows: tuple[int | None, ...]
     masks: tuple[Tensor | None, ...]
@@ -219,13 +219,15 @@ def _cut(mask: Tensor, places: Tensor, tokens: int) -> Tensor:
     return mask[0][:, places[:, :, None], places[:, None, :]].transpose(0, 1)
 
 
-def _same_heads(one: Tensor, other: Tensor) -> Tensor:
+def _same_heads(tensor: Tensor, other: Tensor) -> Tensor:
     """Keys repeated to as many heads as the values have, or the other way round."""
-    return one if one.shape[1] >= other.shape[1] else one.repeat_interleave(other.shape[1] // one.shape[1], 1)
+    return (
+        tensor if tensor.shape[1] >= other.shape[1] else tensor.repeat_interleave(other.shape[1] // tensor.shape[1], 1)
+    )
 
 
 def layout(lengths: Sequence[int], together: bool = False) -> Layout:
-    """The segments of a row, grouped by their length rounded up to a multiple of STEP, or all `together`."""
+    """Group the segments of a row by their length, rounded up to a multiple of STEP, or put all `together`."""
     starts = list(itertools.accumulate(lengths, initial=0))
     groups: dict[int, list[int]] = {}
     longest = max(lengths, default=0)

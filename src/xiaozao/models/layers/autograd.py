@@ -1,4 +1,4 @@
-"""The one door to functions whose backward pass is written by hand: `Function.apply` has no types of its own."""
+"""Typed calls of autograd functions with a hand-written backward: `Function.apply` itself has no types."""
 
 import torch
 from torch import Tensor

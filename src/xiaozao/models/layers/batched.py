@@ -32,8 +32,8 @@ class _Attention(torch.autograd.Function):
         out = q.new_empty(n, heads, size, v.shape[3])
         for start, end, first in blocks(size, window):
             weights = _weights(q, k, (start, end, first), scaling, window)
-            found = torch.bmm(weights, v[:, :, first:end].reshape(n * kv, end - first, -1))
-            out[:, :, start:end] = found.view(n, heads, end - start, -1)
+            part = torch.bmm(weights, v[:, :, first:end].reshape(n * kv, end - first, -1))
+            out[:, :, start:end] = part.view(n, heads, end - start, -1)
         return out
 
     @staticmethod
@@ -54,10 +54,10 @@ class _Attention(torch.autograd.Function):
             inner = torch.bmm(rows, values.transpose(1, 2))
             inner = torch._softmax_backward_data(inner, weights, -1, weights.dtype)
             del weights
-            found = torch.bmm(inner, keys).mul_(ctx.scaling)
-            grad_q[:, :, start:end] = found.view(n, heads, end - start, -1)
-            found = torch.bmm(inner.transpose(1, 2), queries).mul_(ctx.scaling)
-            grad_k[:, :, first:end] += found.view(n, kv, end - first, -1)
+            product = torch.bmm(inner, keys).mul_(ctx.scaling)
+            grad_q[:, :, start:end] = product.view(n, heads, end - start, -1)
+            product = torch.bmm(inner.transpose(1, 2), queries).mul_(ctx.scaling)
+            grad_k[:, :, first:end] += product.view(n, kv, end - first, -1)
         return grad_q, grad_k, grad_v, None, None
 
 

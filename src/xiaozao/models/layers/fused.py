@@ -102,7 +102,7 @@ def _tensors(adapters: Sequence[Adapter | None]) -> list[Tensor]:
 
 
 def _adapters(layers: Sequence[Linear], tensors: Sequence[Tensor]) -> list[Adapter | None]:
-    """The adapters again, from their tensors in order."""
+    """The adapters rebuilt from their tensors, in order."""
     rest = iter(tensors)
     return [None if layer.scale is None else Adapter(next(rest), next(rest), layer.scale) for layer in layers]
 

@@ -1,4 +1,4 @@
-"""A key-value cache with room for what comes: a token is written to its place, and what is there is not copied."""
+"""A key-value cache with spare room: a new token is written in place, and the earlier ones are not copied."""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +57,7 @@ class RoomyLayer(DynamicLayer):
 
 
 def _put(room: Tensor | None, new: Tensor, start: int) -> Tensor:
-    """The room, or a larger one, that holds the new tokens after `start` others."""
+    """Write the new tokens after the first `start` into the buffer, or into a larger one; returns the buffer."""
     end = start + new.shape[-2]
     if room is None or end > room.shape[-2]:
         larger = torch.empty(

@@ -173,7 +173,7 @@ class Adapted(nn.Module):
         return Adapter(self.lora_a, self.lora_b, self.scale)
 
     def switch(self, on: bool) -> None:
-        """Off, the layer answers as the model's own did."""
+        """Switch the adapter on or off; when off, the layer computes what the model's own layer did."""
         self.enabled = on
 
     @property
@@ -187,7 +187,7 @@ class Adapted(nn.Module):
         return whole.t() if self.transposed else whole
 
     def original(self, x: Tensor) -> Tensor:
-        """What the model's own layer answers."""
+        """The output of the model's own layer, without the adapter."""
         return frozen_linear(x, self.base, self.bias)
 
     def whole(self, lora: Adapter) -> Tensor:
@@ -203,11 +203,11 @@ class Adapted(nn.Module):
             return rounded(self.whole(Adapter(self.lora_a, self.lora_b, self.scale)), self.base.stored_dtype, name)
 
     def saved(self) -> dict[str, Tensor]:
-        """What is written, under PEFT's names; `scale` holds for it."""
+        """The tensors for the adapter's file, under PEFT's names; their scale is `scale`."""
         return {"lora_A.weight": self.lora_a.detach(), "lora_B.weight": self.lora_b.detach()}
 
     def take(self, saved: Mapping[str, Tensor]) -> None:
-        """Put back what `saved` gave."""
+        """Load the tensors that `saved` gave."""
         with torch.no_grad():
             self.lora_a.copy_(saved["lora_A.weight"])
             self.lora_b.copy_(saved["lora_B.weight"])

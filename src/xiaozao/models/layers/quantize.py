@@ -32,7 +32,7 @@ BLOCK, NESTED = 64, 256  # weights per absmax, and absmaxes per scale
 
 
 class Dequantised(Base):
-    """A base that makes its matrix when it is asked for, and keeps none."""
+    """A base that dequantises its matrix for each product and does not keep it."""
 
     def product(self, rows: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(rows, self.dense(rows.dtype), bias)
@@ -123,7 +123,7 @@ BASES: dict[str, type[Int8Base] | type[Nf4Base]] = {"int8": Int8Base, "nf4": Nf4
 
 
 def ready(base: str) -> None:
-    """Import and make what a base needs, before anything large is loaded, or before tensors are fakes.
+    """Import and build what a base needs, before anything large is loaded or fake tensors are in use.
 
     Raises EnvironmentProblem where it is missing.
     """
@@ -150,7 +150,7 @@ def dynamic_map(device: torch.device, signed: bool) -> Tensor:
 
 
 def _chunks(rows: Tensor) -> list[tuple[int, int]]:
-    """From which row to which."""
+    """The (start, end) of each chunk of rows."""
     step = max(1, CHUNK // rows.shape[1])
     return [(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
 

@@ -1,5 +1,6 @@
-"""A root-mean-square norm in few passes, with its backward written by hand: see fused.py. It needs torch alone, so that
-what times a step's small operations (measure/calibrate.py) need not import more."""
+"""A root-mean-square norm in few passes, with its backward written by hand: see fused.py.
+
+This module imports only torch, so that measure/calibrate.py, which times small operations, need not import more."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Stochastic rounding: numbers that lie between two neighbours of a shorter kind, and lose nothing in expectation.
+"""Stochastic rounding to a shorter dtype: the result equals the original in expectation.
 
 An fp32 number is rounded to the upper of its two neighbours with the probability of its distance from the lower one.
 To the nearest, what was learned in small steps is lost: bf16 numbers at 0.02 lie 1.2e-4 apart, a step at a rate of

@@ -48,6 +48,6 @@ def whole(folder: Path, read: tuple[PreTrainedModel, Mapping[str, Any]]) -> PreT
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, on one line; with its name where it is not meant to be read."""
+    """The message of an exception on one line, with the exception's name if the message alone is unclear."""
     text = " ".join(str(error).split())[:300]
     return text if isinstance(error, ValueError | StrictDataclassError) and text else f"{type(error).__name__}: {text}"

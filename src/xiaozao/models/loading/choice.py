@@ -1,4 +1,4 @@
-"""Which matrices of a model are streamed: nearly all of them."""
+"""Chooses the matrices of a model that are streamed from disk: nearly all of them."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ class Chosen:
 
     @property
     def names(self) -> list[str]:
-        """All whose weights are streamed; a tied head has none of its own."""
+        """The names of all modules whose weights are streamed; a tied head has no weight of its own."""
         ends = [self.embedding, None if self.tied else self.head]
         return [*self.layers, *(one for one in ends if one is not None)]
 
@@ -61,15 +61,15 @@ def choose(model: PreTrainedModel) -> Chosen:
 
 
 def kept_as_stored(model: PreTrainedModel) -> Callable[[str], bool]:
-    """Says of a tensor's name whether transformers takes it from a file as it is: neither renamed nor converted."""
+    """A function that says of a name whether transformers loads the tensor unchanged: not renamed, not converted."""
     mapping = get_model_conversion_mapping(model)
     renamings = [one for one in mapping if isinstance(one, WeightRenaming)]
     converters = [one for one in mapping if isinstance(one, WeightConverter)]
     state = model.state_dict()
 
     def kept(name: str) -> bool:
-        found = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
-        return name in state and found == (name, None)
+        renamed = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
+        return name in state and renamed == (name, None)
 
     return kept
 
@@ -84,8 +84,8 @@ def check_ties(folder: Path, model: PreTrainedModel) -> None:
         return
     names = {one: f"{name}.weight" for name, one in model.named_modules()}
     headers = {name: (path, one) for path in weight_files(folder) for name, one in read_header(path).items()}
-    found = [headers.get(names[one]) for one in (embedding, head)]
-    first, second = (None if one is None else Mapped.of(*one) for one in found)
+    ends = [headers.get(names[one]) for one in (embedding, head)]
+    first, second = (None if one is None else Mapped.of(*one) for one in ends)
     if first is None or second is None:
         return
     rows = min(first.shape[0], second.shape[0])
@@ -99,5 +99,5 @@ def check_ties(folder: Path, model: PreTrainedModel) -> None:
 
 def block_of(name: str) -> int:
     """The number of the block that a layer of this name belongs to; 0 for one outside of them."""
-    found = re.search(r"\.(\d+)\.", f".{name}.")
-    return int(found[1]) if found else 0
+    match = re.search(r"\.(\d+)\.", f".{name}.")
+    return int(match[1]) if match else 0

@@ -73,7 +73,7 @@ def is_there(folder: Path) -> bool:
 
 
 def read_folder(folder: Path) -> dict[str, Matrix]:
-    """Where the matrices lie, by the name of their module. Raises ArtefactError."""
+    """The places of the matrices on disk, by the name of their module. Raises ArtefactError."""
     entries = read_mapping(folder / INDEX)["matrices"]
     return {name: _matrix(folder, entry) for name, entry in entries.items()}
 
@@ -88,7 +88,7 @@ def write_matrix(
 
 
 def write_index(folder: Path, entries: Mapping[str, Mapping[str, Any]], resident: Mapping[str, Tensor]) -> None:
-    """What belongs to the files of the matrices: the index, and what stays resident."""
+    """Write the index of the matrices' files, and the weights that stay resident."""
     DISK.write_tensors(folder / WEIGHTS, resident)
     DISK.write_bytes(folder / INDEX, json.dumps({"schema": SCHEMA, "matrices": entries}).encode())
 
@@ -105,8 +105,8 @@ def matrix_of(form: str, parts: Mapping[str, Mapped], shape: tuple[int, ...]) ->
 def stored_type(folder: Path) -> torch.dtype:
     """The type of most of a model's numbers."""
     counts: dict[str, int] = {}
-    for one in tensors(folder).values():
-        counts[one.dtype] = counts.get(one.dtype, 0) + one.count
+    for tensor in tensors(folder).values():
+        counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.count
     return DTYPES.get(max(counts, key=lambda kind: counts[kind]), torch.float32)
 
 
@@ -134,7 +134,7 @@ def _write(
 
 @register_quantization_config(METHOD)
 class WritingConfig(WhileLoadingConfig):
-    """What `from_pretrained` is handed: the form of the matrices and where to write them."""
+    """The configuration for `from_pretrained`: the form of the matrices and where to write them."""
 
     def __init__(self, base: str, folder: Path) -> None:
         super().__init__(base)
@@ -148,7 +148,7 @@ class WritingConfig(WhileLoadingConfig):
 
 @register_quantizer(METHOD)
 class Writing(WhileLoading):
-    """Asked by transformers which tensors to convert: all that are streamed."""
+    """The quantiser that transformers asks which tensors to convert: all that are streamed. It writes them to disk."""
 
     quantization_config: WritingConfig
 

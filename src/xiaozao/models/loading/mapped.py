@@ -1,7 +1,7 @@
-"""A tensor in a file, seen for a while: mapped when it is asked for, gone from memory when nobody holds it any more.
+"""Tensors that are memory-mapped from a file on demand and unmapped when no reference to them is left.
 
-A mapping lives as long as the tensor that looks into it. So no page stays in the resident set by being forgotten, on
-any system, and none has to be given back by hand; what was read stays in the system's page cache, which is not ours.
+A mapping lives as long as the tensor that uses it. So on every system no page stays in the resident set by accident,
+and none has to be released by hand. The data stays in the system's page cache, which does not count as ours.
 """
 
 import math
@@ -34,7 +34,7 @@ class Mapped:
 
     @classmethod
     def of(cls, path: Path, stored: StoredTensor) -> "Mapped":
-        """Where a tensor lies. Raises KeyError for a type of numbers that is never streamed."""
+        """The mapped tensor for an entry of a header. Raises KeyError for a dtype that is never streamed."""
         return cls(path, stored.start, DTYPES[stored.dtype], stored.shape)
 
     @property

@@ -1,4 +1,4 @@
-"""A model whose matrices learn and lie in a file (trainstore.py): every one of them is there only while it is used.
+"""Full training with the matrices in a file (trainstore.py): each is in memory only while it is used.
 
     load       a matrix is read, put into the file, and forgotten before the next is read
     forward    the block's matrices are asked for ahead of time; each leaves when its layer has answered
@@ -69,10 +69,10 @@ def paged_layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
     """The modules whose matrices go into the file; of one matrix for both ends, the embedding."""
     chosen, embedding = choose(model), model.get_input_embeddings()
     yield from chosen.layers.items()
-    for name, one in model.named_modules():
-        own = one is embedding and isinstance(one, nn.Embedding)  # also one that scales what it gives
+    for name, module in model.named_modules():
+        own = module is embedding and isinstance(module, nn.Embedding)  # also one that scales what it gives
         if own or (name == chosen.head and not chosen.tied):
-            yield name, one
+            yield name, module
 
 
 def store_of(model: nn.Module) -> PagedStore | None:
@@ -82,7 +82,7 @@ def store_of(model: nn.Module) -> PagedStore | None:
 
 @register_quantization_config(METHOD)
 class PagingConfig(WhileLoadingConfig):
-    """What `from_pretrained` is handed: where to put the matrices, and in which type."""
+    """The configuration for `from_pretrained`: where to put the matrices, and in which dtype."""
 
     def __init__(self, store: PagedStore, dtype: torch.dtype) -> None:
         super().__init__("none")
@@ -92,7 +92,7 @@ class PagingConfig(WhileLoadingConfig):
 
 @register_quantizer(METHOD)
 class Paging(WhileLoading):
-    """Asked by transformers which tensors to convert: all that go into the file."""
+    """The quantiser that transformers asks which tensors to convert: all that go into the file."""
 
     quantization_config: PagingConfig
 
@@ -119,7 +119,7 @@ class Paging(WhileLoading):
 
 
 def _page(model: PreTrainedModel, store: PagedStore, taken: dict[str, nn.Module]) -> None:
-    """Let a layer's matrix leave when it has answered, and its block's be asked for when the first is needed."""
+    """Release a layer's matrix after its forward, and read the block's matrices ahead when its first layer runs."""
     blocks = defaultdict(list)
     for name, layer in taken.items():
         if (region := store.of(cast(Tensor, layer.weight))) is not None:

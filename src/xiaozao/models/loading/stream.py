@@ -1,4 +1,4 @@
-"""Weights that stay on disk and visit the device, a tile of a matrix at a time.
+"""Weights that stay on disk and are brought to the device a tile of a matrix at a time.
 
     file -> page cache        the next block, ahead of time, by a thread        (counts as nobody's memory)
          -> tile              some rows of one matrix in the compute dtype      TILE weights at most
@@ -117,7 +117,10 @@ class Aheadable(Protocol):
 
 
 class ReadAhead:
-    """Brings the next block into the page cache while one is worked on; which that is, the order of visits tells."""
+    """Reads the next block into the page cache while the present one computes.
+
+    The order of visits says which is next.
+    """
 
     def __init__(self, blocks: Mapping[int, Sequence[Aheadable]]) -> None:
         self.blocks, self.at, self.step = blocks, -1, 1
@@ -125,14 +128,14 @@ class ReadAhead:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
 
     def visit(self, block: int) -> None:
-        """A matrix of this block is needed now. Backward goes the other way than forward."""
+        """To be told that a matrix of this block is needed now. Backward visits the blocks in reverse order."""
         with self.lock:
             if block == self.at:
                 return
             self.step = 1 if block > self.at else -1
             self.at = block
-        for one in self.blocks[block + self.step]:
-            self.thread.submit(one.read_ahead)
+        for part in self.blocks[block + self.step]:
+            self.thread.submit(part.read_ahead)
 
 
 class StreamedBase(Base):
@@ -178,7 +181,7 @@ class StreamedBase(Base):
         return whole
 
     def tiles(self) -> list[slice]:
-        """The rows of the matrix in pieces that are worked on one after the other."""
+        """The ranges of rows of the tiles, in order."""
         size = TILE // self.in_features
         size = max(ROWS, size - size % ROWS)
         count = self.out_features
@@ -216,7 +219,7 @@ def streamed_bases(model: nn.Module) -> Iterator[StreamedBase]:
 
 
 def read_ahead(model: nn.Module) -> None:
-    """Let the matrices of a model be read ahead of their turn, block by block."""
+    """Let a model's matrices be read into the page cache ahead of use, block by block."""
     blocks: dict[int, list[Mapped]] = defaultdict(list)  # before the first and behind the last there is nothing
     for base in streamed_bases(model):
         blocks[base.block].extend(base.matrix.parts)

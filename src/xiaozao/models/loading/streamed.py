@@ -46,9 +46,9 @@ def load_streamed(
         skeleton = AutoModelForCausalLM.from_config(config)
     chosen = choose(skeleton)
     check_ties(folder, skeleton)
-    found = None if base != "none" else own_matrices(folder, skeleton, chosen)
-    if found is not None:
-        places, source = found, folder
+    matrices = None if base != "none" else own_matrices(folder, skeleton, chosen)
+    if matrices is not None:
+        places, source = matrices, folder
     else:
         source = streamed_folder(folder, type(skeleton), skeleton.config, base, cache)
         places = read_folder(source)
@@ -63,7 +63,7 @@ def around(
     weights: torch.dtype,
     device: torch.device,
 ) -> PreTrainedModel:
-    """The model around matrices on disk; what else it needs is read from the safetensors files in `source`."""
+    """Load a model whose matrices are on disk; its other weights are read from the safetensors files in `source`."""
     with ExitStack() as stack:
         files = stored(source, stack)
         resident: dict[str, Stored | torch.Tensor] = {
@@ -83,7 +83,7 @@ def around(
 def put_streamed(
     model: PreTrainedModel, chosen: Chosen, places: Mapping[str, Matrix], weights: torch.dtype, device: torch.device
 ) -> None:
-    """Let the chosen modules of a model look for their matrices where they lie; states come out in `weights`."""
+    """Replace the chosen modules by ones that read their matrices from disk; their outputs have the dtype `weights`."""
     for name, layer in chosen.layers.items():
         base = StreamedBase(places[name], weights, device, block_of(name))
         put(model, name, FrozenLinear(base, layer.bias, isinstance(layer, Conv1D)))
@@ -95,18 +95,18 @@ def _put_ends(
 ) -> None:
     """Embedding and head, which may be one matrix."""
     ends = [name for name in (chosen.embedding, chosen.head) if name is not None]
-    found = {name: name if name in places else next(one for one in ends if one in places) for name in ends}
+    sources = {name: name if name in places else next(one for one in ends if one in places) for name in ends}
     blocks = 1 + max((block_of(name) for name in chosen.layers), default=0)
-    bases = {name: StreamedBase(places[name], weights, device, EMBEDDING) for name in found.values()}
+    bases = {name: StreamedBase(places[name], weights, device, EMBEDDING) for name in sources.values()}
     if chosen.head is not None:
-        bases[found[chosen.head]].block = blocks
+        bases[sources[chosen.head]].block = blocks
         head = model.get_submodule(chosen.head)
         assert is_plain(head)
-        put(model, chosen.head, FrozenLinear(bases[found[chosen.head]], head.bias))
+        put(model, chosen.head, FrozenLinear(bases[sources[chosen.head]], head.bias))
     if chosen.embedding is not None:
-        matrix = places[found[chosen.embedding]]
+        matrix = places[sources[chosen.embedding]]
         assert isinstance(matrix, PlainMatrix)
-        put(model, chosen.embedding, StreamedEmbedding(bases[found[chosen.embedding]], matrix.weight, weights))
+        put(model, chosen.embedding, StreamedEmbedding(bases[sources[chosen.embedding]], matrix.weight, weights))
     gone = {f"{name}.weight" for name in ends}
     tied = model.all_tied_weights_keys
     model.all_tied_weights_keys = {one: other for one, other in tied.items() if not {one, other} & gone}
@@ -116,7 +116,7 @@ def own_matrices(folder: Path, model: PreTrainedModel, chosen: Chosen) -> dict[s
     """Where the matrices lie in the model's own files; None unless all are there as the model holds them."""
     headers = {name: (path, one) for path in weight_files(folder) for name, one in read_header(path).items()}
     kept, state = kept_as_stored(model), model.state_dict()
-    found: dict[str, Matrix] = {}
+    matrices: dict[str, Matrix] = {}
     ends = {chosen.embedding, chosen.head} if chosen.tied else set()
     for module in [*chosen.names, *([chosen.head] if chosen.tied and chosen.head else [])]:
         name = f"{module}.weight"
@@ -129,13 +129,13 @@ def own_matrices(folder: Path, model: PreTrainedModel, chosen: Chosen) -> dict[s
             return None
         if entry.dtype not in DTYPES or isinstance(model.get_submodule(module), Conv1D):
             return None
-        found[module] = PlainMatrix(Mapped.of(path, entry))
-    return found if not ends or ends & found.keys() else None
+        matrices[module] = PlainMatrix(Mapped.of(path, entry))
+    return matrices if not ends or ends & matrices.keys() else None
 
 
 @register_quantization_config(METHOD)
 class StreamingConfig(QuantizationConfigMixin):
-    """What `from_pretrained` is handed: where each matrix lies, by the name of its module."""
+    """The configuration for `from_pretrained`: the place of each matrix on disk, by the name of its module."""
 
     def __init__(self, places: Mapping[str, Matrix], dtype: torch.dtype, device: torch.device) -> None:
         self.quant_method = cast(Any, METHOD)  # transformers lists its own methods alone

@@ -1,4 +1,4 @@
-"""Tensors that may be written to and lie in a file: what full training keeps when it is larger than memory.
+"""Writable tensors in a file: weights and optimizer states of full training that are larger than memory.
 
     file  ->  page cache           the system's to keep or to write back; counts as nobody's memory
           ->  resident set         from the moment a tensor is looked at until `leave` is told of it
@@ -39,11 +39,14 @@ class Region:
     size: int
 
     def leave(self) -> None:
-        """Out of the resident set; what was written stays in the page cache, and comes back when it is looked at."""
+        """Remove these tensors from the resident set.
+
+        Their data stays in the page cache and is read again when used.
+        """
         self.pages.madvise(mmap.MADV_DONTNEED, self.start, self.size)
 
     def read_ahead(self) -> None:
-        """Into the page cache, ahead of its turn."""
+        """Read a tensor into the page cache before it is needed."""
         self.pages.madvise(mmap.MADV_WILLNEED, self.start, self.size)
 
 
@@ -105,8 +108,8 @@ class PagedStore:
 
     def leave(self, tensors: Iterable[Tensor]) -> None:
         """These were looked at for now; others than our own are not touched."""
-        for one in tensors:
-            if (region := self.of(one)) is not None:
+        for tensor in tensors:
+            if (region := self.of(tensor)) is not None:
                 region.leave()
 
     def _own(self, name: str, like: Tensor) -> tuple[Tensor, bool]:

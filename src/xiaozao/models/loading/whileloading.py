@@ -36,7 +36,7 @@ WAITING = 1 << 24  # bytes that glibc may keep before they are asked back
 
 @register_quantization_config(METHOD)
 class WhileLoadingConfig(QuantizationConfigMixin):
-    """What `from_pretrained` is handed: the name of a base."""
+    """The configuration for `from_pretrained`: the name of a base."""
 
     def __init__(self, base: str) -> None:
         self.quant_method = cast(Any, METHOD)  # transformers lists its own methods alone
@@ -45,7 +45,7 @@ class WhileLoadingConfig(QuantizationConfigMixin):
 
 @register_quantizer(METHOD)
 class WhileLoading(HfQuantizer):
-    """Asked by transformers which tensors to convert, and what to make of each."""
+    """The quantiser that transformers asks which tensors to convert, and into what."""
 
     quantization_config: WhileLoadingConfig
 
@@ -173,8 +173,8 @@ def stored(folder: Path, stack: ExitStack) -> dict[str, Stored]:
 
     Read rather than mapped: the pages of a mapped file count in the resident set, and it would grow to the whole file.
     """
-    found: dict[str, Stored] = {}
+    by_name: dict[str, Stored] = {}
     for path in weight_files(folder):
         file = stack.enter_context(safe_open(path, framework="pt", backend="pread"))
-        found |= {name: Stored(file, name) for name in file.keys()}
-    return found
+        by_name |= {name: Stored(file, name) for name in file.keys()}
+    return by_name

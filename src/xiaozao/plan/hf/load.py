@@ -53,9 +53,9 @@ def _plain(tape: Tape, loading: Loading) -> Model:
     shape = loading.shape
 
     def weight(numel: int) -> Tensor:
-        one = tape.empty(numel, loading.item, WEIGHTS)
-        one.wants = loading.learns
-        return one
+        tensor = tape.empty(numel, loading.item, WEIGHTS)
+        tensor.wants = loading.learns
+        return tensor
 
     embed = weight(shape.matrix)
     layers = []
@@ -129,8 +129,8 @@ def _widen(tape: Tape, model: Model) -> None:
     if tied:
         model.head = model.embed
     for layer in model.layers:
-        for one in layer.linears.values():
-            one.bias = None if one.bias is None else _wide(tape, one.bias)
+        for linear in layer.linears.values():
+            linear.bias = None if linear.bias is None else _wide(tape, linear.bias)
         for name in layer.norms:
             layer.norms[name] = _wide(tape, layer.norms[name])
     model.norm = _wide(tape, model.norm)
@@ -154,12 +154,12 @@ def _adapt(tape: Tape, model: Model, loading: Loading) -> None:
     ]
     # Names of no layer of these, such as all-linear, mean all; as in ModelShape.adapted.
     chosen = [model.layers[place].linears[path.partition(".")[2]] for place, path in named or paths]
-    for one in chosen:
-        one.a, one.b = (
-            tape.empty(loading.rank * one.ins, item, WEIGHTS),
-            tape.empty(loading.rank * one.outs, item, WEIGHTS),
+    for linear in chosen:
+        linear.a, linear.b = (
+            tape.empty(loading.rank * linear.ins, item, WEIGHTS),
+            tape.empty(loading.rank * linear.outs, item, WEIGHTS),
         )
-    for one in chosen:
-        assert one.a is not None and one.b is not None
-        one.a, one.b = _wide(tape, one.a), _wide(tape, one.b)
-        one.a.wants = one.b.wants = True
+    for linear in chosen:
+        assert linear.a is not None and linear.b is not None
+        linear.a, linear.b = _wide(tape, linear.a), _wide(tape, linear.b)
+        linear.a.wants = linear.b.wants = True

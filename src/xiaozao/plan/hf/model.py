@@ -69,8 +69,12 @@ class Model:
         """What the optimizer gets, in the order of `parameters()`; a tied head once."""
         every = [self.embed]
         for layer in self.layers:
-            for one in layer.linears.values():
-                every += [tensor for tensor in (one.weight, one.bias, one.a, one.b) if tensor is not None]
+            for projection in layer.linears.values():
+                every += [
+                    tensor
+                    for tensor in (projection.weight, projection.bias, projection.a, projection.b)
+                    if tensor is not None
+                ]
             every += layer.norms.values()
         every.append(self.norm)
         if self.head is not self.embed:
@@ -211,34 +215,34 @@ class Forward:
         )
         return self._layer_linear(linears["down_proj"], inner)
 
-    def _layer_linear(self, one: Linear, x: Tensor) -> Tensor:
+    def _layer_linear(self, layer: Linear, x: Tensor) -> Tensor:
         """PEFT's lora.Linear, Linear8bitLt or Linear4bit around the layer below; the plain layer without an adapter."""
         tape = self.tape
-        result = self._base_linear(one, x)
-        if one.a is None or one.b is None:
+        result = self._base_linear(layer, x)
+        if layer.a is None or layer.b is None:
             return result
         item = result.item
-        if not one.quantised:
-            x = cast(tape, x, one.a.item)
-            result = add(tape, result, self._adapter(one, one.a, one.b, x))
+        if not layer.quantised:
+            x = cast(tape, x, layer.a.item)
+            result = add(tape, result, self._adapter(layer, layer.a, layer.b, x))
             return cast(tape, result, item)
-        if one.nf4:
+        if layer.nf4:
             result = copy(tape, result)
         if not self.setting.autocast:
-            x = cast(tape, x, one.a.item)
-        output = self._adapter(one, one.a, one.b, x)
+            x = cast(tape, x, layer.a.item)
+        output = self._adapter(layer, layer.a, layer.b, x)
         output = cast(tape, output, item)
         return add(tape, result, output)
 
-    def _base_linear(self, one: Linear, x: Tensor) -> Tensor:
-        if one.weight is not None:
-            return self._linear(x, one.weight, one.bias, one.ins)
-        quantised = linear_4bit if one.nf4 else linear_8bit
-        return quantised(self.tape, x, one.ins, one.outs, self.setting.compute, one.bias is not None)
+    def _base_linear(self, layer: Linear, x: Tensor) -> Tensor:
+        if layer.weight is not None:
+            return self._linear(x, layer.weight, layer.bias, layer.ins)
+        quantised = linear_4bit if layer.nf4 else linear_8bit
+        return quantised(self.tape, x, layer.ins, layer.outs, self.setting.compute, layer.bias is not None)
 
-    def _adapter(self, one: Linear, a: Tensor, b: Tensor, x: Tensor) -> Tensor:
+    def _adapter(self, layer: Linear, a: Tensor, b: Tensor, x: Tensor) -> Tensor:
         """`lora_B(lora_A(x)) * scaling`, without dropout."""
-        return scale(self.tape, self._linear(self._linear(x, a, None, one.ins), b, None, b.numel // one.outs))
+        return scale(self.tape, self._linear(self._linear(x, a, None, layer.ins), b, None, b.numel // layer.outs))
 
     def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, ins: int) -> Tensor:
         """torch.nn.functional.linear, under autocast in its type."""

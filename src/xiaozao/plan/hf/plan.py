@@ -1,4 +1,4 @@
-"""`zao plan --engine hf`: the options of a run -> what the same run takes in the Hugging Face stack. No torch."""
+"""`zao plan --engine hf`: the memory that the same run takes in the Hugging Face stack. No torch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ class HfPlan:
 
     @property
     def process(self) -> tuple[int, int, int]:
-        """What the system counts for the process: the least, the likely and the most."""
+        """The memory of the process as the system counts it: the least, the likely and the most."""
         reserved = self.replay.reserved
         if self.context_known:
             return reserved + self.context, reserved + self.context, reserved + self.context
@@ -62,14 +62,14 @@ def plan_hf(spec: RunSpec, model_folder: Path) -> HfPlan:
     run = run_of(spec, config, gpu)
     budget = spec.train.budget or (gpu.memory_free if gpu else 0)
     while True:
-        found = plan_of_run(run, budget, gpu)
-        if spec.train.micro_batch or run.batch == 1 or found.plan.fits:
-            return found
+        planned = plan_of_run(run, budget, gpu)
+        if spec.train.micro_batch or run.batch == 1 or planned.plan.fits:
+            return planned
         run = replace(run, batch=-(-run.batch // 2), accumulates=True)
 
 
 def _problems(spec: RunSpec) -> Iterator[Problem]:
-    """What cannot be said of that stack."""
+    """The problems of options that this model of the stack does not cover."""
     train, method = spec.train, spec.method
     wrong = {
         "device": (spec.model.device == "cpu", "cpu"),
@@ -112,14 +112,14 @@ def run_of(spec: RunSpec, config: Mapping[str, Any], gpu: Gpu | None) -> HfRun:
 
 def plan_of_run(run: HfRun, budget: int, gpu: Gpu | None = None) -> HfPlan:
     """Replay a run; the plan's runtime is the context, the libraries' workspaces and what the cache holds unused."""
-    found = replay(run)
+    replayed = replay(run)
     capability = gpu.compute_capability if gpu else None
     context = CONTEXT.get(capability, CONTEXT[8, 6]) if capability else CONTEXT[8, 6]
-    moments = tuple(_moment(phase, context) for phase in found.phases)
-    shape, added = run.shape, found.trainable if run.task == "lora" else 0
+    moments = tuple(_moment(phase, context) for phase in replayed.phases)
+    shape, added = run.shape, replayed.trainable if run.task == "lora" else 0
     parameters = shape.parameters + added
-    plan = MemoryPlan(moments, budget, run.batch, run.batch * run.length, parameters, found.trainable, cpu=False)
-    return HfPlan(plan, run, found, context, capability in CONTEXT)
+    plan = MemoryPlan(moments, budget, run.batch, run.batch * run.length, parameters, replayed.trainable, cpu=False)
+    return HfPlan(plan, run, replayed, context, capability in CONTEXT)
 
 
 def _moment(phase: Phase, context: int) -> Moment:
@@ -128,18 +128,21 @@ def _moment(phase: Phase, context: int) -> Moment:
     return Moment(MOMENTS[phase.name], parts)
 
 
-def document(found: HfPlan) -> dict[str, Any]:
-    """What the plan of this engine says otherwise and beyond, for a program. On a GPU the peak is what is allocated."""
-    least, likely, most = found.process
+def document(planned: HfPlan) -> dict[str, Any]:
+    """The fields of this engine's plan that differ or are added, for a program.
+
+    On a GPU the peak is what is allocated.
+    """
+    least, likely, most = planned.process
     return {
         "engine": "hf",
-        "peak_bytes": found.replay.allocated,
-        "reserved_bytes": found.replay.reserved,
+        "peak_bytes": planned.replay.allocated,
+        "reserved_bytes": planned.replay.reserved,
         "process_bytes": likely,
         "process_interval": [least, most],
-        "context_bytes": found.context,
+        "context_bytes": planned.context,
         "phases": [
             {"name": phase.name, "allocated": phase.allocated, "requested": phase.requested, "reserved": phase.reserved}
-            for phase in found.replay.phases
+            for phase in planned.replay.phases
         ],
     }

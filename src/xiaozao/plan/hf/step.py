@@ -66,7 +66,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay found: what the model takes once it is loaded, and the phases of the load and of the last step."""
+    """The result of a replay: the memory of the loaded model, and the phases of the load and of the last step."""
 
     weights: int
     phases: tuple[Phase, ...]
@@ -79,7 +79,7 @@ class Replay:
 
     @property
     def reserved(self) -> int:
-        """The cache never shrinks by itself, so this is the peak of all."""
+        """The peak of reserved memory over all phases: the cache never shrinks by itself."""
         return max(phase.reserved for phase in self.phases)
 
 
@@ -119,8 +119,8 @@ def _step(
     optimizer = _phase("optimizer", tape.allocator)
     del kept
     if not run.accumulates:
-        for one in model.trainable():
-            one.grad = None
+        for parameter in model.trainable():
+            parameter.grad = None
     return forward, backward, optimizer
 
 
@@ -137,11 +137,11 @@ def _adamw8bit(tape: Tape, parameters: list[Tensor], states: list[Tensor]) -> No
     if states:
         return
     states += [tape.empty(256, 4, OPTIMIZER) for _ in range(2)]
-    for one in parameters:
-        item = 4 if one.numel < STATE_LEAST else 1
-        states += [tape.empty(one.numel, item, OPTIMIZER) for _ in range(2)]
+    for parameter in parameters:
+        item = 4 if parameter.numel < STATE_LEAST else 1
+        states += [tape.empty(parameter.numel, item, OPTIMIZER) for _ in range(2)]
         if item == 1:
-            states += [tape.empty(-(-one.numel // STATE_BLOCK), 4, OPTIMIZER) for _ in range(2)]
+            states += [tape.empty(-(-parameter.numel // STATE_BLOCK), 4, OPTIMIZER) for _ in range(2)]
 
 
 def _sgd(tape: Tape, parameters: list[Tensor], states: list[Tensor]) -> None:

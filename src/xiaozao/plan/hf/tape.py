@@ -108,9 +108,9 @@ class Tape:
             return None
         self._order += 1
         node = Node(inputs, backward, self._order)
-        for one in saved:
-            if one is not None:
-                self.save(node, one)
+        for tensor in saved:
+            if tensor is not None:
+                self.save(node, tensor)
         return node
 
     def save(self, node: Node, tensor: Tensor) -> None:

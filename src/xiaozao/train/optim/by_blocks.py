@@ -1,4 +1,4 @@
-"""One block of the model at a time: only it has gradients and moments.
+"""An optimizer that trains one block of the model at a time; only that block has gradients and moments.
 
 BAdam (Luo, Yu & Li 2024): block coordinate descent with Adam as the inner solver. Every `every` steps the next block of
 a shuffled round takes its turn, with fresh moments. A matrix outside the blocks (embeddings, an untied head) is a block
@@ -17,17 +17,17 @@ BLOCK = re.compile(r"(?:^|.*?\.)\d+(?=\.)")  # the name up to its first number: 
 
 def block_of(name: str) -> str | None:
     """The block that a parameter is part of, `model.layers.3`, or None outside them."""
-    found = BLOCK.match(name)
-    return found[0] if found else None
+    match = BLOCK.match(name)
+    return match[0] if match else None
 
 
 def blocks_of(parameters: dict[str, nn.Parameter]) -> list[list[str]]:
     """The names of the parameters, in groups that learn together."""
     groups: dict[str, list[str]] = {}
     vectors, last = [], ""
-    for name, one in parameters.items():
+    for name, parameter in parameters.items():
         block = block_of(name)
-        if block is None and one.dim() < 2:
+        if block is None and parameter.dim() < 2:
             vectors.append(name)
         else:
             groups.setdefault(block or name, []).append(name)
@@ -45,15 +45,16 @@ class ByBlocks(Optimizer):
         self.blocks = blocks_of(parameters)
 
     def turn(self, step: int) -> list[str]:
-        """The names that learn in a step: a shuffled order in each round, a function of (seed, step)."""
+        """The names of the parameters that train in a step; each round has a shuffled order, by (seed, step)."""
         round_, place = divmod(step // self.options.every, len(self.blocks))
         order = list(range(len(self.blocks)))
         random.Random(f"{self.options.seed}/{round_}").shuffle(order)
         return self.blocks[order[place]]
 
     def heavy_turns(self) -> list[int]:
-        """The first step at which the largest group learns; then that of the largest behind the blocks (a head that is
-        not tied), which keeps nothing of the blocks, but more of itself. Of blocks alike the first.
+        """The first steps at which the largest group and the largest one after the blocks (an untied head) train.
+
+        Training the head keeps no activations of the blocks, but more of its own. Among equal blocks the first counts.
         """
 
         def size(group: list[str]) -> int:  # vectors outside the blocks weigh nothing beside them

@@ -41,13 +41,13 @@ class Moments(NamedTuple):
     absmax2: Tensor
 
     def part(self, start: int, end: int) -> "Moments":
-        """Of the elements from `start`, where a block begins, to `end`."""
+        """The moments of the elements from `start`, which must be the beginning of a block, to `end`."""
         blocks = slice(start // BLOCK, -(-end // BLOCK))
         return Moments(self.first[start:end], self.second[start:end], self.absmax1[blocks], self.absmax2[blocks])
 
 
 class Table(NamedTuple):
-    """What a place is read as; and for the upper 16 bits of a float a place and a border, as said above."""
+    """The value of each place, and for the upper 16 bits of a float a place and a border, as described above."""
 
     numbers: Tensor
     places: Tensor
@@ -56,7 +56,7 @@ class Table(NamedTuple):
 
 @cache
 def table(device: torch.device, signed: bool) -> Table:
-    """What first (signed) and second moments are written in. Raises EnvironmentProblem without bitsandbytes."""
+    """The table for first (signed) or second moments. Raises EnvironmentProblem without bitsandbytes."""
     numbers = dynamic_map(CPU, signed)
     borders = torch.cat([(numbers[1:] + numbers[:-1]) / 2, torch.tensor([math.inf])])
     upper = torch.arange(-HALF, HALF, dtype=torch.int32) << 16

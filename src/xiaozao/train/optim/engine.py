@@ -1,4 +1,4 @@
-"""What all optimizers share: parameters by name, their states, and the way from a gradient to a moved weight.
+"""The common part of all optimizers: parameters by name, their states, and the update of a weight by its gradient.
 
     rule       one parameter: (value, gradient, state, rate) -> value and state changed in place
     Optimizer  all parameters: when, with which rate, in which precision, how it is saved
@@ -25,7 +25,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Options:
-    """What optimizers are told. `factors` multiply the learning rate of the parameters they name."""
+    """The options of an optimizer. `factors` multiply the learning rate of the parameters they name."""
 
     weight_decay: float = 0.0
     seed: int = 0
@@ -47,7 +47,7 @@ class Slot:
 
 
 class Rule:
-    """How a parameter moves. Weight decay is decoupled: value *= 1 - rate * decay."""
+    """The update rule of a parameter. Weight decay is decoupled: value *= 1 - rate * decay."""
 
     elementwise = False  # whether elements move without looking at each other, so that a piece can move alone
     sharded = False  # whether that holds for a rank's rows too, and the states have the parameter's own shape
@@ -111,19 +111,22 @@ class Optimizer:
             self._leave(self.parameters[name], *self.states[name].values())
 
     def heavy_turns(self) -> list[int]:
-        """Steps of which one takes most memory of all there may be; the first alone, where all steps move the same."""
+        """Steps among which is the one that needs most memory.
+
+        Only the first if all steps update the same parameters.
+        """
         return [0]
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Make the states that the first update would make, of what learns now."""
-        for name, one in self.parameters.items():
-            if one.requires_grad and name not in self.states:
-                value = made_whole(one.detach()) if self._gathers(name) else local(one.detach())
+        """Make the states that the first update would make, for the parameters that train now."""
+        for name, parameter in self.parameters.items():
+            if parameter.requires_grad and name not in self.states:
+                value = made_whole(parameter.detach()) if self._gathers(name) else local(parameter.detach())
                 self._start(name, value)
 
     def release(self) -> None:
-        """Let the states go: nothing more will be learned, or all begins anew."""
+        """Drop the states: training is over or begins anew."""
         self.states.clear()
         self.counts.clear()
 
@@ -156,10 +159,10 @@ class Optimizer:
         described = self.rule.start(name, torch.empty_like(value, device="meta"))
         self.states[name] = {kind: store.zeros(f"{kind}.{name}", one) for kind, one in described.items()}
 
-    def _placed(self, name: str, kind: str, one: Tensor) -> Tensor:
+    def _placed(self, name: str, kind: str, state: Tensor) -> Tensor:
         """A state that was saved, in the file where its parameter lies in one."""
         store = self.options.store
-        return store.put(f"{kind}.{name}", one) if store is not None and self._away(name) else one
+        return store.put(f"{kind}.{name}", state) if store is not None and self._away(name) else state
 
     def _away(self, name: str) -> bool:
         """Whether a parameter lies in the file."""
@@ -167,7 +170,7 @@ class Optimizer:
         return store is not None and store.of(self.parameters[name]) is not None
 
     def _leave(self, *tensors: Tensor) -> None:
-        """These have moved, and are not looked at for a while: those in the file need not stay."""
+        """Release updated parameters and states that are in the file; they are not needed for a while."""
         if self.options.store is not None:
             self.options.store.leave(tensors)
 
@@ -218,7 +221,7 @@ class Optimizer:
                 self._leave(target[start:end], *state.values())
 
     def _update_in_pieces(self, slot: Slot, rate: float) -> None:
-        """A parameter in the file, of which a piece at a time is looked at."""
+        """Update a parameter in the file piece by piece."""
         value, grad = slot.value.view(-1), slot.grad.reshape(-1)
         for start in range(0, value.numel(), CHUNK):
             end = min(start + CHUNK, value.numel())
@@ -229,6 +232,6 @@ class Optimizer:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor that may be sharded over several."""
+    """This process's part of a tensor that may be sharded."""
     own = getattr(tensor, "to_local", None)
     return tensor if own is None else own()

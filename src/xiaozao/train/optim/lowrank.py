@@ -1,4 +1,4 @@
-"""Adam that looks at a gradient through a projection of low rank, so that its moments are small.
+"""Adam on a low-rank projection of the gradient, so that its moments are small.
 
     GaLore        G (m, n) -> R = P'G (r, n), P the leading singular vectors of G; Adam on R; the step is P N
     APOLLO-mini   R = pG (1, n), p random; Adam on R says by how much the whole of G is scaled, by one number

@@ -63,9 +63,9 @@ OPTIMIZERS: dict[str, Callable[[Parameters, Options], Optimizer]] = {
 
 
 def ready(optimizer: str) -> None:
-    """Import and make what an optimizer needs, before anything large is loaded, or before tensors are fakes.
+    """Import and build what an optimizer needs, before anything large is loaded or fake tensors are in use.
 
-    Raises EnvironmentProblem where it is missing.
+    Raises EnvironmentProblem if a package is missing.
     """
     if optimizer == "adamw8bit":
         if find_spec("bitsandbytes") is None:

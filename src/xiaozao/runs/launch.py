@@ -42,7 +42,7 @@ SETTINGS = (
 
 
 # What a worker runs with unless the user's environment says otherwise. Threads that wait for each other sleep instead
-# of spinning: beside a busy program, those that spin keep the one that they wait for off its core (python -m bench.contention).
+# of spinning: beside a busy program, those that spin keep the one that they wait for off its core.
 DEFAULTS = (
     ("OMP_WAIT_POLICY", "PASSIVE"),  # GNU's and LLVM's runtime
     ("KMP_BLOCKTIME", "0"),  # Intel's

@@ -177,17 +177,17 @@ class Tracer:
         own, name = _bytes(self.decoder.trainable().values()), Phase("forward", len(self.blocks) - 1)
         windows = [self._window(size) for size in SIZES]
         gradients = Amount(0.0 if self.question.fused_update else own, 0.0)
-        found = []
+        stretches = []
         for heard in ([one.heard for one, _ in windows], [one.heard for _, one in windows]):
             lines = self._lines([one[name] for one in heard])
-            found.append(Stretch("loss", _highest(lines), (0.0,) * len(lines[0]), gradients))
-        return found[0], found[1]
+            stretches.append(Stretch("loss", _highest(lines), (0.0,) * len(lines[0]), gradients))
+        return stretches[0], stretches[1]
 
     def _window(self, size: Size) -> tuple[Window, Window]:
         """What is heard in a step's first micro-batch, and in a later one and after it; weights and states left out."""
         self.ledger.enter(BETWEEN)
         resting = self.ledger.now
-        found = []
+        windows = []
         for work in ("fresh", "accumulating"):
             self.ledger.start_over()
             self.micro(size)
@@ -199,8 +199,8 @@ class Tracer:
                     self.loss(size)
                 self.ledger.enter(BETWEEN)
             heard = {name: [(now - resting, kind) for now, kind in all_] for name, all_ in self.ledger.heard.items()}
-            found.append(Window(heard, self.ledger.work))
-        return found[0], found[1]
+            windows.append(Window(heard, self.ledger.work))
+        return windows[0], windows[1]
 
     def micro(self, size: Size) -> None:
         """Forward and backward of a micro-batch."""
@@ -266,17 +266,17 @@ class Tracer:
         def highest(*phases: Phase) -> tuple[Line, ...]:
             return _highest(line for phase in phases for line in lines.get(phase, ()))
 
-        found = [
+        stretches = [
             Stretch("forward", highest(*(Phase("forward", number) for number in numbers)), kept, before),
             Stretch("loss", highest(LOSS), kept, before),
             Stretch("backward", highest(*(Phase("backward", number) for number in numbers)), kept, before),
         ]
         if alike:
-            found.append(Stretch("end of backward", highest(Phase("backward", 0)), _more(kept, left), whole))
+            stretches.append(Stretch("end of backward", highest(Phase("backward", 0)), _more(kept, left), whole))
         if UPDATE in lines:
-            found.append(Stretch("optimizer step", highest(UPDATE), (whole.block, *none[1:]), whole))
-            found.append(Stretch("validation", highest(VALIDATION), none, nothing))
-        return tuple(found)
+            stretches.append(Stretch("optimizer step", highest(UPDATE), (whole.block, *none[1:]), whole))
+            stretches.append(Stretch("validation", highest(VALIDATION), none, nothing))
+        return tuple(stretches)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -48,16 +48,16 @@ def _batched(shape: Heads, group: Bucket, wide: int) -> tuple[int, int]:
     for start in range(0, size, BLOCK):
         rows, first = min(BLOCK, size - start), max(0, start - window + 1) if window else 0
         span = start + rows - first
-        queries, found = n * shape.heads * rows * shape.width, n * shape.heads * rows * shape.value_width
+        queries, outputs = n * shape.heads * rows * shape.width, n * shape.heads * rows * shape.value_width
         keys, values = n * shape.kv_heads * span * shape.width, n * shape.kv_heads * span * shape.value_width
         scores = n * shape.heads * rows * span
         copied = (queries if grouped else 0) + (keys if many else 0)
         forward = max(
             forward,
-            before.scores + before.found + copied + scores,
-            before.found + scores + (values if many else 0) + found,
+            before.scores + before.outputs + copied + scores,
+            before.outputs + scores + (values if many else 0) + outputs,
         )
-        copies = copied + (found if grouped else 0) + (values if many else 0)
+        copies = copied + (outputs if grouped else 0) + (values if many else 0)
         backward = max(
             backward,
             before.copies + before.scores + before.keys + copied + scores,  # the weights, once more
@@ -67,7 +67,7 @@ def _batched(shape: Heads, group: Bucket, wide: int) -> tuple[int, int]:
             copies + scores + queries + before.keys,
             copies + scores + queries + keys,
         )
-        before = Alive(scores, found, copies, keys)
+        before = Alive(scores, outputs, copies, keys)
     return wide * forward, wide * backward
 
 
@@ -76,7 +76,7 @@ class Alive:
     """What of the block of queries before is still there, in numbers."""
 
     scores: int = 0
-    found: int = 0
+    outputs: int = 0
     copies: int = 0
     keys: int = 0
 

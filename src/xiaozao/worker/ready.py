@@ -98,10 +98,10 @@ def get_ready(folder: RunFolder, emit: Emit, place: Place = ALONE.place) -> Read
     Raises DoesNotFit, and what finding a model and preparing data raise.
     """
     asked = read_asked(folder, place)
-    found = find(asked, emit)
-    decided = decide(asked, found, emit)
-    settle(folder, asked, found, decided, emit)
-    return Ready(folder, decided.spec, found.model, found.data, found.exam, decided.plan, asked.own_budget)
+    gathered = find(asked, emit)
+    decided = decide(asked, gathered, emit)
+    settle(folder, asked, gathered, decided, emit)
+    return Ready(folder, decided.spec, gathered.model, gathered.data, gathered.exam, decided.plan, asked.own_budget)
 
 
 def read_asked(folder: RunFolder, place: Place) -> Asked:

@@ -221,7 +221,9 @@ def newest(checkpoints: Path, sweep: bool = True, disk: Disk = DISK) -> Found:
     `sweep` clears what a crash left; a process that does not own the run must leave it off.
     """
     if sweep and checkpoints.is_dir():
-        for name in sorted({found[1] for path in checkpoints.iterdir() if (found := LEFTOVER.fullmatch(path.name))}):
+        for name in sorted(
+            {leftover[1] for path in checkpoints.iterdir() if (leftover := LEFTOVER.fullmatch(path.name))}
+        ):
             with disk_errors(checkpoints / name, disk, 0):
                 recover(checkpoints / name, disk)
     rejected: list[tuple[Path, ArtefactError]] = []

@@ -14,6 +14,7 @@ from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.prepare import tokenise
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import ArtefactError, Problem
+from xiaozao.spec.parts import DataSpec
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -100,7 +101,7 @@ def test_a_tokenizer_that_fails_on_some_text_is_refused_when_it_is_tried(tmp_pat
 def test_a_text_that_the_tokenizer_refuses_is_a_problem_of_its_row(tmp_path: Path) -> None:
     tokenizer = ChatTokenizer.from_folder(model_folder(tmp_path, byte_level()))
     vars(tokenizer)["_encoder"] = Encoder(tmp_path / "tokenizer.json", changed(byte_level, fails_on_rare))
-    refused = tokenise(tokenizer, Conversation((Turn("user", "您好"), Turn("assistant", "a")), 7), None)
+    refused = tokenise(tokenizer, Conversation((Turn("user", "您好"), Turn("assistant", "a")), 7), DataSpec(data="a"))
     assert isinstance(refused, Problem) and (refused.key, refused.params["line"]) == ("row_tokenizer", 7)
     assert "none of them" in refused.text("zh-CN")
 

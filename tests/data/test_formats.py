@@ -1,12 +1,14 @@
 """Rows in every shape that people have -> the same conversations."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.data.folders import chat, write_jsonl
+from xiaozao.data.calls import Call
 from xiaozao.data.conversations import ConversationFile, read_conversations
 from xiaozao.data.formats import Conversation, Dropped, Turn, format_of, parse_row
 from xiaozao.data.rows import Row
@@ -16,6 +18,7 @@ from xiaozao.spec.parts import DataSpec
 HI = (Turn("user", "hi"), Turn("assistant", "hello"))
 KIND = (Turn("system", "be kind"), *HI)
 CALL = '{"name": "f", "arguments": {"x": 1}}'
+F = Call("f", '{"x": 1}')
 
 
 def openai(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:
@@ -39,19 +42,20 @@ SHAPES: list[tuple[str, dict[str, Any], tuple[Turn, ...]]] = [
     ("messages", {"conversations": openai(("user", "hi"), ("assistant", "hello"))["messages"]}, HI),
     ("messages", openai(("user", "hi"), ("assistant", "hello"), ("user", "bye")), HI),
     ("messages", openai(("user", "hi"), ("assistant", "hello"), system="be kind"), KIND),
-    ("messages", openai(("user", "hi"), ("assistant", "hello"), tools=[{"name": "f"}]),
-     (Turn("system", 'Tools:\n[{"name": "f"}]'), *HI)),
+    ("messages", openai(("user", "hi"), ("assistant", "hello"), tools=[{"name": "f"}]), HI),
+    ("messages", openai(("user", "hi"), ("assistant", "hello"), tools="f: says hello"),
+     (Turn("system", "Tools:\nf: says hello"), *HI)),
     ("messages", {"messages": [
         {"role": "user", "content": "hi"},
         {"role": "assistant", "content": None,
          "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": '{"x": 1}'}}]},
         {"role": "tool", "content": ""},
         {"role": "assistant", "content": "hello"},
-    ]}, (HI[0], Turn("assistant", CALL), Turn("tool", ""), HI[1])),
+    ]}, (HI[0], Turn("assistant", "", calls=(replace(F, id="1"),)), Turn("tool", ""), HI[1])),
     ("sharegpt", sharegpt(("human", "hi"), ("gpt", "hello")), HI),
     ("sharegpt", sharegpt(("human", "hi"), ("gpt", "hello"), system="be kind"), KIND),
     ("sharegpt", sharegpt(("human", "hi"), ("function_call", CALL), ("observation", "1"), ("gpt", "hello")),
-     (HI[0], Turn("assistant", CALL), Turn("tool", "1"), HI[1])),
+     (HI[0], Turn("assistant", "", calls=(F,)), Turn("tool", "1"), HI[1])),
     ("sharegpt", sharegpt(("system", "kind"), ("human", "hi"), ("gpt", "hello"), system="be", tools="[]"),
      (Turn("system", "kind\n\nbe"), *HI)),
     ("alpaca", {"instruction": "hi", "input": "", "output": "hello"}, HI),

@@ -27,7 +27,8 @@ from tests.data.folders import (
 )
 from xiaozao.data.encoder import Encoder
 from xiaozao.data.formats import Conversation, Turn
-from xiaozao.data.tokens import ChatTokenizer, Encoded, _Chat, _Whole
+from xiaozao.data.rendering import Rendering
+from xiaozao.data.tokens import ChatTokenizer, Encoded, _Whole
 from xiaozao.errors import ArtefactError, DataError, NotFound, UnsupportedModel
 
 SAFE = st.text(alphabet=string.ascii_letters + " .,!?您好请问\n\u2028😀é", min_size=1, max_size=12).filter(str.strip)
@@ -84,7 +85,7 @@ def learned(tokenizer: ChatTokenizer, sample: Encoded) -> list[str]:
 def test_mask_covers_answers_and_the_end_token_and_nothing_else(folders: dict[str, ChatTokenizer]) -> None:
     sample = folders["chatml"].encode(talk("hi", "hello world", "bye", "see you", system="be kind"))
     assert learned(folders["chatml"], sample) == ["hello world<|im_end|>", "see you<|im_end|>"]
-    assert sample.untrained == 0
+    assert sample.untrained == ()
 
 
 def test_end_token_of_llama_style_answers_is_learned(folders: dict[str, ChatTokenizer]) -> None:
@@ -227,9 +228,13 @@ def test_folder_without_template_uses_the_plain_one_and_says_so(folders: dict[st
 def test_answers_that_the_template_changes_later_are_trained_only_as_the_last(
     folders: dict[str, ChatTokenizer],
 ) -> None:
-    sample = folders["thinking"].encode(talk("hi", "hello", "bye", "see you"))
-    assert sample.untrained == 1
-    assert learned(folders["thinking"], sample) == ["<think>\n\n</think>\n\nsee you<|im_end|>"]
+    """An earlier answer is learned in a sample of its own, in which it is the last one."""
+    conversation = talk("hi", "hello", "bye", "see you")
+    assert folders["thinking"].encode(conversation).untrained == (1,)
+    whole, own = [sample for (sample,) in folders["thinking"].encode_row(conversation)]
+    assert learned(folders["thinking"], whole) == ["<think>\n\n</think>\n\nsee you<|im_end|>"]
+    assert learned(folders["thinking"], own) == ["<think>\n\n</think>\n\nhello<|im_end|>"]
+    assert own.untrained == ()
 
 
 def test_prompt_with_a_trailing_space_keeps_its_own_tokens(tmp_path: Path) -> None:
@@ -340,7 +345,7 @@ def test_template_is_found_in_every_place(tmp_path: Path, where: str) -> None:
 class Unanchored(ChatTokenizer):
     """The same, but every prompt is encoded from its beginning: what the quick way must equal."""
 
-    def _whole(self, chat: _Chat, full: str) -> _Whole:
+    def _whole(self, chat: Rendering, full: str) -> _Whole:
         return replace(super()._whole(chat, full), marks=[], places=[])
 
 

@@ -22,7 +22,7 @@ from xiaozao.errors import EnvironmentProblem, Problem
 from xiaozao.spec.objectives import Kind
 from xiaozao.spec.parts import DataSpec
 
-VERSION = 2  # counts changes of this package that change samples
+VERSION = 3  # counts changes of this package that change samples
 SUMMARY = "summary.json"
 CHUNK = 1 << 20
 
@@ -32,7 +32,8 @@ class Counts:
     """Numbers of rows by outcome, both files together: rows_read == rows_used + rows_validation + sum(dropped).
 
     In a chat log a row is a message. problems: the first of the rows that were dropped as unusable;
-    overlap: training rows whose question is also in the validation file; untrained: answers without loss (tokens.py).
+    overlap: training rows whose question is also in the validation file; untrained: answers without loss, because their
+    sample did not fit; unreasoned: turns whose reasoning is left out (rendering.py).
     """
 
     rows_read: int
@@ -42,6 +43,7 @@ class Counts:
     problems: tuple[Problem, ...] = ()
     overlap: int = 0
     untrained: int = 0
+    unreasoned: int = 0
 
 
 @dataclass(frozen=True)

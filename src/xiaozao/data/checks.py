@@ -10,7 +10,7 @@ import numpy as np
 
 from xiaozao.data.conversations import ConversationFile, open_conversations
 from xiaozao.data.formats import Conversation, Dropped
-from xiaozao.data.prepare import check_kind, fit, tokenise
+from xiaozao.data.prepare import check_kind, fit_row, tokenise
 from xiaozao.data.survey import Survey, survey
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import Problem
@@ -167,6 +167,8 @@ class _Look:
     lengths: list[int] = field(default_factory=list)
     total: int = 0
     targets: int = 0
+    untrained: int = 0
+    unreasoned: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
 
@@ -187,19 +189,23 @@ class _Look:
         return TokenStatistics(self.total, self.targets, int(p50), int(p95), max(self.lengths), over)
 
     def _count(self, conversation: Conversation, tokenizer: ChatTokenizer) -> None:
-        sample = tokenise(tokenizer, conversation, self.spec.system)
-        if not isinstance(sample, Problem):
-            self.lengths.append(max(len(one.ids) for one in sample))
-            self.total += sum(len(one.ids) for one in sample)
-            self.targets += sum(int(one.targets.sum()) for one in sample)
+        samples = tokenise(tokenizer, conversation, self.spec)
+        if not isinstance(samples, Problem):
+            sequences = [one for sample in samples for one in sample]
+            self.lengths.append(max(len(one.ids) for one in sequences))
+            self.total += sum(len(one.ids) for one in sequences)
+            self.targets += sum(int(one.targets.sum()) for one in sequences)
             if self.cut:
                 return
-        verdict = sample if isinstance(sample, Problem) else fit(sample, conversation, self.spec)
+        verdict = samples if isinstance(samples, Problem) else fit_row(samples, conversation, self.spec)
         if isinstance(verdict, Problem):
             self.problems.append(verdict)
             self.dropped[verdict.key] += conversation.rows - 1
         elif isinstance(verdict, Dropped):
             self.dropped[verdict.reason] += verdict.rows
+        else:
+            self.untrained += verdict.untrained
+            self.unreasoned += verdict.unreasoned
 
 
 def _sample(conversation: Conversation) -> dict[str, Any]:

@@ -16,15 +16,16 @@ How each kind of row is treated:
     a pair of equal answers                                            dropped: same_answers
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from xiaozao.data.badfield import BadField
+from xiaozao.data.calls import TOOLS, read_tools
 from xiaozao.data.preferences import SIDES, has_verdict, is_pair, sides, verdict
 from xiaozao.data.rows import Row
 from xiaozao.data.strictjson import kind_of
-from xiaozao.data.turns import BadField, Turn, check_count, parse_turn
+from xiaozao.data.turns import Turn, check_count, parse_turn
 from xiaozao.errors import Problem
 
 __all__ = ["Conversation", "Dropped", "Turn", "Verdict", "format_of", "parse_row"]
@@ -36,7 +37,8 @@ TEXTS = ("text", "文本")
 LABEL_LENGTH = 200
 DIALOGUE = "dialogue"  # a list of turns without a turn that would tell its style
 PAIR, VERDICT = "preference", "kto"
-READ = {*SIDES, *DIALOGUES, *QUESTIONS, "input", "system", "tools", "history"}  # what a pair may consist of
+BESIDE = {"system", "history", "mask_history", *TOOLS}  # fields that are read beside the turns
+READ = {*SIDES, *DIALOGUES, *QUESTIONS, *BESIDE, "input"}  # what a pair may consist of
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Conversation:
     labels: the row's other short fields, for stratified sampling. rows: how many rows of the file it was made from: 1,
     except in chat logs. In a preference pair, `turns` is the chosen conversation and `rejected` the other one.
     shared: how many of the first turns are context without loss; in a pair, those that both sides have in common.
-    liked: whether the answer is a good one, for data with verdicts.
+    liked: whether the answer is a good one, for data with verdicts. tools: JSON text of the tools that may be called.
     """
 
     turns: tuple[Turn, ...]
@@ -57,6 +59,7 @@ class Conversation:
     rejected: tuple[Turn, ...] = ()
     shared: int = 0
     liked: bool | None = None
+    tools: str = ""
 
     def question(self) -> str:
         """The conversation without its answers. Conversations with equal questions are exact duplicates."""
@@ -107,12 +110,13 @@ def parse_row(row: Row, format: str) -> Verdict:
         if format in JUDGED:
             return JUDGED[format](row, fields)
         used, turns, text = FORMATS[format](fields)
-        turns = _checked(turns) if not text else ()
+        turns = _checked(_masked(turns, fields)) if not text else ()
+        tools = _tools(fields) if not text else ""
     except BadField as bad:
         return Problem(bad.key, {"line": row.line, **bad.params})
     except _NothingToLearn as nothing:
         return Dropped(str(nothing), row.line)
-    return Conversation(turns, row.line, text, _labels(row.values, used))
+    return Conversation(turns, row.line, text, _labels(row.values, used), tools=tools)
 
 
 def _pair_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
@@ -130,7 +134,9 @@ def _pair_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
         shared -= 1
     if not shared:
         raise BadField("row_pair_question", "chosen")
-    return Conversation(chosen, row.line, "", _labels(row.values, READ), rejected=rejected, shared=shared)
+    return Conversation(
+        chosen, row.line, "", _labels(row.values, READ), rejected=rejected, shared=shared, tools=_tools(fields)
+    )
 
 
 def _verdict_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
@@ -141,7 +147,9 @@ def _verdict_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
         raise BadField("row_no_field", DIALOGUES[0], fields=", ".join(fields))
     used, turns_of_it, _ = FORMATS[format](rest)
     checked = _checked(turns_of_it)
-    return Conversation(checked, row.line, "", _labels(row.values, used), shared=len(checked) - 1, liked=liked)
+    return Conversation(
+        checked, row.line, "", _labels(row.values, used), shared=len(checked) - 1, liked=liked, tools=_tools(rest)
+    )
 
 
 def _style(turns: list[Any]) -> str:
@@ -176,7 +184,7 @@ def _dialogue(fields: Mapping[str, Any], role: str, content: str) -> Parsed:
         raise BadField("row_no_turns", name)
     check_count(turns, name)
     parsed = [parse_turn(turn, f"{name}[{index}]", role, content) for index, turn in enumerate(turns)]
-    return {name, "system", "tools"}, (*_system(fields), *parsed), ""
+    return {name, *BESIDE} - {"history"}, (*_system(fields), *parsed), ""
 
 
 def _messages(fields: Mapping[str, Any]) -> Parsed:
@@ -194,7 +202,7 @@ def _alpaca(fields: Mapping[str, Any]) -> Parsed:
         raise BadField("row_not_text", "input", found=kind_of(more))
     question = f"{asked}\n{more}" if more and more.strip() else asked
     turns = (*_system(fields), *_history(fields), Turn("user", question), Turn("assistant", answer))
-    return {"instruction", "input", "output", "system", "tools", "history"}, turns, ""
+    return {"instruction", "input", "output", *BESIDE}, turns, ""
 
 
 def _prompt(fields: Mapping[str, Any]) -> Parsed:
@@ -204,7 +212,7 @@ def _prompt(fields: Mapping[str, Any]) -> Parsed:
             raise BadField("row_no_field", wanted, fields=", ".join(fields))
     asked, answer = _pair(fields, *names)
     turns = (*_system(fields), *_history(fields), Turn("user", asked), Turn("assistant", answer))
-    return {*names, "system", "tools", "history"}, turns, ""
+    return {*names, *BESIDE}, turns, ""
 
 
 def _text(fields: Mapping[str, Any]) -> Parsed:
@@ -245,15 +253,35 @@ def _pair(fields: Mapping[str, Any], question: str, answer: str) -> tuple[str, s
 
 
 def _system(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
-    """The system text beside the turns, with the tools that may be called."""
-    system, tools = fields.get("system"), fields.get("tools")
+    """The system text beside the turns, with the tools where they are described in words."""
+    system = fields.get("system")
     if system is not None and not isinstance(system, str):
         raise BadField("row_not_text", "system", found=kind_of(system))
-    if isinstance(tools, list | dict) and tools:
-        tools = json.dumps(tools, ensure_ascii=False, default=str)
-    named = f"Tools:\n{tools}" if isinstance(tools, str) and tools.strip() not in ("", "[]") else ""
-    text = "\n\n".join(part for part in (system, named) if part and part.strip())
+    worded = _worded_tools(fields)
+    text = "\n\n".join(part for part in (system, f"Tools:\n{worded}" if worded else "") if part and part.strip())
     return (Turn("system", text),) if text else ()
+
+
+def _worded_tools(fields: Mapping[str, Any]) -> str:
+    """The tools where they are a text that is no JSON; "" otherwise."""
+    tools = next((fields[name] for name in TOOLS if fields.get(name)), None)
+    return tools if isinstance(tools, str) and tools.strip() and tools.lstrip()[0] not in "[{" else ""
+
+
+def _tools(fields: Mapping[str, Any]) -> str:
+    """The tools of a row as JSON text; "" where there are none or they are described in words."""
+    return "" if _worded_tools(fields) else read_tools(fields)
+
+
+def _masked(turns: tuple[Turn, ...], fields: Mapping[str, Any]) -> tuple[Turn, ...]:
+    """The turns with `mask_history` applied: only the last answer is learned."""
+    asked = fields.get("mask_history")
+    if asked is not None and not isinstance(asked, bool) and (isinstance(asked, str | list) or asked not in (0, 1)):
+        raise BadField("row_weight", "mask_history", found=repr(asked)[:60], allowed="true, false")
+    if not asked:
+        return turns
+    last = max((index for index, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
+    return tuple(replace(turn, learned=turn.learned and index == last) for index, turn in enumerate(turns))
 
 
 def _history(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
@@ -284,8 +312,10 @@ def _checked(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
         raise _NothingToLearn("no_answer")
     end = max(index for index, turn in enumerate(turns) if turn.role == "assistant") + 1
     turns = turns[:end]
-    if any(turn.role == "assistant" and not turn.content.strip() for turn in turns):
+    if any(turn.role == "assistant" and not turn.says for turn in turns):
         raise _NothingToLearn("empty_answer")
+    if not any(turn.learned for turn in turns if turn.role == "assistant"):
+        raise BadField("row_all_masked", "weight")
     return turns
 
 

@@ -13,8 +13,10 @@ A pair becomes two ordinary rows that differ in the answer; a verdict becomes th
 from collections.abc import Mapping
 from typing import Any
 
+from xiaozao.data.badfield import BadField
+from xiaozao.data.calls import TOOLS
 from xiaozao.data.strictjson import kind_of
-from xiaozao.data.turns import BadField, Turn, check_count, parse_turn
+from xiaozao.data.turns import Turn, check_count, parse_turn
 
 Fields = Mapping[str, Any]
 SIDES = ("chosen", "rejected")
@@ -53,7 +55,7 @@ def verdict(fields: Fields) -> tuple[bool, dict[str, Any]]:
     if isinstance(rest.get("prompt"), list):
         check_count(rest["prompt"], "prompt")
         before = [_turn(turn, f"prompt[{index}]") for index, turn in enumerate(rest["prompt"])]
-        rest["messages"] = _plain([*before, *_answer(rest.get("completion"), "completion")])
+        rest["messages"] = [*before, *_answer(rest.get("completion"), "completion")]
     return value, rest
 
 
@@ -67,18 +69,18 @@ def sides(fields: Fields, dialogues: tuple[str, ...], questions: tuple[str, ...]
 
 def _side(fields: Fields, rest: dict[str, Any], side: str, listed: str, asked: str) -> dict[str, Any]:
     answer = _answer(fields[side], side)
-    kept = {name: value for name, value in rest.items() if name in ("system", "tools")}
+    kept = {name: value for name, value in rest.items() if name in ("system", *TOOLS)}
     if any(turn.role == "user" for turn in answer) and answer[0].role != "assistant":
-        return {**kept, "messages": _plain(answer)}
+        return {**kept, "messages": answer}
     if listed:
         check_count(rest[listed], listed)
         before = [_turn(turn, f"{listed}[{index}]") for index, turn in enumerate(rest[listed])]
-        return {**kept, "messages": _plain([*before, *answer])}
+        return {**kept, "messages": [*before, *answer]}
     if not asked:
         raise BadField("row_no_field", "prompt", fields=", ".join(fields))
     if len(answer) != 1:
         raise BadField("row_answer_turns", side, count=len(answer))
-    text = answer[0].content
+    text = answer[0].spoken
     answered = {"output": text} if asked == "instruction" else {"completion": text}
     return {**rest, **answered}
 
@@ -104,7 +106,3 @@ def _turn(turn: Any, place: str) -> Turn:
     names = {str(name).lower() for name in turn} if isinstance(turn, dict) else set()
     role, content = next((style for style in STYLES if names & set(style)), STYLES[0])
     return parse_turn(turn, place, role, content)
-
-
-def _plain(turns: list[Turn]) -> list[dict[str, str]]:
-    return [{"role": turn.role, "content": turn.content} for turn in turns]

@@ -30,6 +30,7 @@ from xiaozao.spec.parts import DataSpec
 __all__ = ["Counts", "PreparedData", "Samples", "prepare", "read_conversations"]
 
 Sequences = tuple[Encoded, ...]  # of one sample: one, or of a preference pair the chosen and the rejected one
+Encodings = tuple[Sequences, ...]  # of one row: one sample, and one more for each answer that needs its own
 TRAIN, VALIDATION, NOT_SAMPLED = "train", "validation", "not_sampled"
 
 
@@ -68,6 +69,7 @@ class _Preparation:
     dropped: Counter[str] = field(default_factory=Counter)
     used: Counter[str] = field(default_factory=Counter)
     untrained: int = 0
+    unreasoned: int = 0
     lost: dict[str, Counter[str]] = field(default_factory=lambda: {TRAIN: Counter(), VALIDATION: Counter()})
 
     def run(self, file: ConversationFile, other: ConversationFile | None) -> Counts:
@@ -91,6 +93,7 @@ class _Preparation:
             problems=tuple(problem for one in surveys for problem in one.problems),
             overlap=overlap,
             untrained=self.untrained,
+            unreasoned=self.unreasoned,
         )
         if counts.rows_read != counts.rows_used + counts.rows_validation + sum(counts.dropped.values()):
             raise AssertionError(f"rows got lost: {counts}")
@@ -153,24 +156,26 @@ class _Preparation:
     def _write_one(
         self, file: ConversationFile, conversation: Conversation, part: str, writer: SamplesWriter, late: Survey
     ) -> None:
-        sample = tokenise(self.tokenizer, conversation, self.spec.system)
-        if not isinstance(sample, Problem) and KINDS[self.objective] == "texts":
-            for piece in pieces(sample[0], self.spec.length):
+        samples = tokenise(self.tokenizer, conversation, self.spec)
+        if not isinstance(samples, Problem) and KINDS[self.objective] == "texts":
+            for piece in pieces(samples[0][0], self.spec.length):
                 writer.add((piece,), conversation.line)
             self.used[part] += conversation.rows
             return
-        verdict = sample if isinstance(sample, Problem) else fit(sample, conversation, self.spec)
-        if isinstance(verdict, Problem):
-            late.add_problem(file.placed(verdict))
-            late.dropped[verdict.key] += conversation.rows - 1
-            self.lost[part][verdict.key] += conversation.rows
-        elif isinstance(verdict, Dropped):
-            self.dropped[verdict.reason] += verdict.rows
-            self.lost[part][verdict.reason] += verdict.rows
+        fitting = samples if isinstance(samples, Problem) else fit_row(samples, conversation, self.spec)
+        if isinstance(fitting, Problem):
+            late.add_problem(file.placed(fitting))
+            late.dropped[fitting.key] += conversation.rows - 1
+            self.lost[part][fitting.key] += conversation.rows
+        elif isinstance(fitting, Dropped):
+            self.dropped[fitting.reason] += fitting.rows
+            self.lost[part][fitting.reason] += fitting.rows
         else:
-            writer.add(verdict, conversation.line, conversation.liked)
+            for sample in fitting.samples:
+                writer.add(sample, conversation.line, conversation.liked)
             self.used[part] += conversation.rows
-            self.untrained += sum(one.untrained for one in verdict)
+            self.untrained += fitting.untrained
+            self.unreasoned += fitting.unreasoned
 
 
 def check_kind(file: ConversationFile, objective: str) -> None:
@@ -185,20 +190,45 @@ def check_kind(file: ConversationFile, objective: str) -> None:
             )  # fmt: skip
 
 
-def tokenise(tokenizer: ChatTokenizer, conversation: Conversation, system: str | None) -> Sequences | Problem:
+def tokenise(tokenizer: ChatTokenizer, conversation: Conversation, spec: DataSpec) -> Encodings | Problem:
     """A conversation as tokens of any length, or the reason why the template refuses it.
 
     Raises DataError if an id has no row in the model's embedding.
     """
     try:
-        sample = tokenizer.encode_sides(conversation, system)
+        samples = tokenizer.encode_row(conversation, spec.system, spec.thinking)
     except DataError as error:
+        if error.key == "template_place":
+            return Problem("row_template_place", {"line": conversation.line, **error.params})
         key = "row_tokenizer" if error.key == "tokenizer_refused" else "row_template"
         return Problem(key, {"line": conversation.line, "detail": error.params["detail"]})
-    highest = max(int(one.ids.max(initial=0)) for one in sample)
+    highest = max(int(one.ids.max(initial=0)) for sample in samples for one in sample)
     if highest >= tokenizer.vocab_size:
         raise DataError("data_vocabulary", line=conversation.line, id=highest, rows=tokenizer.vocab_size)
-    return sample
+    return samples
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The samples of a row that can be used. untrained: answers that are in none; unreasoned: turns without their
+    reasoning."""
+
+    samples: Encodings
+    untrained: int
+    unreasoned: int
+
+
+def fit_row(samples: Encodings, conversation: Conversation, spec: DataSpec) -> Fitting | Dropped | Problem:
+    """The samples of a row, each cut or left out as spec.truncation says, or why none of them can be used."""
+    verdicts = [fit(sample, conversation, spec) for sample in samples]
+    kept = tuple(verdict for verdict in verdicts if isinstance(verdict, tuple))
+    problem = next((verdict for verdict in verdicts if isinstance(verdict, Problem)), None)
+    if problem is not None:
+        return problem
+    if not kept:
+        return next(verdict for verdict in verdicts if isinstance(verdict, Dropped))
+    whole = samples[0][0]
+    return Fitting(kept, len(verdicts) - len(kept), max(one.unreasoned for one in (whole, *samples[-1])))
 
 
 def fit(sample: Sequences, conversation: Conversation, spec: DataSpec) -> Sequences | Dropped | Problem:
@@ -231,7 +261,7 @@ def pieces(text: Encoded, length: int) -> list[Encoded]:
 def _part(sample: Encoded, kept: slice) -> Encoded:
     targets = sample.targets[kept].copy()
     targets[:1] = False
-    return Encoded(sample.ids[kept], targets, sample.untrained)
+    return Encoded(sample.ids[kept], targets, sample.untrained, sample.unreasoned)
 
 
 def _nothing_left(file: ConversationFile, rows: int, dropped: Counter[str], part: str = TRAIN) -> DataError:

@@ -54,6 +54,10 @@ class Sealer:
         """The places (begin, end) of the special tokens in a rendering, in order."""
         return [found.span() for found in self._control.finditer(rendered)] if self._control else []
 
+    def without_control(self, rendered: str) -> str:
+        """A rendering without the special tokens that the template wrote."""
+        return self._control.sub("", rendered) if self._control else rendered
+
     def seal(self, rendered: str, holes: list[str]) -> str:
         """A rendering of escaped contents as the text for `tokenizer`."""
         scaffold = self._all.sub(lambda found: self._names[found[0]], rendered) if self._all else rendered

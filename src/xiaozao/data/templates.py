@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.runtime import Context
@@ -32,32 +32,63 @@ upper""".split()
 FAILURES = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError,
             MemoryError)  # fmt: skip
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
 
 
 class ChatTemplate:
-    """A compiled template. `tokens` are the names it may use: bos_token, eos_token ..."""
+    """A compiled template. `tokens` are the names it may use: bos_token, eos_token ...
+
+    source: its text. variables: the names that it reads from outside.
+    """
 
     def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
+        self.source = source
         self._tokens = dict(tokens)
         if len(source) > SOURCE:
             raise UnsupportedModel("template_too_long", length=len(source), limit=SOURCE)
         try:
-            self._template = _ENVIRONMENT.from_string(_guarded(_ENVIRONMENT.parse(source)))
+            tree = _ENVIRONMENT.parse(source)
+            self.variables = frozenset(meta.find_undeclared_variables(tree))
+            self._template = _ENVIRONMENT.from_string(_guarded(tree))
         except FAILURES as error:
             raise UnsupportedModel("template_syntax", detail=_reason(error)) from None
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        """The text of a conversation. Raises DataError if the template refuses it or fails."""
-        _budget.start(TEXT + 20 * sum(len(message["content"]) for message in messages))
-        plain = [dict(message) for message in messages]
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool,
+        tools: Sequence[Message] | None = None,
+        switches: Mapping[str, bool] | None = None,
+    ) -> str:
+        """The text of a conversation. Raises DataError if the template refuses it or fails.
+
+        `tools` are described to the model where the template has a place for them; `switches` are variables that only
+        some templates read, such as `enable_thinking`.
+        """
+        _budget.start(TEXT + 20 * (_length(messages) + _length(tools)))
         try:
             pieces = self._template.generate(
-                messages=plain, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **self._tokens
-            )
+                messages=_copied(messages), add_generation_prompt=add_generation_prompt, tools=_copied(tools),
+                documents=None, **(switches or {}), **self._tokens,
+            )  # fmt: skip
             return "".join(_budget.counted(pieces))
         except FAILURES as error:
             raise DataError("template_refused", detail=_reason(error)) from None
+
+
+def _length(value: Any) -> int:
+    """The characters of all texts within a value."""
+    if isinstance(value, str):
+        return len(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_length, inner))
+
+
+def _copied(value: Any) -> Any:
+    """A copy that a template may use without changing the original."""
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 class _Budget(threading.local):

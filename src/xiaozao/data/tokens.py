@@ -10,7 +10,7 @@ of an answer with a verdict, only the turns after the shared ones are targets.
 Where the answers lie is found by rendering prefixes: the turns before an answer with the generation prompt are what
 the model sees when it is asked, so the answer begins where that text ends, and the sample's tokens up to there are
 exactly the tokens of the prompt. An answer that the template renders differently once more turns follow (reasoning
-that is cut from the history) is not trained in that place, only where it is the last; `untrained` counts them.
+that is cut from the history) is not trained in that place but in a sample of its own that ends with it (`encode_row`).
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from tokenizers import Tokenizer
 from xiaozao.data.encoder import Encoder, check, try_apart
 from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.modelfiles import ChatFiles, read_chat_files
+from xiaozao.data.rendering import ANSWER, QUESTION, Abilities, Rendering, abilities_of, alike
 from xiaozao.data.sealing import Sealer
 from xiaozao.data.templates import ChatTemplate
 from xiaozao.errors import DataError, UnsupportedModel
@@ -37,17 +39,24 @@ PLAIN_TEMPLATE = """{% for message in messages %}
 {{ '\\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}Assistant:{% endif %}"""
-VERSION = 1  # counts changes of this file that change ids or masks
-QUESTION, ANSWER = "zao probe question", "zao probe answer"
+VERSION = 2  # counts changes of this file that change ids or masks
+
+
+Thinking = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One sample. ids: int32 [n]; targets: bool [n]; untrained: how many of its answers carry no loss (see above)."""
+    """One sample. ids: int32 [n]; targets: bool [n].
+
+    untrained: the turns whose answers should be learned and carry no loss in this place (see above). unreasoned: how
+    many turns have reasoning that is not in the sample.
+    """
 
     ids: NDArray[np.int32]
     targets: NDArray[np.bool_]
-    untrained: int = 0
+    untrained: tuple[int, ...] = ()
+    unreasoned: int = 0
 
 
 class ChatTokenizer:
@@ -58,6 +67,7 @@ class ChatTokenizer:
     turn_end           the text of the control token that it writes after an answer; None where it writes none
     vocab_size         rows of the embedding: every id is below it
     eos_ids            ids that end an answer
+    abilities          what the template can express
     fingerprint        changes with anything that could change an id
     """
 
@@ -71,6 +81,7 @@ class ChatTokenizer:
         self.has_own_template = files.template is not None
         self.template = source = files.template or PLAIN_TEMPLATE
         self._template = ChatTemplate(source, files.tokens)
+        self.abilities: Abilities = abilities_of(self._template)
         self._control = _control_tokens(self._tokenizer)
         self._sealer = Sealer(self._encoder.path, files.tokenizer_json, *_sealed_tokens(self._tokenizer, source))
         self.vocab_size: int = files.rows or self._tokenizer.get_vocab_size(with_added_tokens=True)
@@ -88,43 +99,63 @@ class ChatTokenizer:
         """The tokenizer of a model folder. Raises NotFound, UnsupportedModel, ArtefactError."""
         return cls(read_chat_files(folder))
 
-    def encode(self, conversation: Conversation, system: str | None = None) -> Encoded:
-        """A sample. `system` is the system text of conversations that have none. Raises DataError(template_refused)."""
+    def encode(self, conversation: Conversation, system: str | None = None, thinking: Thinking = "auto") -> Encoded:
+        """A sample. `system` is the system text of conversations that have none.
+
+        `thinking`: whether the model is asked to think before it answers; "auto" where the last answer has reasoning.
+        Raises DataError(template_refused, template_place).
+        """
         if conversation.text:
             return self._encode_text(conversation.text)
-        chat = _Chat(self._template, self._sealer, _with_system(conversation.turns, system))
-        full = chat.render(len(chat.turns), ask=False)
+        turns = _with_system(conversation.turns, system)
+        on = thinks(turns, thinking)
+        chat = self._chat(turns if on else _unreasoned(turns), conversation.tools, on)
+        added = len(chat.turns) - len(conversation.turns)  # a system text may stand before
+        prompt, answer = chat.whole()
         if self._turn_end is None:
-            full = full.rstrip()  # what the template writes after the answer is not to be learned; EOS follows here
-        whole = self._whole(chat, full)
-        ids, starts = self._split_at_answers(chat, whole)
+            answer = answer.rstrip()  # what the template writes after the answer is not to be learned; EOS follows here
+        whole = self._whole(chat, prompt + answer)
+        ids, answers = self._split_at_answers(chat, whole, prompt)
         targets = np.zeros(len(ids) + 1, dtype=np.bool_)
-        untrained = 0
-        shared = conversation.shared + len(chat.turns) - len(conversation.turns)  # a system text may stand before
-        for index, start in starts.items():
-            if index < shared:
+        untrained = []
+        for index, place in answers.items():
+            if index < conversation.shared + added or not chat.turns[index].learned:
                 continue
-            last = index == len(chat.turns) - 1
-            if start < 0 or not (last or full.startswith(chat.render(index + 1, ask=False).rstrip())):
-                untrained += 1
-                continue
-            targets[start : self._answer_end(ids, start, chat, whole, index)] = True
+            if place is None:
+                untrained.append(index - added)
+            else:
+                targets[place] = True
         if self._turn_end is None and self._eos is not None and ids[-1] != self._eos:
             ids.append(self._eos)
-            targets[len(ids) - 1] = True
-        return _encoded(ids, targets[: len(ids)], untrained)
+            targets[len(ids) - 1] = chat.turns[-1].learned
+        lost = chat.lost_reasoning if on else sum(bool(turn.reasoning) for turn in turns)
+        return _encoded(ids, targets[: len(ids)], tuple(untrained), lost)
 
-    def encode_sides(self, conversation: Conversation, system: str | None = None) -> tuple[Encoded, ...]:
-        """The sequences of a sample: a single one, or the chosen and the rejected one of a preference pair."""
-        chosen = self.encode(conversation, system)
-        if not conversation.rejected:
-            return (chosen,)
-        return chosen, self.encode(replace(conversation, turns=conversation.rejected), system)
+    def encode_row(
+        self, conversation: Conversation, system: str | None = None, thinking: Thinking = "auto"
+    ) -> tuple[tuple[Encoded, ...], ...]:
+        """The samples of a row: one, and one more for each answer that the template writes differently as the last.
 
-    def encode_prompt(self, turns: Sequence[Turn]) -> list[int]:
+        A sample is a single sequence, or the chosen and the rejected one of a preference pair.
+        """
+        chosen = self.encode(conversation, system, thinking)
+        if conversation.rejected:
+            other = replace(conversation, turns=conversation.rejected)
+            return ((chosen, self.encode(other, system, thinking)),)
+        samples = [(chosen,)]
+        for index in chosen.untrained:
+            turns = conversation.turns[: index + 1]
+            alone = (*(replace(turn, learned=False) for turn in turns[:-1]), turns[-1])
+            samples.append((self.encode(replace(conversation, turns=alone), system, thinking),))
+        return tuple(samples)
+
+    def encode_prompt(self, turns: Sequence[Turn], tools: str = "", thinking: bool = False) -> list[int]:
         """The ids that ask for the next answer: the turns and the generation prompt."""
-        chat = _Chat(self._template, self._sealer, tuple(turns))
-        return self._ids(chat, chat.render(len(turns), ask=True))
+        chat = self._chat(tuple(turns), tools, thinking)
+        return self._ids(chat, chat.render(len(chat.turns), ask=True))
+
+    def _chat(self, turns: tuple[Turn, ...], tools: str, thinking: bool) -> Rendering:
+        return Rendering(self._template, self.abilities, self._sealer, turns, tools, thinking)
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of ids, without control tokens unless they are asked for."""
@@ -143,21 +174,21 @@ class ChatTokenizer:
         escaped = self._sealer.escape(text, False, holes)
         ids = self._plain(text) if not holes else self._sealer.encode(self._sealer.seal(escaped, holes))
         ids = [*([self._bos] if self._bos is not None else []), *ids, *([self._eos] if self._eos is not None else [])]
-        return _encoded(ids, np.ones(len(ids), dtype=np.bool_), 0)
+        return _encoded(ids, np.ones(len(ids), dtype=np.bool_))
 
-    def _ids(self, chat: "_Chat", text: str) -> list[int]:
+    def _ids(self, chat: Rendering, text: str) -> list[int]:
         """Ids of a rendering from its beginning, with exactly one BOS if the tokenizer or the template asks for it."""
         ids = self._part(chat, text)
         return [self._bos, *ids] if self._bos is not None and ids[:1] != [self._bos] else ids
 
-    def _part(self, chat: "_Chat", text: str) -> list[int]:
+    def _part(self, chat: Rendering, text: str) -> list[int]:
         """Ids of a rendering, or of a part of one that begins with a control token."""
         return self._sealer.encode(chat.sealed(text)) if chat.holes else self._plain(text)
 
     def _plain(self, text: str) -> list[int]:
         return self._encoder.encode(text)
 
-    def _whole(self, chat: "_Chat", full: str) -> "_Whole":
+    def _whole(self, chat: Rendering, full: str) -> "_Whole":
         """The sample's ids, and the places of control tokens in its text and among its ids.
 
         Text between two control tokens is encoded on its own. So for a prompt only the text after its last control
@@ -172,50 +203,67 @@ class ChatTokenizer:
             places = places[1:]  # the BOS that is not in the text
         return _Whole(full, ids, marks, places) if len(places) == len(marks) else _Whole(full, ids, [], [])
 
-    def _asked(self, chat: "_Chat", whole: "_Whole", beginning: str) -> tuple[int, list[int]]:
+    def _asked(self, chat: Rendering, whole: "_Whole", beginning: str) -> tuple[int, list[int]]:
         """(n, tail): the ids of a prefix of the sample's text are the first n ids of the sample and then the tail."""
         count = bisect_right(whole.marks, len(beginning), key=lambda mark: mark[1])
         if not count:
             return 0, self._ids(chat, beginning)
         return whole.places[count - 1], self._part(chat, beginning[whole.marks[count - 1][0] :])
 
-    def _split_at_answers(self, chat: "_Chat", whole: "_Whole") -> tuple[list[int], dict[int, int]]:
-        """The sample's ids, and per assistant turn where its answer begins (-1 where the template changes the prompt).
+    def _split_at_answers(
+        self, chat: Rendering, whole: "_Whole", asked_last: str
+    ) -> tuple[list[int], dict[int, slice | None]]:
+        """The sample's ids, and per assistant turn the place of its answer (None if the template changes it later).
 
         Usually the prompt's ids are the beginning of the sample's ids. Where a token would reach across ("Assistant: "
         and "Hello" become "Assistant:", " Hello") the text is cut there for the last answer, because asked for it the
         model sees the prompt's own tokens. In an earlier turn, which is only history then, and where a cut would
         change the text (a prefix space), the crossing token stays whole and is a target.
         """
-        ids, starts = whole.ids, dict[int, int]()
-        asked, rest = ids, ""
-        for index, turn in enumerate(chat.turns):
-            if turn.role != "assistant":
-                continue
-            prompt = chat.render(index, ask=True)
-            if not whole.text.startswith(prompt):
-                starts[index] = -1
-                continue
-            known, tail = self._asked(chat, whole, prompt)
-            starts[index] = known + _common(ids[known : known + len(tail)], tail)
-            last, asked, rest = index, [*ids[:known], *tail], whole.text[len(prompt) :]
+        ids, answers = whole.ids, dict[int, slice | None]()
+        last = len(chat.turns) - 1
+        for index, turn in enumerate(chat.turns[:-1]):
+            if turn.role == "assistant":
+                answers[index] = self._earlier(chat, whole, index)
+        known, tail = self._asked(chat, whole, asked_last)
+        asked = [*ids[:known], *tail]
+        start = known + _common(ids[known : known + len(tail)], tail)
         if ids[: len(asked)] != asked:
-            cut = [*asked, *self._sealer.encode_tail(chat.sealed(rest))]
+            cut = [*asked, *self._sealer.encode_tail(chat.sealed(whole.text[len(asked_last) :]))]
             if self.decode(cut, skip_special=False) == self.decode(ids, skip_special=False):
-                ids, starts[last] = cut, len(asked)
-        return ids, starts
+                ids, start = cut, len(asked)
+        answers[last] = slice(start, self._last_end(ids, start))
+        return ids, answers
 
-    def _answer_end(self, ids: list[int], start: int, chat: "_Chat", whole: "_Whole", index: int) -> int:
-        """The index after the token that ends the turn; without one, after the answer's last non-space token."""
+    def _earlier(self, chat: Rendering, whole: "_Whole", index: int) -> slice | None:
+        """The place of an answer before the last one, or None where the template changes it once more turns follow.
+
+        What the template writes only at the very end of a conversation, such as a last EOS, is no change.
+        """
+        prompt = chat.render(index, ask=True)
+        if not whole.text.startswith(prompt):
+            return None
+        said = chat.render(index + 1, ask=False)
+        shared = said[: alike(said, whole.text)]
+        if self._sealer.without_control(said[len(shared) :]).strip():
+            return None
+        known, tail = self._asked(chat, whole, prompt)
+        start = known + _common(whole.ids[known : known + len(tail)], tail)
+        known, tail = self._asked(chat, whole, shared if self._turn_end is not None else shared.rstrip())
+        end = known + _common(whole.ids[known : known + len(tail)], tail)
+        if self._turn_end is not None and self._turn_end in whole.ids[start:end]:
+            end = whole.ids.index(self._turn_end, start) + 1
+        elif self._turn_end is not None:
+            known, tail = self._asked(chat, whole, shared.rstrip())
+            end = known + _common(whole.ids[known : known + len(tail)], tail)
+        return slice(start, max(start, end))
+
+    def _last_end(self, ids: list[int], start: int) -> int:
+        """The index after the token that ends the last answer; without one, after the last token."""
         if self._turn_end is not None:
             with suppress(ValueError):
                 return ids.index(self._turn_end, start) + 1
-        end = len(ids)
-        if index < len(chat.turns) - 1:
-            said = chat.render(index + 1, ask=False).rstrip()
-            known, tail = self._asked(chat, whole, said) if whole.text.startswith(said) else (0, self._ids(chat, said))
-            end = known + _common(ids[known : known + len(tail)], tail)
-        return max(end, start)
+        return len(ids)
 
     def _find_bos(self) -> int | None:
         """The BOS that the tokenizer itself puts before a text, or None."""
@@ -236,12 +284,15 @@ class ChatTokenizer:
         A template is refused if its answers do not begin with its generation prompt: the model would learn to continue
         another text than it is given when it is asked.
         """
-        chat = _Chat(self._template, self._sealer, (Turn("user", QUESTION), Turn("assistant", ANSWER)))
+        chat = self._chat((Turn("user", QUESTION), Turn("assistant", ANSWER)), "", False)
         try:
-            prompt, full = chat.render(1, ask=True), chat.render(2, ask=False)
+            prompt, answer = chat.whole()
         except DataError as error:
+            if error.key == "template_place":
+                raise UnsupportedModel("template_prefix", folder=self._files.folder) from None
             raise UnsupportedModel("template_probe", detail=error.params["detail"]) from None
-        if not full.startswith(prompt) or ANSWER not in full or QUESTION not in prompt:
+        full = prompt + answer
+        if ANSWER not in answer or QUESTION not in prompt:
             raise UnsupportedModel("template_prefix", folder=self._files.folder)
         after = self._plain(full[full.index(ANSWER) + len(ANSWER) :].lstrip())
         end = after[0] if after and after[0] in self._control else None
@@ -258,26 +309,6 @@ class _Whole:
     ids: list[int]
     marks: list[tuple[int, int]]
     places: list[int]
-
-
-class _Chat:
-    """Turns ready for rendering, with placeholders for control tokens that occur in messages."""
-
-    def __init__(self, template: ChatTemplate, sealer: Sealer, turns: tuple[Turn, ...]) -> None:
-        self.turns = turns
-        self.holes: list[str] = []
-        self._template, self._sealer = template, sealer
-        self._messages = [
-            {"role": turn.role, "content": sealer.escape(turn.content, turn.role == "assistant", self.holes)}
-            for turn in turns
-        ]
-
-    def render(self, count: int, ask: bool) -> str:
-        """The first `count` turns, with the generation prompt if asked. Placeholders are still in it."""
-        return self._template.render(self._messages[:count], add_generation_prompt=ask)
-
-    def sealed(self, text: str) -> str:
-        return self._sealer.seal(text, self.holes)
 
 
 def _with_system(turns: tuple[Turn, ...], system: str | None) -> tuple[Turn, ...]:
@@ -298,10 +329,21 @@ def _sealed_tokens(tokenizer: Tokenizer, template: str) -> tuple[list[str], list
     return control, [text for text in written if text.strip()]
 
 
-def _encoded(ids: list[int], targets: NDArray[np.bool_], untrained: int) -> Encoded:
+def _encoded(
+    ids: list[int], targets: NDArray[np.bool_], untrained: tuple[int, ...] = (), unreasoned: int = 0
+) -> Encoded:
     if len(targets):
         targets[0] = False
-    return Encoded(np.array(ids, dtype=np.int32), targets, untrained)
+    return Encoded(np.array(ids, dtype=np.int32), targets, untrained, unreasoned)
+
+
+def thinks(turns: Sequence[Turn], thinking: Thinking) -> bool:
+    """Whether a conversation is rendered with thinking turned on."""
+    return thinking == "on" or (thinking == "auto" and bool(turns and turns[-1].reasoning.strip()))
+
+
+def _unreasoned(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    return tuple(replace(turn, reasoning="") if turn.reasoning else turn for turn in turns)
 
 
 def _common(left: list[int], right: list[int]) -> int:

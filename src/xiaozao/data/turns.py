@@ -1,37 +1,61 @@
-"""One message of a conversation, as OpenAI's and ShareGPT's files write it -> Turn."""
+"""One message of a conversation, as OpenAI's, ShareGPT's and other files write it -> Turn.
 
-import json
+{"role": "user", "content": "hi"}                                   a user turn
+{"from": "gpt", "value": "hello"}                                   an assistant turn
+"content": [{"type": "text", "text": "a"}, ...]                     text parts are joined
+"content": [{"type": "thinking", "thinking": "..."}, ...]           reasoning before the answer
+"reasoning_content" | "reasoning" | "thinking": "..."               the same
+"tool_calls": [...] | {...} | JSON text, "function_call": {...}     calls of tools (calls.py)
+"weight": 0, "train": false, "loss": false                          the turn is context and is not learned
+"""
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xiaozao.data.strictjson import StrictError, kind_of, parse
+from xiaozao.data.badfield import BadField
+from xiaozao.data.calls import Call, read_calls, spoken_call
+from xiaozao.data.strictjson import kind_of
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "function_call"), "assistant"),
-    **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response"), "tool"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "function_call", "tool_call"), "assistant"),
+    **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response", "ipython"), "tool"),
 }
+CALLING = ("function_call", "tool_call")  # roles whose content is a call
+REASONING = ("reasoning_content", "reasoning", "thinking")
+THOUGHTS = {"thinking": ("thinking", "text"), "reasoning": ("reasoning", "text")}  # part type -> where its text is
+LEARNED = ("train", "loss", "trainable")  # fields of a turn that say with true or false whether it is learned
 
 TURNS = 2000  # in one row; each answer in it is rendered with all that was said before
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One message. `role` is system, user, assistant or tool."""
+    """One message. `role` is system, user, assistant or tool.
+
+    reasoning: what an assistant thinks before its answer. calls: the tools that it calls.
+    learned: False for an answer that the data marks as context. call_id, name: of the call that a tool answers to.
+    """
 
     role: str
     content: str
+    reasoning: str = ""
+    calls: tuple[Call, ...] = ()
+    learned: bool = True
+    call_id: str = ""
+    name: str = ""
 
+    @property
+    def says(self) -> bool:
+        """Whether the turn holds anything at all."""
+        return bool(self.content.strip() or self.reasoning.strip() or self.calls)
 
-class BadField(Exception):
-    """A problem of a row: the key `problem.<key>`, the field, and the parameters."""
-
-    def __init__(self, key: str, where: str, **params: object) -> None:
-        super().__init__(key)
-        self.key = key
-        self.params = {"field": where, **params}
+    @property
+    def spoken(self) -> str:
+        """The content, with calls as a line of JSON each: what a template without calls is given."""
+        return "\n".join(filter(None, [self.content, *(spoken_call(call) for call in self.calls)]))
 
 
 def check_count(turns: Any, where: str) -> None:
@@ -42,27 +66,34 @@ def check_count(turns: Any, where: str) -> None:
 
 def parse_turn(turn: Any, where: str, role_key: str, content_key: str) -> Turn:
     """A turn from {role_key: ..., content_key: ...}; `where` is its place in the row. Raises BadField."""
+    if isinstance(turn, Turn):
+        return turn  # of a preference row, which is read in two steps
     if not isinstance(turn, dict):
         raise BadField("row_not_a_turn", where, found=kind_of(turn))
     names = {name.lower(): value for name, value in turn.items()}
-    role = names.get(role_key)
-    if not isinstance(role, str):
+    said = names.get(role_key)
+    if not isinstance(said, str):
         raise BadField("row_no_field", f"{where}.{role_key}", fields=", ".join(turn))
-    known = ROLES.get(role.strip().lower())
-    if known is None:
-        raise BadField("row_role", f"{where}.{role_key}", found=role[:60], allowed="system, user, assistant, tool")
-    return Turn(known, _content(names, f"{where}.{content_key}", content_key, known))
+    said = said.strip().lower()
+    role = ROLES.get(said)
+    if role is None:
+        raise BadField("row_role", f"{where}.{role_key}", found=said[:60], allowed="system, user, assistant, tool")
+    learned = _learned(names, where)
+    if role != "assistant":
+        content, _ = _content(names, f"{where}.{content_key}", content_key, role)
+        return Turn(role, content, call_id=_text_of(names, "tool_call_id"), name=_text_of(names, "name"))
+    calls = read_calls(names, where)
+    content, thought = _content(names, f"{where}.{content_key}", content_key, role)
+    if said in CALLING and not calls and (parsed := read_calls({"tool_calls": content}, where, lenient=True)):
+        calls, content = parsed, ""
+    return Turn(role, content, _reasoning(names, thought, where), calls, learned)
 
 
-def _content(turn: Mapping[str, Any], where: str, key: str, role: str) -> str:
-    value = turn.get(key)
+def _content(turn: Mapping[str, Any], where: str, key: str, role: str) -> tuple[str, str]:
+    """The text of a turn, and the reasoning that stands in parts of its content."""
+    value, thought = turn.get(key), ""
     if isinstance(value, list):
-        value = _joined(value, where)
-    calls = turn.get("tool_calls")
-    if role == "assistant" and isinstance(calls, list) and calls and (value is None or isinstance(value, str)):
-        place = where.rpartition(".")[0]
-        texts = [_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(calls)]
-        value = "\n".join(filter(None, [value or "", *texts]))
+        value, thought = _joined(value, where)
     if value is None and (role == "assistant" or key in turn):
         value = ""  # null: judged with the empty ones
     if not isinstance(value, str):
@@ -70,33 +101,59 @@ def _content(turn: Mapping[str, Any], where: str, key: str, role: str) -> str:
         raise BadField("row_not_text", where, found=key_found)
     if role == "user" and not value.strip():
         raise BadField("row_empty", where)
-    return value
+    return value, thought
 
 
-def _joined(parts: list[Any], where: str) -> str:
-    texts = []
+def _joined(parts: list[Any], where: str) -> tuple[str, str]:
+    texts, thoughts = [], []
     for index, part in enumerate(parts):
-        is_text = isinstance(part, dict) and part.get("type", "text") == "text"
-        text = part.get("text") if is_text else part
+        kind = part.get("type", "text") if isinstance(part, dict) else ""
+        if kind in THOUGHTS:
+            thought = next((part[name] for name in THOUGHTS[kind] if isinstance(part.get(name), str)), None)
+            if thought is None:
+                raise BadField("row_not_text", f"{where}[{index}]", found=kind)
+            thoughts.append(thought)
+            continue
+        text = part.get("text") if kind == "text" else part
         if not isinstance(text, str):
             raise BadField("row_not_text", f"{where}[{index}]", found=_part_kind(part))
         texts.append(text)
-    return "".join(texts)
+    return "".join(texts), "\n".join(thoughts)
 
 
 def _part_kind(part: Any) -> str:
     return str(part.get("type")) if isinstance(part, dict) else kind_of(part)
 
 
-def _call(call: Any, where: str) -> str:
-    """An OpenAI tool call as the JSON that ShareGPT files hold in their function_call turns."""
-    function = call.get("function", call) if isinstance(call, dict) else call
-    if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-        try:
-            function = {**function, "arguments": parse(function["arguments"])}
-        except StrictError as error:  # arguments that are no JSON stay the text they are
-            if error.key != "row_json":
-                place = f"{where}.function.arguments" if "function" in call else f"{where}.arguments"
-                params = {"found" if name == "field" else name: value for name, value in error.params.items()}
-                raise BadField(error.key.replace("row_", "call_"), place, **params) from None
-    return json.dumps(function, ensure_ascii=False, default=str)
+def _reasoning(turn: Mapping[str, Any], thought: str, where: str) -> str:
+    """What is thought before the answer; the fields repeat each other where there are several."""
+    if thought:
+        return thought
+    for name in REASONING:
+        value = turn.get(name)
+        if isinstance(value, str) and value.strip():
+            return value
+        if value is not None and not isinstance(value, str | bool):
+            raise BadField("row_not_text", f"{where}.{name}", found=kind_of(value))
+    return ""
+
+
+def _learned(turn: Mapping[str, Any], where: str) -> bool:
+    """Whether a turn is learned: `weight` 1 or 0, or one of LEARNED. Raises BadField for anything else."""
+    weight = turn.get("weight")
+    if weight is not None:
+        if isinstance(weight, str | list | dict) or weight not in (0, 1):
+            raise BadField("row_weight", f"{where}.weight", found=repr(weight)[:60], allowed="0, 1")
+        return bool(weight)
+    for name in LEARNED:
+        value = turn.get(name)
+        if value is not None:
+            if not isinstance(value, bool) and (isinstance(value, str | list | dict) or value not in (0, 1)):
+                raise BadField("row_weight", f"{where}.{name}", found=repr(value)[:60], allowed="true, false")
+            return bool(value)
+    return True
+
+
+def _text_of(turn: Mapping[str, Any], name: str) -> str:
+    value = turn.get(name)
+    return value if isinstance(value, str) else ""

@@ -123,6 +123,7 @@ class DataSpec(Part):
     stratify: str | None = None
     length: int = Field(2048, ge=8, json_schema_extra=unit("tokens"))
     truncation: Literal["drop", "error", "left", "right"] = "drop"
+    thinking: Literal["auto", "on", "off"] = "auto"
     bad_rows: Literal["stop", "drop"] = "stop"
     system: str | None = None
     columns: Annotated[str | None, BeforeValidator(parse_columns)] = None

@@ -14,6 +14,7 @@ that is cut from the history) is not trained in that place but in a sample of it
 """
 
 import hashlib
+import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,7 +32,7 @@ from xiaozao.data.modelfiles import ChatFiles, read_chat_files
 from xiaozao.data.rendering import ANSWER, QUESTION, Abilities, Rendering, abilities_of, alike
 from xiaozao.data.sealing import Sealer
 from xiaozao.data.templates import ChatTemplate
-from xiaozao.errors import DataError, UnsupportedModel
+from xiaozao.errors import ArtefactError, DataError, Problem, UnsupportedModel
 
 PLAIN_TEMPLATE = """{% for message in messages %}
 {{ message.role | capitalize }}: {{ message.content }}
@@ -77,6 +78,7 @@ class ChatTokenizer:
         check(path, files.tokenizer_json)
         try_apart(path, files.tokenizer_json)
         self._encoder = Encoder(path, files.tokenizer_json)
+        _check_added(path, self._encoder, files.tokenizer_json)
         self._tokenizer = self._encoder.tokenizer
         self._files = files
         self.has_own_template = files.template is not None
@@ -313,6 +315,15 @@ class _Whole:
     ids: list[int]
     marks: list[tuple[int, int]]
     places: list[int]
+
+
+def _check_added(path: Path, encoder: Encoder, tokenizer_json: str) -> None:
+    """Raise ArtefactError where an added token has another id than its file says."""
+    for token in json.loads(tokenizer_json).get("added_tokens") or []:
+        found = encoder.id_of(token["content"])
+        if found != token["id"]:
+            problem = Problem("tokenizer_added", {"token": token["content"], "said": token["id"], "found": found})
+            raise ArtefactError("artefact_damaged", [problem], path=path)
 
 
 def _with_system(turns: tuple[Turn, ...], system: str | None) -> tuple[Turn, ...]:

@@ -30,7 +30,7 @@ from xiaozao.data.encoder import Encoder
 from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.rendering import Rendering
 from xiaozao.data.tokens import ChatTokenizer, Encoded, _Whole
-from xiaozao.errors import ArtefactError, DataError, NotFound, UnsupportedModel
+from xiaozao.errors import ArtefactError, DataError, NotFound, UnsupportedModel, UsageError
 
 SAFE = st.text(alphabet=string.ascii_letters + " .,!?您好请问\n\u2028😀é", min_size=1, max_size=12).filter(str.strip)
 TEXTS = st.one_of(SAFE, st.sampled_from([*SPECIAL, "<|im_", "end|>", "a<|im_end|>b", "[/INST]", "<<SYS>>", "x</s>"]))
@@ -426,3 +426,19 @@ def test_a_control_token_that_only_tokenizer_config_lists_is_one(tmp_path: Path,
     path.write_text(json.dumps({**settings, "added_tokens_decoder": {"99999": {"content": "<|new|>"}}}))
     with pytest.raises(ArtefactError, match="99999"):
         ChatTokenizer.from_folder(folder)
+
+
+def test_a_model_without_a_template_gets_one_by_name_or_from_a_file(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "m", byte_level(), None)
+    for name, start in (("chatml", "<|im_start|>user\nhi<|im_end|>\n"), ("plain", "User: hi\nAssistant: hello</s>")):
+        tokenizer = ChatTokenizer.from_folder(folder, name)
+        text = tokenizer.decode(tokenizer.encode(talk("hi", "hello")).ids.tolist(), skip_special=False)
+        assert text.startswith(start)
+    (tmp_path / "own.jinja").write_text(LLAMA, encoding="utf-8")
+    assert ChatTokenizer.from_folder(folder, str(tmp_path / "own.jinja")).template == LLAMA
+    with pytest.raises(UnsupportedModel, match="start_header_id"):
+        ChatTokenizer.from_folder(folder, "llama3")
+    with pytest.raises(UsageError, match="plain, chatml, llama3"):
+        ChatTokenizer.from_folder(folder, "vicuna")
+    with pytest.raises(NotFound, match=r"none\.jinja"):
+        ChatTokenizer.from_folder(folder, str(tmp_path / "none.jinja"))

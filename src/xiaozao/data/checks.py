@@ -94,7 +94,7 @@ def check(
     another kind of rows.
     """
     file = open_conversations(spec)
-    tokenizer = ChatTokenizer.from_folder(model_folder) if model_folder else None
+    tokenizer = ChatTokenizer.from_folder(model_folder, spec.template) if model_folder else None
     look = _Look(spec, tokenizer, cut=objective is not None and KINDS[objective] == "texts")
     surveyed = survey(file, spec.stratify, on_progress, look.see)
     if objective is not None:

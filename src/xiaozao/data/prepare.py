@@ -46,7 +46,7 @@ def prepare(
     other = None
     if isinstance(spec.validation, str) and spec.validation != "none":
         other = ConversationFile(Path(spec.validation), spec)
-    tokenizer = ChatTokenizer.from_folder(model_folder)
+    tokenizer = ChatTokenizer.from_folder(model_folder, spec.template)
     files = [*file.members, *([other] if other else [])]
     fingerprint = fingerprint_of(spec, KINDS[objective], seed, tokenizer.fingerprint, files)
 

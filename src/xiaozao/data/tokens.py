@@ -29,17 +29,12 @@ from tokenizers import Tokenizer
 from xiaozao.data.encoder import Encoder, check, try_apart
 from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.modelfiles import ChatFiles, read_chat_files
+from xiaozao.data.namedtemplates import OWN, PLAIN, named_template
 from xiaozao.data.rendering import ANSWER, QUESTION, Abilities, Rendering, abilities_of, alike
 from xiaozao.data.sealing import Sealer
 from xiaozao.data.templates import ChatTemplate
 from xiaozao.errors import ArtefactError, DataError, Problem, UnsupportedModel
 
-PLAIN_TEMPLATE = """{% for message in messages %}
-{{ message.role | capitalize }}: {{ message.content }}
-{%- if message.role == 'assistant' and eos_token is defined %}{{ eos_token }}{% endif %}
-{{ '\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}Assistant:{% endif %}"""
 VERSION = 2  # counts changes of this file that change ids or masks
 
 
@@ -64,7 +59,7 @@ class Encoded:
 class ChatTokenizer:
     """A tokenizer with its chat template. Training and serving both use it, so their ids agree.
 
-    has_own_template   False where the folder has none and PLAIN_TEMPLATE stands in
+    has_own_template   False where the folder has none and another one stands in
     template           the source of the one that is used
     turn_end           the text of the control token that it writes after an answer; None where it writes none
     vocab_size         rows of the embedding: every id is below it
@@ -73,7 +68,7 @@ class ChatTokenizer:
     fingerprint        changes with anything that could change an id
     """
 
-    def __init__(self, files: ChatFiles) -> None:
+    def __init__(self, files: ChatFiles, template: str = OWN) -> None:
         path = files.folder / "tokenizer.json"
         check(path, files.tokenizer_json)
         try_apart(path, files.tokenizer_json)
@@ -82,7 +77,7 @@ class ChatTokenizer:
         self._tokenizer = self._encoder.tokenizer
         self._files = files
         self.has_own_template = files.template is not None
-        self.template = source = files.template or PLAIN_TEMPLATE
+        self.template = source = self._chosen(files, template)
         self._template = ChatTemplate(source, files.tokens)
         self.abilities: Abilities = abilities_of(self._template)
         self._control = _control_tokens(self._tokenizer)
@@ -98,9 +93,12 @@ class ChatTokenizer:
                                  sorted(self.eos_ids), self._bos, self._eos, self.vocab_size)  # fmt: skip
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "ChatTokenizer":
-        """The tokenizer of a model folder. Raises NotFound, UnsupportedModel, ArtefactError."""
-        return cls(read_chat_files(folder))
+    def from_folder(cls, folder: Path, template: str = OWN) -> "ChatTokenizer":
+        """The tokenizer of a model folder, with a named template or its own.
+
+        Raises NotFound, UnsupportedModel, ArtefactError, UsageError (a template that is not known).
+        """
+        return cls(read_chat_files(folder), template)
 
     def encode(self, conversation: Conversation, system: str | None = None, thinking: Thinking = "auto") -> Encoded:
         """A sample. `system` is the system text of conversations that have none.
@@ -157,6 +155,19 @@ class ChatTokenizer:
         """The ids that ask for the next answer: the turns and the generation prompt."""
         chat = self._chat(tuple(turns), tools, thinking)
         return self._ids(chat, chat.render(len(chat.turns), ask=True))
+
+    def _chosen(self, files: ChatFiles, template: str) -> str:
+        """The template's source. Raises UnsupportedModel where the vocabulary lacks its control tokens."""
+        if template == OWN:
+            return files.template or PLAIN
+        source, needed = named_template(template)
+        control = _control_tokens(self._tokenizer)
+        missing = [token for token in needed if self._encoder.id_of(token) not in control]
+        if missing:
+            raise UnsupportedModel(
+                "template_tokens", template=template, folder=files.folder, missing=", ".join(missing)
+            )
+        return source
 
     def _chat(self, turns: tuple[Turn, ...], tools: str, thinking: bool) -> Rendering:
         return Rendering(self._template, self.abilities, self._sealer, turns, tools, thinking)

@@ -19,6 +19,8 @@ DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|xlsx|txt)(#.*)?$", re.
 # What `auto` means of these where memory is no concern: the fastest, and exact. plan/ladder.py goes on from here.
 FIRST = {"checkpointing": "none", "optimizer": "adamw", "base": "none", "stream": "none"}
 EPOCHS = 3  # where neither epochs nor steps are named
+TEMPLATES = ("auto", "plain", "chatml", "llama3")  # names; a FILE.jinja may be given as well
+TEMPLATE_FILES = (".jinja", ".jinja2", ".j2")
 SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -123,6 +125,7 @@ class DataSpec(Part):
     stratify: str | None = None
     length: int = Field(2048, ge=8, json_schema_extra=unit("tokens"))
     truncation: Literal["drop", "error", "left", "right"] = "drop"
+    template: str = Field("auto", min_length=1)
     thinking: Literal["auto", "on", "off"] = "auto"
     bad_rows: Literal["stop", "drop"] = "stop"
     system: str | None = None

@@ -37,7 +37,7 @@ TEXTS = ("text", "文本")
 LABEL_LENGTH = 200
 DIALOGUE = "dialogue"  # a list of turns without a turn that would tell its style
 PAIR, VERDICT = "preference", "kto"
-BESIDE = {"system", "history", "mask_history", *TOOLS}  # fields that are read beside the turns
+BESIDE = {"system", "history", "mask_history", "parallel_tool_calls", *TOOLS}  # fields that are read beside the turns
 READ = {*SIDES, *DIALOGUES, *QUESTIONS, *BESIDE, "input"}  # what a pair may consist of
 
 

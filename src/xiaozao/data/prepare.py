@@ -201,8 +201,8 @@ def tokenise(tokenizer: ChatTokenizer, conversation: Conversation, spec: DataSpe
     try:
         samples = tokenizer.encode_row(conversation, spec.system, spec.thinking)
     except DataError as error:
-        if error.key == "template_place":
-            return Problem("row_template_place", {"line": conversation.line, **error.params})
+        if error.key in ("template_place", "template_stop"):
+            return Problem(f"row_{error.key}", {"line": conversation.line, **error.params})
         key = "row_tokenizer" if error.key == "tokenizer_refused" else "row_template"
         return Problem(key, {"line": conversation.line, "detail": error.params["detail"]})
     highest = max(int(one.ids.max(initial=0)) for sample in samples for one in sample)

@@ -104,7 +104,7 @@ class ChatTokenizer:
         """A sample. `system` is the system text of conversations that have none.
 
         `thinking`: whether the model is asked to think before it answers; "auto" where the last answer has reasoning.
-        Raises DataError(template_refused, template_place).
+        Raises DataError(template_refused, template_place, template_stop).
         """
         if conversation.text:
             return self._encode_text(conversation.text)
@@ -276,11 +276,20 @@ class ChatTokenizer:
         return slice(start, max(start, end))
 
     def _last_end(self, ids: list[int], start: int) -> int:
-        """The index after the token that ends the last answer; without one, after the last token."""
-        if self._turn_end is not None:
-            with suppress(ValueError):
-                return ids.index(self._turn_end, start) + 1
-        return len(ids)
+        """The index after the token that ends the last answer; after the last token where the template writes none.
+
+        A call of a tool may end with a control token of its own. Raises DataError for an answer that ends with none,
+        because the model would not learn to stop.
+        """
+        if self._turn_end is None:
+            return len(ids)
+        with suppress(ValueError):
+            return ids.index(self._turn_end, start) + 1
+        ends = [place for place in range(start, len(ids)) if ids[place] in self._control]
+        if not ends:
+            found = self.decode(ids[start:], skip_special=False)[-60:]
+            raise DataError("template_stop", wanted=self.turn_end, found=found)
+        return ends[-1] + 1
 
     def _find_bos(self) -> int | None:
         """The BOS that the tokenizer itself puts before a text, or None."""

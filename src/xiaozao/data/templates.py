@@ -64,7 +64,7 @@ class ChatTemplate:
         """The text of a conversation. Raises DataError if the template refuses it or fails.
 
         `tools` are described to the model where the template has a place for them; `switches` are variables that only
-        some templates read, such as `enable_thinking`. `size`: the characters of messages and tools, where they are known.
+        some templates read, such as `enable_thinking`. `size`: the characters of messages and tools, if known.
         """
         _budget.start(TEXT + 20 * (length_of(messages) + length_of(tools) if size is None else size))
         try:

@@ -53,3 +53,11 @@ DATA.add_command(
         *(one for one in spec_flags(("model", "data"), asked=()) if one.name not in UNUSED),
     ])
 )  # fmt: skip
+DATA.add_command(
+    Verb("show", callback=later("show", "show_file"), params=[
+        click.Argument(["file"], metavar="FILE"),
+        click.Argument(["arguments"], nargs=-1, metavar="key=value"),
+        click.Option(["--row"], type=click.IntRange(min=1), metavar="N", help="cli.data.show.row"),
+        *(one for one in spec_flags(("model", "data"), asked=()) if one.name not in UNUSED | {"rows"}),
+    ])
+)  # fmt: skip

@@ -176,6 +176,10 @@ class ChatTokenizer:
         """The text of ids, without control tokens unless they are asked for."""
         return self._encoder.decode(ids, skip_special)
 
+    def is_control(self, token: int) -> bool:
+        """Whether an id is that of a control token."""
+        return token in self._control
+
     def id_of(self, token: str) -> int | None:
         """The id of a token of the vocabulary."""
         return self._encoder.id_of(token)

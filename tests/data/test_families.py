@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from tests.data.families import CONTROL, FAMILIES, Family
 from tests.data.folders import CHATML, byte_level, model_folder
 from xiaozao.data.formats import Conversation, format_of, parse_row
-from xiaozao.data.prepare import tokenise
 from xiaozao.data.rows import Row
+from xiaozao.data.tokenising import tokenise
 from xiaozao.data.tokens import ChatTokenizer, Encoded
 from xiaozao.data.turns import Turn
 from xiaozao.errors import Problem

@@ -10,8 +10,9 @@ import numpy as np
 
 from xiaozao.data.conversations import ConversationFile, open_conversations
 from xiaozao.data.formats import Conversation, Dropped
-from xiaozao.data.prepare import check_kind, fit_row, tokenise
+from xiaozao.data.prepare import check_kind, fit_row
 from xiaozao.data.survey import Survey, survey
+from xiaozao.data.tokenising import tokenise
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import Problem
 from xiaozao.events import OnProgress

@@ -7,7 +7,8 @@ from typing import Any
 
 from xiaozao.data.conversations import open_conversations
 from xiaozao.data.formats import Conversation, Dropped
-from xiaozao.data.prepare import check_kind, fit_row, tokenise
+from xiaozao.data.prepare import check_kind, fit_row
+from xiaozao.data.tokenising import tokenise
 from xiaozao.data.tokens import ChatTokenizer, Encoded
 from xiaozao.errors import DataError, Problem
 from xiaozao.spec.parts import DataSpec

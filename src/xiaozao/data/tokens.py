@@ -59,6 +59,7 @@ class Encoded:
 class ChatTokenizer:
     """A tokenizer with its chat template. Training and serving both use it, so their ids agree.
 
+    folder             where it was read from
     has_own_template   False where the folder has none and another one stands in
     template           the source of the one that is used
     turn_end           the text of the control token that it writes after an answer; None where it writes none
@@ -76,6 +77,7 @@ class ChatTokenizer:
         _check_added(path, self._encoder, files.tokenizer_json)
         self._tokenizer = self._encoder.tokenizer
         self._files = files
+        self.folder = files.folder
         self.has_own_template = files.template is not None
         self.template = source = self._chosen(files, template)
         self._template = ChatTemplate(source, files.tokens)

@@ -30,8 +30,9 @@ def test_the_worker_gets_what_it_needs_and_nothing_else() -> None:
     found = environment({**HOSTILE, **WANTED, "EDITOR": "vi"})
     ours = dict(SETTINGS) | dict(DEFAULTS)
     assert {name: value for name, value in found.items() if name not in ours} == WANTED
-    assert found["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert environment({"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert found["GOMP_SPINCOUNT"] == "10000"
+    asked = environment({"OMP_WAIT_POLICY": "ACTIVE"})
+    assert asked["OMP_WAIT_POLICY"] == "ACTIVE" and "GOMP_SPINCOUNT" not in asked
 
 
 def test_our_settings_win_over_the_users() -> None:

@@ -7,6 +7,7 @@ import torch
 
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.export import trained
+from xiaozao.data.chatcontract import check_contract
 from xiaozao.data.formats import Turn
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.hub.sources import resolve
@@ -41,7 +42,7 @@ def work(run: str, ask: str | None, base: bool, system: str | None, max_tokens: 
         attach(decoder, folder.adapter)
     prompt = system if system is not None else spec.data.system
     opening = [Turn("system", prompt)] if prompt else []
-    talk = Talk(decoder, source, Sampling(max_tokens, temperature), output)
+    talk = Talk(decoder, source, result, Sampling(max_tokens, temperature), output)
     if ask is not None:
         answer = talk.answer([*opening, Turn("user", ask)], live=False)
         output.result(answer, {"question": ask, "answer": answer}, quiet=answer)
@@ -52,9 +53,10 @@ def work(run: str, ask: str | None, base: bool, system: str | None, max_tokens: 
 class Talk:
     """A loaded model that answers a conversation; the answer is streamed to a terminal."""
 
-    def __init__(self, decoder: Decoder, source: Path, sampling: Sampling, output: Output) -> None:
+    def __init__(self, decoder: Decoder, source: Path, result: Path, sampling: Sampling, output: Output) -> None:
         self.decoder, self.sampling, self.output = decoder, sampling, output
         self.tokenizer = ChatTokenizer.from_folder(source)
+        self.thinking = check_contract(result, self.tokenizer)
         torch.manual_seed(sampling.seed)
 
     def answer(self, turns: list[Turn], live: bool) -> str:
@@ -71,7 +73,7 @@ class Talk:
                 sys.stdout.flush()
                 shown = text
 
-        prompt = self.tokenizer.encode_prompt(tuple(turns))
+        prompt = self.tokenizer.encode_prompt(tuple(turns), thinking=self.thinking)
         ids = generate(self.decoder, [prompt], self.tokenizer.eos_ids, self.sampling, on_token)[0]
         return self.tokenizer.decode(ids)
 

@@ -33,7 +33,8 @@ class Counts:
 
     In a chat log a row is a message. problems: the first of the rows that were dropped as unusable;
     overlap: training rows whose question is also in the validation file; untrained: answers without loss, because their
-    sample did not fit; unreasoned: turns whose reasoning is left out (rendering.py).
+    sample did not fit; unreasoned: turns whose reasoning is left out (rendering.py); reasoned: rows that are rendered
+    with thinking turned on.
     """
 
     rows_read: int
@@ -44,6 +45,7 @@ class Counts:
     overlap: int = 0
     untrained: int = 0
     unreasoned: int = 0
+    reasoned: int = 0
 
 
 @dataclass(frozen=True)

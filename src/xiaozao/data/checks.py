@@ -61,7 +61,7 @@ class DataReport:
     token_statistics: TokenStatistics | None = None
     bad_rows: str = "stop"
     blocks: tuple[Problem, ...] = ()  # what training would stop at, though every row is in order
-    doubts: tuple[Problem, ...] = ()  # the same of what nobody named: the default validation
+    doubts: tuple[Problem, ...] = ()  # what training accepts and says: the default validation, what is not learned
 
     @property
     def tokens(self) -> int:
@@ -124,7 +124,7 @@ def check(
         token_statistics=look.statistics(),
         bad_rows=spec.bad_rows,
         blocks=() if by_default else validated,
-        doubts=validated if by_default else (),
+        doubts=(*look.doubts(), *(validated if by_default else ())),
     )
 
 
@@ -187,6 +187,16 @@ class _Look:
         p50, p95 = np.percentile(self.lengths, (50, 95), method="higher")
         over = sum(length > self.spec.length for length in self.lengths) / len(self.lengths)
         return TokenStatistics(self.total, self.targets, int(p50), int(p95), max(self.lengths), over)
+
+    def doubts(self) -> tuple[Problem, ...]:
+        """What is not learned of rows that are used."""
+        told = []
+        if self.untrained:
+            told.append(Problem("untrained_answers", {"count": self.untrained, "length": self.spec.length}))
+        if self.unreasoned:
+            why = "off" if self.spec.thinking == "off" else "template"
+            told.append(Problem(f"unreasoned_{why}", {"count": self.unreasoned}))
+        return tuple(told)
 
     def _count(self, conversation: Conversation, tokenizer: ChatTokenizer) -> None:
         samples = tokenise(tokenizer, conversation, self.spec)

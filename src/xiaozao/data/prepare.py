@@ -10,7 +10,7 @@ rows_read == rows_used + rows_validation + the sum of dropped.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +70,7 @@ class _Preparation:
     used: Counter[str] = field(default_factory=Counter)
     untrained: int = 0
     unreasoned: int = 0
+    reasoned: int = 0
     lost: dict[str, Counter[str]] = field(default_factory=lambda: {TRAIN: Counter(), VALIDATION: Counter()})
 
     def run(self, file: ConversationFile, other: ConversationFile | None) -> Counts:
@@ -94,6 +95,7 @@ class _Preparation:
             overlap=overlap,
             untrained=self.untrained,
             unreasoned=self.unreasoned,
+            reasoned=self.reasoned,
         )
         if counts.rows_read != counts.rows_used + counts.rows_validation + sum(counts.dropped.values()):
             raise AssertionError(f"rows got lost: {counts}")
@@ -176,6 +178,7 @@ class _Preparation:
             self.used[part] += conversation.rows
             self.untrained += fitting.untrained
             self.unreasoned += fitting.unreasoned
+            self.reasoned += fitting.samples[0][0].thinks
 
 
 def check_kind(file: ConversationFile, objective: str) -> None:
@@ -261,7 +264,7 @@ def pieces(text: Encoded, length: int) -> list[Encoded]:
 def _part(sample: Encoded, kept: slice) -> Encoded:
     targets = sample.targets[kept].copy()
     targets[:1] = False
-    return Encoded(sample.ids[kept], targets, sample.untrained, sample.unreasoned)
+    return replace(sample, ids=sample.ids[kept], targets=targets)
 
 
 def _nothing_left(file: ConversationFile, rows: int, dropped: Counter[str], part: str = TRAIN) -> DataError:

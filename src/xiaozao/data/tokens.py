@@ -50,13 +50,14 @@ class Encoded:
     """One sample. ids: int32 [n]; targets: bool [n].
 
     untrained: the turns whose answers should be learned and carry no loss in this place (see above). unreasoned: how
-    many turns have reasoning that is not in the sample.
+    many turns have reasoning that is not in the sample. thinks: whether it was rendered with thinking turned on.
     """
 
     ids: NDArray[np.int32]
     targets: NDArray[np.bool_]
     untrained: tuple[int, ...] = ()
     unreasoned: int = 0
+    thinks: bool = False
 
 
 class ChatTokenizer:
@@ -129,7 +130,8 @@ class ChatTokenizer:
             ids.append(self._eos)
             targets[len(ids) - 1] = chat.turns[-1].learned
         lost = chat.lost_reasoning if on else sum(bool(turn.reasoning) for turn in turns)
-        return _encoded(ids, targets[: len(ids)], tuple(untrained), lost)
+        targets[:1] = False
+        return Encoded(np.array(ids, dtype=np.int32), targets[: len(ids)], tuple(untrained), lost, on)
 
     def encode_row(
         self, conversation: Conversation, system: str | None = None, thinking: Thinking = "auto"
@@ -174,7 +176,9 @@ class ChatTokenizer:
         escaped = self._sealer.escape(text, False, holes)
         ids = self._plain(text) if not holes else self._sealer.encode(self._sealer.seal(escaped, holes))
         ids = [*([self._bos] if self._bos is not None else []), *ids, *([self._eos] if self._eos is not None else [])]
-        return _encoded(ids, np.ones(len(ids), dtype=np.bool_))
+        targets = np.ones(len(ids), dtype=np.bool_)
+        targets[:1] = False
+        return Encoded(np.array(ids, dtype=np.int32), targets)
 
     def _ids(self, chat: Rendering, text: str) -> list[int]:
         """Ids of a rendering from its beginning, with exactly one BOS if the tokenizer or the template asks for it."""
@@ -327,14 +331,6 @@ def _sealed_tokens(tokenizer: Tokenizer, template: str) -> tuple[list[str], list
     control = [token.content for token in added if token.special]
     written = [token.content for token in added if not token.special and token.content in template]
     return control, [text for text in written if text.strip()]
-
-
-def _encoded(
-    ids: list[int], targets: NDArray[np.bool_], untrained: tuple[int, ...] = (), unreasoned: int = 0
-) -> Encoded:
-    if len(targets):
-        targets[0] = False
-    return Encoded(np.array(ids, dtype=np.int32), targets, untrained, unreasoned)
 
 
 def thinks(turns: Sequence[Turn], thinking: Thinking) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xiaozao.data.formats import Turn
 from xiaozao.data.prepare import Samples, prepare, read_conversations
-from xiaozao.data.tokens import ChatTokenizer
+from xiaozao.data.tokens import ChatTokenizer, thinks
 from xiaozao.errors import DataError
 from xiaozao.evaluate.contract import Answer, learn_contract, score
 from xiaozao.evaluate.facts import Side
@@ -25,10 +25,15 @@ LossOf = Callable[[Decoder, Samples, int], float]
 
 @dataclass(frozen=True)
 class Question:
-    """A conversation up to the last assistant turn, and that turn as the right answer."""
+    """A conversation up to the last assistant turn, and that turn as the right answer.
+
+    tools: those that may be called, as JSON text. thinking: whether the model is asked to think first.
+    """
 
     turns: tuple[Turn, ...]
     reference: str
+    tools: str = ""
+    thinking: bool = False
 
     @property
     def text(self) -> str:
@@ -58,7 +63,7 @@ class Exam:
         samples = prepare(part, model.path, spec.train.seed, cache(), lambda stage, done, total: None).train
         kept = set(samples.lines.tolist())  # the same questions for the loss and for the answers
         questions = tuple(
-            Question(tuple(one.turns[:-1]), one.turns[-1].content)
+            Question(one.turns[:-1], one.turns[-1].spoken, one.tools, thinks(one.turns, spec.data.thinking))
             for one in read_conversations(part)
             if one.line in kept and one.turns and one.turns[-1].role == "assistant"
         )
@@ -69,7 +74,7 @@ class Exam:
     @property
     def sizes(self) -> Questions:
         """The sizes of the questions for a plan. Samples may be truncated; prompts never are."""
-        asked = max(len(self.tokenizer.encode_prompt(one.turns)) for one in self.questions)
+        asked = max(len(self.tokenizer.encode_prompt(one.turns, one.tools, one.thinking)) for one in self.questions)
         return Questions(len(self.questions), max(asked, self.samples.longest), self.answer_tokens)
 
     def sit(
@@ -115,7 +120,7 @@ class Exam:
     def _answer(
         self, decoder: Decoder, questions: Sequence[Question], heard: Callable[[int, int], None]
     ) -> list[Answer]:
-        prompts = [self.tokenizer.encode_prompt(one.turns) for one in questions]
+        prompts = [self.tokenizer.encode_prompt(one.turns, one.tools, one.thinking) for one in questions]
         tokens = generate(decoder, prompts, self.tokenizer.eos_ids, Sampling(self.answer_tokens), heard)
         return [
             Answer(one.text, one.reference, self.tokenizer.decode(ids))

@@ -4,6 +4,7 @@ They travel with an adapter and with an export, as they were when the model lear
 
     chat_template.jinja      the template that was trained, also where it lay elsewhere or stood in for none
     tokenizer_config.json    its end token is the one that ends a turn
+    chat_contract.json       how the model has to be asked (data/chatcontract.py)
     generation_config.json   eos_token_id: every token that ends an answer; so does config.json
 """
 
@@ -12,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from xiaozao.data.chatcontract import contract_of, read_contract, write_contract
 from xiaozao.data.modelfiles import template_of_readers
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.hub.spellings import plain_tokenizer
@@ -21,8 +23,10 @@ TEMPLATE, SETTINGS, SPECIAL = "chat_template.jinja", "tokenizer_config.json", "s
 CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
-def write_chat_files(target: Path, source: Path) -> None:
+def write_chat_files(target: Path, source: Path, thinking: bool | None = None) -> None:
     """Write into `target` what of the model folder `source` makes it talk; its config.json, if there, is completed.
+
+    thinking: whether the model learned to think before it answers; None takes over the contract that `source` holds.
 
     Nothing is written for a folder without a tokenizer, which no run can have trained from. Raises UnsupportedModel and
     ArtefactError for one whose tokenizer cannot be read.
@@ -47,6 +51,8 @@ def write_chat_files(target: Path, source: Path) -> None:
     ids = _ends(tokenizer)
     generation = _read(target / GENERATION) or _read(source / GENERATION)
     _write(target / GENERATION, {**generation, "eos_token_id": ids})
+    known = read_contract(source) if thinking is None else None
+    write_contract(target, known or contract_of(tokenizer, bool(thinking)))
     if (target / CONFIG).is_file():
         _write(target / CONFIG, _with_ends(_read(target / CONFIG), ids))
 

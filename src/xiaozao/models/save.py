@@ -19,7 +19,14 @@ from xiaozao.models.loading.paged import store_of
 from xiaozao.models.loading.trainstore import PagedStore
 
 
-def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch.dtype, keeps: bool = True) -> None:
+def write_model(
+    model: PreTrainedModel,
+    target: Path,
+    source: Path,
+    dtype: torch.dtype,
+    keeps: bool = True,
+    thinking: bool | None = None,
+) -> None:
     """Write weights in `dtype`, config, and what makes the model talk, from the folder it was trained with.
 
     source: the model's own folder, or that of the adapter, with tokenizer and template (chatfiles.py).
@@ -27,6 +34,7 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
     The model itself becomes what is written: fp32 weights are rounded at random (layers/rounding.py), so that what was
     learned in steps smaller than the distance of two bf16 numbers is not lost.
     keeps: False leaves a model whose weights lie on disk as it is, for a rehearsal. It must not be so for another one.
+    thinking: see write_chat_files.
     `target` must exist, best as a staging folder (artefacts/checkpoint.py), because this is not atomic by itself.
     """
     store = store_of(model)
@@ -45,7 +53,7 @@ def write_model(model: PreTrainedModel, target: Path, source: Path, dtype: torch
     values = json.loads((target / CONFIG).read_text(encoding="utf-8"))
     values = both_spellings(values, type(model.config).attribute_map)
     (target / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    write_chat_files(target, source)
+    write_chat_files(target, source, thinking)
 
 
 def _describe(config: PreTrainedConfig, dtype: torch.dtype) -> None:

@@ -41,11 +41,12 @@ SETTINGS = (
 )
 
 
-# What a worker runs with unless the user's environment says otherwise. Threads that wait for each other sleep instead
-# of spinning: beside a busy program, those that spin keep the one that they wait for off its core.
+# What a worker runs with unless the user's environment says otherwise. Threads that wait for each other spin for about
+# half a millisecond and then sleep. Sleeping at once costs a third of the pace on two virtual cores (205 instead of 300
+# tokens/s); spinning without end keeps, beside a busy program, the thread that is waited for off its core (under 10).
 DEFAULTS = (
-    ("OMP_WAIT_POLICY", "PASSIVE"),  # GNU's and LLVM's runtime
-    ("KMP_BLOCKTIME", "0"),  # Intel's
+    ("GOMP_SPINCOUNT", "10000"),  # GNU's runtime, which torch brings on Linux
+    ("KMP_BLOCKTIME", "1"),  # milliseconds; LLVM's and Intel's
 )
 
 
@@ -59,7 +60,8 @@ def command(folder: RunFolder, devices: int = 1) -> list[str]:
 def environment(own: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The worker's environment: the allowed part of ours, and our settings."""
     kept = {name: value for name, value in own.items() if _allowed(name.upper())}
-    return dict(DEFAULTS) | kept | dict(SETTINGS)
+    waiting = {} if "OMP_WAIT_POLICY" in kept else dict(DEFAULTS)
+    return waiting | kept | dict(SETTINGS)
 
 
 def try_worker(timeout: float) -> str:

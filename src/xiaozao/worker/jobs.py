@@ -210,13 +210,18 @@ def save_result(ready: Ready, decoder: Decoder, ranks: Ranks = ALONE) -> None:
                 base = ready.model
                 documents = {CONFIG: adapter_config(decoder.model, base_name(base)), FACTS: adapter_facts(base)}
                 tensors = {WEIGHTS: adapter_tensors(decoder.model)}
-                more = partial(write_chat_files, source=base.path)
+                more = partial(write_chat_files, source=base.path, thinking=thinks(ready))
                 checkpoint.write_folder(ready.folder.adapter, tensors, documents, more=more)
         return
     model = whole_model(decoder, ranks)
     if model is not None:
         with checkpoint.staged_folder(ready.folder.model) as staging:
-            write_model(model, staging, ready.model.path, DTYPES[ready.spec.method.precision])
+            write_model(model, staging, ready.model.path, DTYPES[ready.spec.method.precision], thinking=thinks(ready))
+
+
+def thinks(ready: Ready) -> bool:
+    """Whether the model learns to think before it answers: most of its rows are rendered so."""
+    return 2 * ready.data.counts.reasoned > ready.data.counts.rows_used
 
 
 def rehearse_result(ready: Ready, decoder: Decoder) -> None:

@@ -209,6 +209,14 @@ def notices(spec: RunSpec, model: ModelFolder, data: PreparedData, config: Model
     """What the user should know of the model and the data before anything is computed."""
     told = [Noticed("plain_template", {"model": model.name})] if trained_plain(spec, model) else []
     told += [Noticed(f"kto_{part}", {}) for part in parts_without_partner(spec, data)]
+    counts = data.counts
+    if counts.overlap:
+        told.append(Noticed("overlap", {"count": counts.overlap}))
+    if counts.untrained:
+        told.append(Noticed("untrained_answers", {"count": counts.untrained, "length": spec.data.length}))
+    if counts.unreasoned:
+        why = "off" if spec.data.thinking == "off" else "template"
+        told.append(Noticed(f"unreasoned_{why}", {"count": counts.unreasoned}))
     if config.stripped:
         told.append(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
     return told

@@ -45,10 +45,14 @@ class Survey:
             return Groups(self.questions, self.questions)
         return group(self.twins, self.questions)
 
+    @property
+    def kinds_name(self) -> str | None:
+        """The field that tells kinds of rows, such as an intent, where nobody named one."""
+        return kinds_field(self.kinds, len(self.questions))
+
     def strata(self) -> list[str] | None:
         """The label of each conversation by which a split keeps the shares; None where there is none."""
-        name = kinds_field(self.kinds, len(self.questions))
-        return self.labels or (self.kinds[name] if name else None)
+        return self.labels or (self.kinds[self.kinds_name] if self.kinds_name else None)
 
     def add(self, conversation: Conversation, stratify: str | None) -> None:
         """Record a usable conversation."""

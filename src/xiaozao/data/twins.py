@@ -185,6 +185,10 @@ class Twins:
             self._hash_waiting()
         return len(self._distinct) - 1
 
+    def forms(self) -> list[int]:
+        """Of each text the index of the first text with the same normalised form."""
+        return [self._first[number] for number in self._distinct]
+
     def groups(self, threshold: float | None = None) -> list[int]:
         """Of each text the number of its component: texts that are linked by twins, directly or through others.
 

@@ -6,10 +6,11 @@ The other verbs, and flags that belong to no run, are declared in cli/declared.p
 import click
 
 from xiaozao.cli.declared import flag, later
-from xiaozao.cli.options import spec_flags
+from xiaozao.cli.options import RENAMED, spec_flags
 from xiaozao.cli.verb import Verb, VerbGroup
 
 TARGETS = ("slurm", "kubernetes", "skypilot")  # those of launch/targets.py
+READING = ("format", "encoding", "columns", "assistant", "gap", "bad_rows")  # the options that say how a file is read
 UNUSED = {"data", "base", "attention", "device"}  # of no concern to a check
 
 TRAIN = Verb(
@@ -59,5 +60,42 @@ DATA.add_command(
         click.Argument(["arguments"], nargs=-1, metavar="key=value"),
         click.Option(["--row"], type=click.IntRange(min=1), metavar="N", help="cli.data.show.row"),
         *(one for one in spec_flags(("model", "data"), asked=()) if one.name not in UNUSED | {"rows"}),
+    ])
+)  # fmt: skip
+
+SHARE = "0.1|10%|50"
+FORMATS = ("messages", "sharegpt", "alpaca", "openai")  # those of data/writing.py
+
+
+def _reads(*more: click.Option) -> list[click.Parameter]:
+    """The parameters of a verb that reads a data file."""
+    return [
+        click.Argument(["file"], metavar="FILE"),
+        click.Argument(["arguments"], nargs=-1, metavar="key=value"),
+        *more,
+        *(one for one in spec_flags(("data",), asked=()) if set(one.opts) & READING_FLAGS),
+    ]
+
+
+READING_FLAGS = {"--" + RENAMED.get(name, name).replace("_", "-") for name in READING}
+
+DATA.add_command(
+    Verb("split", callback=later("divide", "split_file"), params=_reads(
+        click.Option(["--out"], metavar="FOLDER", required=True, help="cli.data.split.out"),
+        click.Option(["--train", "train"], metavar=SHARE, help="cli.data.split.train"),
+        click.Option(["--validation", "validation"], metavar=SHARE, help="cli.data.split.validation",
+                     show_default="0.1"),
+        click.Option(["--questions", "questions"], metavar=SHARE, help="cli.data.split.questions",
+                     show_default="50"),
+        click.Option(["--by", "by"], metavar="FIELD", help="cli.data.split.by"),
+        click.Option(["--seed", "seed"], metavar="N", help="cli.data.split.seed",
+                     show_default="0"),
+    ))
+)  # fmt: skip
+DATA.add_command(
+    Verb("convert", callback=later("rewrite", "convert_file"), params=[
+        click.Argument(["file"], metavar="FILE"),
+        click.Argument(["out"], metavar="OUT"),
+        *_reads(click.Option(["--to"], type=click.Choice(FORMATS), required=True, help="cli.data.convert.to"))[1:],
     ])
 )  # fmt: skip

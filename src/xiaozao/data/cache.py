@@ -22,7 +22,7 @@ from xiaozao.errors import EnvironmentProblem, Problem
 from xiaozao.spec.objectives import Kind
 from xiaozao.spec.parts import DataSpec
 
-VERSION = 3  # counts changes of this package that change samples
+VERSION = 4  # counts changes of this package that change samples
 SUMMARY = "summary.json"
 CHUNK = 1 << 20
 
@@ -34,7 +34,8 @@ class Counts:
     In a chat log a row is a message. problems: the first of the rows that were dropped as unusable;
     overlap: training rows whose question is also in the validation file; untrained: answers without loss, because their
     sample did not fit; unreasoned: turns whose reasoning is left out (rendering.py); reasoned: rows that are rendered
-    with thinking turned on.
+    with thinking turned on; alike: held-out rows that have a near duplicate in training, because the file is of few
+    patterns.
     """
 
     rows_read: int
@@ -46,6 +47,7 @@ class Counts:
     untrained: int = 0
     unreasoned: int = 0
     reasoned: int = 0
+    alike: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xiaozao.data.cache import Counts, PreparedData, fingerprint_of, open_or_make
 from xiaozao.data.conversations import ConversationFile, open_conversations, read_conversations
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.samples import Samples, SamplesWriter
-from xiaozao.data.split import choose, hold_out
+from xiaozao.data.split import choose, divide
 from xiaozao.data.survey import Survey, stop_at_problems, survey
 from xiaozao.data.tokenising import Encodings, tokenise_all
 from xiaozao.data.tokens import ChatTokenizer, Encoded
@@ -73,6 +74,7 @@ class _Preparation:
     untrained: int = 0
     unreasoned: int = 0
     reasoned: int = 0
+    alike: int = 0
     lost: dict[str, Counter[str]] = field(default_factory=lambda: {TRAIN: Counter(), VALIDATION: Counter()})
 
     def run(self, file: ConversationFile, other: ConversationFile | None) -> Counts:
@@ -98,13 +100,15 @@ class _Preparation:
             untrained=self.untrained,
             unreasoned=self.unreasoned,
             reasoned=self.reasoned,
+            alike=self.alike,
         )
         if counts.rows_read != counts.rows_used + counts.rows_validation + sum(counts.dropped.values()):
             raise AssertionError(f"rows got lost: {counts}")
         return counts
 
     def _survey(self, file: ConversationFile, stratify: str | None) -> Survey:
-        surveyed = survey(file, stratify, self.on_progress)
+        grouped = isinstance(self.spec.validation, int | float)  # only then is this file divided
+        surveyed = survey(file, stratify, self.on_progress, grouped=grouped)
         check_kind(file, self.objective)
         if self.spec.bad_rows == "stop":
             stop_at_problems(file, surveyed)
@@ -122,11 +126,23 @@ class _Preparation:
             asked = self.spec.validation
             raise DataError("data_validation_rows", path=file.source.path, validation=asked, rows=len(chosen))
         if isinstance(self.spec.validation, int | float):
-            held = hold_out([surveyed.questions[index] for index in chosen], self.spec.validation, self.seed)
+            held = self._held(surveyed, chosen, self.spec.validation)
             if not held.any():
                 raise DataError("data_too_few", path=file.source.path, rows=len(chosen))
             parts[chosen[held]] = VALIDATION
         return [str(part) for part in parts]
+
+    def _held(self, surveyed: Survey, chosen: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+        """Which of the chosen rows validate. Near duplicates stay together where the file allows it; `alike` counts the
+        held-out rows that have one in training."""
+        groups, strata = surveyed.groups(), surveyed.strata()
+        keys, questions, components = (
+            [names[index] for index in chosen] for names in (groups.keys, surveyed.questions, groups.components)
+        )
+        held = divide((keys, questions), share, self.seed, [strata[index] for index in chosen] if strata else None)
+        trained = {component for component, is_held in zip(components, held, strict=True) if not is_held}
+        self.alike = sum(components[index] in trained for index in np.flatnonzero(held))
+        return held
 
     def _write(self, file: ConversationFile, surveyed: Survey, parts: list[str], names: list[str]) -> None:
         """Read a file again and write the tokens of its chosen conversations."""

@@ -212,6 +212,8 @@ def notices(spec: RunSpec, model: ModelFolder, data: PreparedData, config: Model
     counts = data.counts
     if counts.overlap:
         told.append(Noticed("overlap", {"count": counts.overlap}))
+    if counts.alike:
+        told.append(Noticed("alike", {"count": counts.alike, "rows": counts.rows_validation}))
     if counts.untrained:
         told.append(Noticed("untrained_answers", {"count": counts.untrained, "length": spec.data.length}))
     if counts.unreasoned:

@@ -50,6 +50,8 @@ DATA.add_command(
     Verb("check", callback=later("data", "check_file"), params=[
         click.Argument(["file"], metavar="FILE"),
         click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
+        click.Option(["--report"], metavar="FILE.html", help="cli.data.check.report"),
         *(one for one in spec_flags(("model", "data"), asked=()) if one.name not in UNUSED),
+        *(one for one in spec_flags(("evaluate",), asked=()) if one.name == "questions"),
     ])
 )  # fmt: skip

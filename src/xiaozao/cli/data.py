@@ -1,13 +1,17 @@
 """`zao data check`: what is in a file, what is wrong with it row by row, and what would be trained on."""
 
+from pathlib import Path
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.findings_view import findings_view
 from xiaozao.cli.options import anchored_files, gather
 from xiaozao.data.checks import DataReport, check
-from xiaozao.errors import DataError
+from xiaozao.data.quality.handout import Checked, render, write
+from xiaozao.errors import DataError, UsageError
 from xiaozao.hub.sources import resolve
 from xiaozao.runs.sentences import left_out
 from xiaozao.spec.objectives import FORMATS, those_of
@@ -19,18 +23,25 @@ SHOWN = 20  # problems; the count of all stands above them
 EXAMPLE = 160  # characters of a turn
 
 
-def check_file(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
+def check_file(file: str, arguments: tuple[str, ...], report: str | None = None, **flags: str | None) -> int:
     output = current_output()
     options = {**gather(arguments, flags), "data": file}
     with_model = "model" in options
     spec = RunSpec.from_options({"model": "none", **options, **anchored_files(options)})
     if unread := sorted(UNREAD & options.keys()):
         output.note("data.whole", names=", ".join(unread))
-    with output.stages() as report:
+    page = Path(report).expanduser() if report else None
+    if page is not None and page.exists() and not output.yes:
+        raise UsageError("fix_exists", path=page)  # before the file is read, which may take minutes
+    with output.stages() as tell:
         model = None
         if with_model:
-            model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report).path
-        checked = check(spec.data, model, report, spec.method.objective if "objective" in options else None)
+            model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), tell).path
+        objective = spec.method.objective if "objective" in options else None
+        questions = Path(spec.evaluate.questions) if spec.evaluate.questions else None
+        checked = check(spec.data, model, tell, objective, questions)
+    if page is not None:
+        write(page, render(_facts_of_page(checked, output), checked.findings, output.language), output.yes)
     output.result(_view(checked, output), checked.to_json(output.language))
     return 0 if checked.ok else DataError.exit_code
 
@@ -45,7 +56,7 @@ def _view(report: DataReport, output: Output) -> RenderableType:
             table.add_row(output.say(f"data.{key}"), Text(value))
     return Group(
         _verdict(report, output), *_warnings(report, output), table, *_problems(report, output),
-        *_example(report, output),
+        *_example(report, output), *findings_view(report, output),
     )  # fmt: skip
 
 
@@ -57,7 +68,7 @@ def _verdict(report: DataReport, output: Output) -> Text:
     text = output.say("data.ok", rows=report.rows_used)
     if report.problem_count:
         text = output.say("data.ok_dropped", rows=report.rows_used, problems=report.problem_count)
-    if report.doubts or left_out(report.dropped, report.rows_read, output.language):
+    if report.doubts or report.serious or left_out(report.dropped, report.rows_read, output.language):
         return Text(f"! {text}", style="bold yellow")
     return Text(f"{'✔' if output.unicode else '+'} {text}", style="bold green")
 
@@ -67,8 +78,18 @@ def _warnings(report: DataReport, output: Output) -> list[RenderableType]:
     lines = [output.say("error.data_rows.fix")] if report.problem_count and not report.ok else []
     many = left_out(report.dropped, report.rows_read, output.language) if report.ok else ""
     lines += [many] if many else []
+    lines += [output.say("data.findings", serious=report.serious)] if report.serious else []
     lines += [one.text(output.language) for one in (*report.blocks, *report.doubts)]
     return [Text(f"  {line}", style="yellow") for line in lines]
+
+
+def _facts_of_page(report: DataReport, output: Output) -> Checked:
+    problems = [problem.text(output.language) for problem in report.problems[:SHOWN]]
+    if (left := report.problem_count - len(problems)) > 0:
+        problems.append(output.say("data.more", count=left))
+    problems += [problem.text(output.language) for problem in report.blocks]
+    name = ", ".join(Path(file).name for file in report.path.split(","))
+    return Checked(name, report.size, report.rows_read, report.rows_used, problems, report.compared)
 
 
 def _facts(report: DataReport, output: Output) -> list[tuple[str, str]]:

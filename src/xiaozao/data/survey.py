@@ -40,14 +40,18 @@ class Survey:
             self.problems.append(problem)
 
 
-def _ignore(conversation: Conversation) -> None:
+def _ignore(row: Conversation | Dropped) -> None:
     pass
 
 
 def survey(
-    file: ConversationFile, stratify: str | None, on_progress: OnProgress, see: Callable[[Conversation], None] = _ignore
+    file: ConversationFile,
+    stratify: str | None,
+    on_progress: OnProgress,
+    see: Callable[[Conversation], None] = _ignore,
+    leave: Callable[[Dropped], None] = _ignore,
 ) -> Survey:
-    """Read a file once and call `see` with every usable conversation.
+    """Read a file once and call `see` with every usable conversation, `leave` with every row that teaches nothing.
 
     Raises DataError if the file as a whole is unusable.
     """
@@ -58,6 +62,7 @@ def survey(
             counted.add_problem(verdict)
         elif isinstance(verdict, Dropped):
             counted.dropped[verdict.reason] += verdict.rows
+            leave(verdict)
         else:
             counted.rows_usable += verdict.rows
             counted.questions.append(hashlib.sha256(verdict.question().encode()).digest()[:16])

@@ -8,10 +8,11 @@ from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.findings_view import findings_view
+from xiaozao.cli.fixes import asked_of, check_targets, fixed_view, repaired
 from xiaozao.cli.options import anchored_files, gather
 from xiaozao.data.checks import DataReport, check
 from xiaozao.data.quality.handout import Checked, render, write
-from xiaozao.errors import DataError, UsageError
+from xiaozao.errors import DataError
 from xiaozao.hub.sources import resolve
 from xiaozao.runs.sentences import left_out
 from xiaozao.spec.objectives import FORMATS, those_of
@@ -23,26 +24,29 @@ SHOWN = 20  # problems; the count of all stands above them
 EXAMPLE = 160  # characters of a turn
 
 
-def check_file(file: str, arguments: tuple[str, ...], report: str | None = None, **flags: str | None) -> int:
+def check_file(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
     output = current_output()
-    options = {**gather(arguments, flags), "data": file}
-    with_model = "model" in options
+    asked = asked_of(flags)
+    options = {**gather(arguments, {name: flag for name, flag in flags.items() if name not in OWN}), "data": file}
     spec = RunSpec.from_options({"model": "none", **options, **anchored_files(options)})
     if unread := sorted(UNREAD & options.keys()):
         output.note("data.whole", names=", ".join(unread))
-    page = Path(report).expanduser() if report else None
-    if page is not None and page.exists() and not output.yes:
-        raise UsageError("fix_exists", path=page)  # before the file is read, which may take minutes
+    check_targets(asked, spec.data, output.yes)
+    questions = Path(spec.evaluate.questions) if spec.evaluate.questions else None
+    data, fixed = spec.data, None
     with output.stages() as tell:
         model = None
-        if with_model:
+        if "model" in options:
             model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), tell).path
-        objective = spec.method.objective if "objective" in options else None
-        questions = Path(spec.evaluate.questions) if spec.evaluate.questions else None
-        checked = check(spec.data, model, tell, objective, questions)
-    if page is not None:
-        write(page, render(_facts_of_page(checked, output), checked.findings, output.language), output.yes)
-    output.result(_view(checked, output), checked.to_json(output.language))
+        if asked.out is not None:
+            fixed, data = repaired(spec.data, asked, questions, tell, output.language)
+        checked = check(data, model, tell, spec.method.objective if "objective" in options else None, questions)
+    if asked.report is not None:
+        write(asked.report, render(_facts_of_page(checked, output), checked.findings, output.language), output.yes)
+    view, document = _view(checked, output), checked.to_json(output.language)
+    if fixed is not None:
+        view, document = Group(fixed_view(fixed, output), view), {**document, "fixed": fixed.to_json()}
+    output.result(view, document, quiet=fixed.path if fixed else "")
     return 0 if checked.ok else DataError.exit_code
 
 
@@ -76,6 +80,7 @@ def _verdict(report: DataReport, output: Output) -> Text:
 def _warnings(report: DataReport, output: Output) -> list[RenderableType]:
     """Warnings about data that training would accept, and advice about problems that stop it."""
     lines = [output.say("error.data_rows.fix")] if report.problem_count and not report.ok else []
+    lines += [output.say("fix.offer")] if report.problem_count else []
     many = left_out(report.dropped, report.rows_read, output.language) if report.ok else ""
     lines += [many] if many else []
     lines += [output.say("data.findings", serious=report.serious)] if report.serious else []
@@ -131,5 +136,6 @@ def _example(report: DataReport, output: Output) -> list[RenderableType]:
     return []
 
 
+OWN = {"report", "fix", "drop", "repair", "pseudonymise"}  # flags that are no options of a run
 # All rows are checked; which of them are taken is for training to draw.
 UNREAD = {"rows", "stratify"}

@@ -29,10 +29,11 @@ def findings_view(report: DataReport, output: Output) -> list[RenderableType]:
 
 def _kind(found: Found, output: Output) -> list[RenderableType]:
     sign = SIGNS[found.gravity][0 if output.unicode else 1]
-    rows = output.say("finding.rows", count=f"{found.count:,}")
-    title = Text.assemble((f"{sign} {found.what(output.language)}", f"bold {STYLES[found.gravity]}"), f" · {rows}")
-    lines = [Text(example.text(output.language)) for example in found.examples]
-    if (left := found.count - len(lines)) > 0:
+    rows = output.say("finding.row_one" if found.count == 1 else "finding.rows", count=f"{found.count:,}")
+    title = Text(f"{sign} {found.what(output.language)}", style=f"bold {STYLES[found.gravity]}")
+    title = title if found.of_file else Text.assemble(title, f" · {rows}")
+    lines = [] if found.of_file else [Text(example.text(output.language)) for example in found.examples]
+    if lines and (left := found.count - len(lines)) > 0:
         lines.append(Text(output.say("finding.more", count=f"{left:,}"), style="dim"))
     lines.append(Text(output.say("finding.because", text=found.why(output.language)), style="dim"))
     lines.append(Text(output.say("finding.action", text=found.fix(output.language))))

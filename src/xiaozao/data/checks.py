@@ -142,14 +142,14 @@ def check(
         token_statistics=look.statistics(),
         bad_rows=spec.bad_rows,
         blocks=() if by_default else validated,
-        findings=look.findings(file, _judges(spec, questions), on_progress),
+        findings=look.findings(file, judges(spec, questions), on_progress),
         compared=look.inspection.compared,
         doubts=(*look.doubts(), *(validated if by_default else ())),
     )
 
 
-def _judges(spec: DataSpec, questions: Path | None) -> dict[str, ConversationFile]:
-    """The files that judge the model, by the kind of a leak."""
+def judges(spec: DataSpec, questions: Path | None) -> dict[str, ConversationFile]:
+    """The files that judge the model, by the kind of a leak: the validation file and the questions."""
     named = {"leak_validation": Path(spec.validation) if isinstance(spec.validation, str) else None}
     if spec.validation == "none":
         named = {}

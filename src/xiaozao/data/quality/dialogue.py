@@ -25,7 +25,7 @@ GUEST = re.compile(
 def same_role(conversation: Conversation) -> Hit | None:
     """Two messages of one speaker on end. A call of a tool and the words beside it are no fault."""
     for number, (before, turn) in _neighbours(conversation):
-        if before.role == turn.role and turn.role in ("user", "assistant") and not (before.calls or turn.calls):
+        if before.role == turn.role and turn.role in ("user", "assistant") and _mergeable(before, turn):
             return Hit(f"{turn.role}: {head(before.content, 40)} / {turn.role}: {head(turn.content, 40)}", number)
     return None
 
@@ -60,6 +60,12 @@ def late_system(conversation: Conversation) -> Hit | None:
         if turn.role == "system":
             return Hit(head(turn.content), number)
     return None
+
+
+def _mergeable(before: Turn, turn: Turn) -> bool:
+    """Whether two messages of one speaker can become one: without calls and reasoning, both learned or both not."""
+    plain = not (before.calls or turn.calls or before.reasoning or turn.reasoning)
+    return plain and before.learned == turn.learned and before.name == turn.name
 
 
 def _neighbours(conversation: Conversation) -> "list[tuple[int, tuple[Turn, Turn]]]":

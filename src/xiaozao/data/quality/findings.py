@@ -18,17 +18,19 @@ EXAMPLES = 3  # hits of a kind that are kept with their excerpt
 LISTED = 1000  # rows of a kind that are named in JSON; all are counted
 AROUND = 24  # characters on both sides of what an excerpt shows
 EXCERPT = 100
+WHOLE = {"too_few", "model_language"}
 GRAVITY = ("serious", "warning", "note")
 
 
 @dataclass(frozen=True)
 class Hit:
     """One row with a fault. `turn` counts messages from 1; 0 where the row as a whole is meant. other: a second row,
-    as a twin has; params fill the text of the kind."""
+    as a twin has. note: a number or a label that stands before the excerpt."""
 
     excerpt: str
     turn: int = 0
     other: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Example:
         where = say(key, language, line=line_text(self.line), turn=self.hit.turn)
         if self.hit.other:
             where = say("finding.with", language, where=where, other=line_text(self.hit.other))
-        return say("finding.example", language, where=where, excerpt=self.hit.excerpt) if self.hit.excerpt else where
+        shown = " · ".join(filter(None, (self.hit.note, self.hit.excerpt)))
+        return say("finding.example", language, where=where, excerpt=shown) if shown else where
 
 
 @dataclass
@@ -62,6 +65,11 @@ class Found:
         self.lines.append(line)
         if len(self.examples) < EXAMPLES:
             self.examples.append(Example(line, hit))
+
+    @property
+    def of_file(self) -> bool:
+        """Whether the file as a whole is meant, and no row of it."""
+        return self.kind in WHOLE
 
     @property
     def count(self) -> int:
@@ -82,7 +90,7 @@ class Found:
             "kind": self.kind, "severity": self.gravity, "count": self.count, "rows": [line_text(line) for line in
             self.lines[:LISTED]], "what": self.what(language), "why": self.why(language), "fix": self.fix(language),
             "examples": [
-                {"row": line_text(one.line), "turn": one.hit.turn, "excerpt": one.hit.excerpt,
+                {"row": line_text(one.line), "turn": one.hit.turn, "note": one.hit.note, "excerpt": one.hit.excerpt,
                  "other": line_text(one.hit.other) if one.hit.other else None}
                 for one in self.examples
             ],

@@ -8,6 +8,7 @@ Kinds of one row are pure functions in CHECKS; kinds of several rows are made fr
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.quality import across, dialogue, leftovers, private, replies, scripts, trailing
-from xiaozao.data.quality.findings import Check, Found, Hit, by_gravity, head
+from xiaozao.data.quality.findings import Check, Example, Found, Hit, by_gravity, head
 from xiaozao.data.twins import TWIN, Twins
 from xiaozao.events import OnProgress
 
@@ -122,7 +123,7 @@ class Inspection:
         for line, other in self._near():
             self.add("near_duplicate", line, Hit("", other=other))
         for line, length in across.outliers(self.rows):
-            self.add("length_outlier", line, Hit(f"{length:,}"))
+            self.add("length_outlier", line, Hit("", note=f"{length:,}"))
         for line, language, main in across.minorities(self.rows):
             self.add("minority_language", line, Hit(""), language=language, main=main)
         for line in across.without_system(self.rows):
@@ -130,9 +131,9 @@ class Inspection:
         for line in across.broken_json(self.rows):
             self.add("broken_json", line, Hit(""))
         for line, count, total in across.same_answer(self.rows):
-            self.add("same_answer", line, Hit(""), count=count, share=f"{count / total:.0%}")
+            self.add("same_answer", line, Hit("", note=f"{count:,} / {total:,}"))
         for kind, name, value, count, total, line in across.labels(self.rows):
-            self.add(kind, line, Hit(f"{name}={value}: {count:,} / {total:,}"))
+            self.add(kind, line, Hit("", note=f"{name}={value}: {count:,} / {total:,}"))
         if 0 < len(self.rows) < FEW_ROWS:
             self.add("too_few", self.rows.lines[0], Hit(""), rows=len(self.rows))
 
@@ -167,8 +168,7 @@ class Inspection:
         for found in self._kinds.values():
             for place, example in enumerate(found.examples):
                 if example.line in texts and not example.hit.excerpt:
-                    hit = Hit(texts[example.line], example.hit.turn, example.hit.other)
-                    found.examples[place] = type(example)(example.line, hit)
+                    found.examples[place] = Example(example.line, replace(example.hit, excerpt=texts[example.line]))
 
 
 def _shown(row: Conversation | Dropped) -> str:

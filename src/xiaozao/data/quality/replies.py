@@ -221,11 +221,11 @@ def _stammered(text: str) -> "re.Match[str] | None":
 def _again(text: str) -> str:
     """A sentence that comes three times on end, or four times in all and makes up a third of the text."""
     units = [unit.strip() for unit in UNITS.split(text)]
-    units = [unit for unit in units if len(unit) >= 6]
+    units = [unit for unit in units if len(unit) >= 4]
     if len(units) - len(set(units)) < 2:
         return ""
     for first, second, third in zip(units, units[1:], units[2:], strict=False):
-        if first == second == third:
+        if first == second == third and (len(first) >= 6 or units.count(first) >= 4):
             return first
     if len(units) < 4:
         return ""
@@ -238,7 +238,7 @@ def _bare(text: str) -> str:
 
 
 CHECKS: dict[str, Check] = {
-    "empty_answer": hollow,
+    "hollow_answer": hollow,
     "one_word": one_word,
     "no_end": no_end,
     "hanging": hanging,

@@ -18,16 +18,22 @@ NAMES = {"CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CYRIL
          "GREEK": "el",
          "THAI": "th", "DEVANAGARI": "hi", "HEBREW": "he", "BENGALI": "bn", "TAMIL": "ta"}  # fmt: skip
 WORDS = {
-    "en": "the of and to in is you that it for on are with as this be at have from or your not can i we will my "
-    "what how do",
-    "es": "el la los las de que y en un una por con para su es se del al lo como más pero sus le ya este está mi "
-    "usted puede",
-    "fr": "le la les de des et en un une que qui est pour dans ce il au pas vous nous je sur avec plus ne se votre "
-    "du à sont",
-    "de": "der die das und in zu den von mit sie ist im für auf nicht ein eine dem es sich wir ich ihre auch "
-    "werden bei können",
-    "pt": "o a os as de que e em um uma para com não por mais dos como mas ao se na no seu sua você é do da está pode",
-    "it": "il la di che e un una per non con del della sono i le si da lo come più ma al nel suo è puoi gli ha",
+    "en": "the of and to in is you that it for on are with as this be at have from or your not can i we "
+    "will my what how do does was were by who when where which would could should may if any one his "
+    "her he she they them has had been get just there here their our out up about into than then "
+    "some no yes please",
+    "es": "el la los las de que y en un una por con para su es se del al lo como más pero sus le ya este "
+    "está mi usted puede qué cuándo dónde si no hay cómo son tiene hasta desde cuando muy sin sobre "
+    "también me esta",
+    "fr": "le la les de des et en un une que qui est pour dans ce il au pas vous nous je sur avec plus ne "
+    "se votre du à sont mon ma où quand comment si elle ils cette par aux être avez puis",
+    "de": "der die das und in zu den von mit sie ist im für auf nicht ein eine dem es sich wir ich ihre "
+    "ihr auch werden wird bei können wann wie wo wenn mein haben hat sind oder aber nach ihnen vor "
+    "als noch nur",
+    "pt": "o a os as de que e em um uma para com não por mais dos como mas ao se na no seu sua você é do "
+    "da está pode quando onde meu minha são até foi tem",
+    "it": "la il di che e un una per non con del della sono i le si da lo come più ma al nel suo è puoi "
+    "gli ha quando dove mio mia se questo anche alla",
     "vi": "và của là có cho không được với một trong các bạn để này những khi tôi đã",
 }
 WORD = re.compile(r"[^\W\d_]+")
@@ -90,10 +96,11 @@ def answer_language(conversation: Conversation) -> Hit | None:
     for number, turn in answers(conversation):
         asked = asked_before(conversation, number)
         question, given = language(asked), language(turn.content)
-        if not question or not given or not _differ(question, given):
+        if not question or not given or not _differ(question, given, asked, turn.content):
             continue
         about = [asked, *(other.content for other in conversation.turns if other.role == "system")]
-        quoted = scripts(asked)[_script_of_language(given)] > 0.2 * scripts(asked).total()
+        script = _script_of_language(given)
+        quoted = script != _script_of_language(question) and scripts(asked)[script] > 0.2 * scripts(asked).total()
         if not quoted and not any(TRANSLATED.search(text) for text in about) and not CODE.search(turn.content):
             return Hit(f"{question} → {given}: {head(turn.content, 60)}", number)
     return None
@@ -106,12 +113,20 @@ def spoken(conversation: Conversation) -> str:
     return names.pop() if len(names) == 1 and not any(CODE.search(text) for text in spoken_by) else ""
 
 
-def _differ(question: str, given: str) -> bool:
-    """`latin` is a language in Latin letters that is not known; it differs from other scripts alone."""
-    if "latin" in (question, given):
-        latin = {"latin", *WORDS}
-        return (question in latin) != (given in latin)
-    return question != given
+def _differ(question: str, given: str, asked: str, answer: str) -> bool:
+    """`latin` is a text in Latin letters whose language is not clear. It differs from other scripts, and from a clear
+    language of which it holds no word."""
+    if question == given:
+        return False
+    if "latin" not in (question, given):
+        return True
+    clear, text = (given, asked) if question == "latin" else (question, answer)
+    if clear not in WORDS:
+        return True
+    if clear == "en":
+        return False  # questions typed in haste have no small words
+    words = WORD.findall(text[:READ].lower())
+    return len(words) >= 5 and not KNOWN[clear] & set(words)
 
 
 def _script_of_language(name: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.quality import across, dialogue, leftovers, private, replies, scripts, trailing
-from xiaozao.data.quality.findings import Check, Example, Found, Hit, by_gravity, head
+from xiaozao.data.quality.findings import EXAMPLES, Check, Example, Found, Hit, by_gravity, head
 from xiaozao.data.twins import TWIN, Twins
 from xiaozao.events import OnProgress
 
@@ -65,7 +65,10 @@ class Inspection:
         if kind not in self._kinds:
             gravity = "serious" if kind in SERIOUS else "note" if kind in NOTES else "warning"
             self._kinds[kind] = Found(kind, gravity, params=dict(params))
-        self._kinds[kind].add(line, hit)
+        found = self._kinds[kind]
+        if hit.excerpt and kind not in private.CHECKS and len(found.examples) < EXAMPLES:
+            hit = replace(hit, excerpt=private.hidden(hit.excerpt))
+        found.add(line, hit)
 
     @property
     def compared(self) -> int:
@@ -177,4 +180,5 @@ def _shown(row: Conversation | Dropped) -> str:
         return ""
     asked = next((turn.content for turn in row.turns if turn.role == "user"), row.text)
     given = next((turn.content for turn in row.turns if turn.role == "assistant"), "")
+    asked, given = private.hidden(asked), private.hidden(given)
     return f"{head(asked, 60)} → {head(given, 60)}" if given else head(asked)

@@ -1,6 +1,6 @@
 """Personal data and secrets. Numbers that carry a checksum are counted only where it is right.
 
-An excerpt shows the first and the last characters of what it names, because a report is handed on.
+An excerpt shows the first and the last characters of such data, because a report is handed on.
 Landline numbers and addresses without a door are left alone: dialogues about shops and sights are full of them.
 """
 
@@ -153,20 +153,27 @@ def _holds_number(text: str) -> bool:
     return LONG_NUMBER.search(text) is not None
 
 
+def hidden(text: str) -> str:
+    """The text with all such data masked; it keeps its length."""
+    for kind in PATTERNS:
+        for match in matches(kind, text):
+            text = text[: match.start()] + masked(match[0]) + text[match.end() :]
+    return text
+
+
 def masked(text: str) -> str:
-    """The first and the last characters of a secret."""
+    """A secret of which the first and the last characters are left."""
     shown = max(2, min(4, len(text) // 4))
-    return f"{text[:shown]}{'*' * min(len(text) - 2 * shown, 8)}{text[-2:]}"
+    return f"{text[:shown]}{'*' * (len(text) - shown - 2)}{text[-2:]}"
 
 
 def _check(kind: str) -> Check:
     def look(conversation: Conversation) -> Hit | None:
         for number, turn in said(conversation):
             for match in matches(kind, turn.content):
-                hidden = masked(match[0])
-                text = turn.content[: match.start()] + hidden + turn.content[match.end() :]
-                start = match.start()
-                return Hit(hidden if kind in PLAIN else around(text, start, start + len(hidden)), number)
+                start, end = match.span()
+                shown = masked(match[0]) if kind in PLAIN else around(hidden(turn.content), start, end)
+                return Hit(shown, number)
         return None
 
     return look

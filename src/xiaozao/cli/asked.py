@@ -51,7 +51,13 @@ DATA.add_command(
     Verb("check", callback=later("data", "check_file"), params=[
         click.Argument(["file"], metavar="FILE"),
         click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
+        click.Option(["--report"], metavar="FILE.html", help="cli.data.check.report"),
+        click.Option(["--fix"], metavar="OUT", help="cli.data.check.fix"),
+        click.Option(["--drop"], metavar="KINDS", help="cli.data.check.drop"),
+        click.Option(["--repair"], metavar="RULES", help="cli.data.check.repair"),
+        flag("--pseudonymise", "cli.data.check.pseudonymise"),
         *(one for one in spec_flags(("model", "data"), asked=()) if one.name not in UNUSED),
+        *(one for one in spec_flags(("evaluate",), asked=()) if one.name == "questions"),
     ])
 )  # fmt: skip
 DATA.add_command(

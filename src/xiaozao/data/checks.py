@@ -62,6 +62,7 @@ class DataReport:
     bad_rows: str = "stop"
     blocks: tuple[Problem, ...] = ()  # what training would stop at, though every row is in order
     doubts: tuple[Problem, ...] = ()  # the same of what nobody named: the default validation
+    notes: tuple[Problem, ...] = ()  # what the reader guessed, ignored or left out
 
     @property
     def tokens(self) -> int:
@@ -77,7 +78,7 @@ class DataReport:
     def to_json(self, language: Language = "en") -> dict[str, Any]:
         """The report as plain values; problems with their text."""
         document = asdict(self)
-        for name in ("problems", "blocks", "doubts"):
+        for name in ("problems", "blocks", "doubts", "notes"):
             document[name] = [
                 {"key": one.key, "text": one.text(language), **{k: _plain(v) for k, v in one.params.items()}}
                 for one in getattr(self, name)
@@ -125,6 +126,7 @@ def check(
         bad_rows=spec.bad_rows,
         blocks=() if by_default else validated,
         doubts=validated if by_default else (),
+        notes=file.notes,
     )
 
 

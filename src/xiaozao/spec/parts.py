@@ -117,7 +117,9 @@ class DataSpec(Part):
         BeforeValidator(parse_validation),
         NO_NUMBER,
     ] = 0.05
-    format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt", "text", "chatlog", "preference", "kto"] = "auto"
+    format: Literal[
+        "auto", "messages", "sharegpt", "alpaca", "prompt", "text", "classification", "chatlog", "preference", "kto"
+    ] = "auto"
     encoding: Literal["auto", "utf-8", "utf-16", "gb18030"] = "auto"
     rows: int | None = Field(None, ge=1, json_schema_extra=unit("rows"))
     stratify: str | None = None

@@ -71,7 +71,7 @@ class ConversationFile:
     def verdicts(self, on_bytes: OnBytes) -> Iterator[Verdict]:
         """The verdicts; `on_bytes` hears how far in the file they are."""
         self._notes, seen = Notes(), _Seen()
-        rows = read_rows(self.source, self._limit)
+        rows = read_rows(self.source, self._limit, self._notes)
         first = _first(rows)
         known = [row for row in first if isinstance(row, Row)]
         self._layout = layout_of(known, self._spec, self._rows, self._notes)

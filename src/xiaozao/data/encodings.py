@@ -75,7 +75,7 @@ def _decode(raw: bytes, encoding: str, number: int, offset: int) -> Line:
         where = offset + error.start
         problem = Problem("row_encoding", {"line": number, "offset": where, "encoding": encoding.upper()})
         text = raw.decode(encoding, errors="replace")
-    text = text.removesuffix("\n").removesuffix("\r")
+    text = text.removesuffix("\n").removesuffix("\r").lstrip("\ufeff")  # left by files that were put together
     if problem is None and "\0" in text:
         problem = Problem("row_nul", {"line": number, "offset": offset})
     return Line(text, number, offset, problem)

@@ -17,6 +17,7 @@ from xiaozao.data.encodings import LINE_LIMIT
 from xiaozao.data.fieldtext import plain_name
 from xiaozao.data.formats import DIALOGUE, VERDICT, Conversation, Turn, Verdict, format_of, parse_row
 from xiaozao.data.layout import FIRST, Layout, layout_of
+from xiaozao.data.mojibake import ENCODINGS, note_encoding
 from xiaozao.data.notes import Notes
 from xiaozao.data.rows import FILE_LINES, Row, Rows
 from xiaozao.data.sources import Source, open_source, read_rows
@@ -75,10 +76,13 @@ class ConversationFile:
         first = _first(rows)
         known = [row for row in first if isinstance(row, Row)]
         self._layout = layout_of(known, self._spec, self._rows, self._notes)
+        note_encoding([row.values for row in known], self.source.encoding, self._spec.encoding, self._notes)
         log = Chatlog(self.source.path, self._spec) if self._layout.chatlog else None
         unknown: Row | None = None
         for row in chain(first, rows):
             if isinstance(row, Problem):
+                if row.key == "row_encoding" and self._spec.encoding == "auto":
+                    self._notes.tell("note_encoding_unknown", encodings=ENCODINGS)
                 yield row
                 continue
             on_bytes(row.offset, self.source.size)

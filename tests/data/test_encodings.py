@@ -64,7 +64,7 @@ def test_one_short_line_tells_its_encoding(tmp_path: Path, encoding: str, text: 
     assert told == ([] if encoding == "gb18030" else ["note_encoding"])
 
 
-@pytest.mark.parametrize("raw", [b"caf\xff\xfe", b"\xff\xfe", b"\xe4\xe0", b"\x81\x8d\x8f\x90\x9d\xfe\xff\x81\x8d"])
+@pytest.mark.parametrize("raw", [b"caf\xff\xfe", b"\xff\xfe", b"\xe4\xe0"])
 def test_bytes_that_tell_too_little_are_not_guessed_and_the_note_names_encodings(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"question,answer\nq" + b" " + raw + b",a\n")

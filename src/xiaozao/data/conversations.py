@@ -45,6 +45,7 @@ class ConversationFile:
         self._spec, self._limit = spec, limit
         self._told = 0  # the line that told the format
         self._plain = ""
+        self._chats = spec.format in ("auto", "chatlog") and not spec.columns
         self._layout, self._notes = Layout(), Notes()
 
     @property
@@ -72,12 +73,12 @@ class ConversationFile:
     def verdicts(self, on_bytes: OnBytes) -> Iterator[Verdict]:
         """The verdicts; `on_bytes` hears how far in the file they are."""
         self._notes, seen = Notes(), _Seen()
-        rows = read_rows(self.source, self._limit, self._notes)
+        rows = read_rows(self.source, self._limit, self._notes, chats=self._chats)
         first = _first(rows)
         known = [row for row in first if isinstance(row, Row)]
         self._layout = layout_of(known, self._spec, self._rows, self._notes)
         note_encoding([row.values for row in known], self.source.encoding, self._spec.encoding, self._notes)
-        log = Chatlog(self.source.path, self._spec) if self._layout.chatlog else None
+        log = Chatlog(self.source.path, self._spec, self._notes) if self._layout.chatlog else None
         unknown: Row | None = None
         for row in chain(first, rows):
             if isinstance(row, Problem):
@@ -105,7 +106,7 @@ class ConversationFile:
 
     def _rows(self) -> Iterator[Row]:
         """The rows that can be read, from the beginning."""
-        return (row for row in read_rows(self.source, self._limit) if isinstance(row, Row))
+        return (row for row in read_rows(self.source, self._limit, chats=self._chats) if isinstance(row, Row))
 
     def _verdict(self, row: Row) -> Verdict:
         format = self._layout.format or ("" if self._spec.format == "auto" else self._spec.format)

@@ -9,9 +9,11 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 from xiaozao.data.encodings import BOMS, LINE_LIMIT, Line, read_lines, resolve_encoding
+from xiaozao.data.messengers import json_messenger, read_json, read_text, text_messenger
 from xiaozao.data.notes import Notes
 from xiaozao.data.rows import Row, Rows
 from xiaozao.data.strictjson import read_values, to_row
@@ -49,7 +51,7 @@ JSON_NAMES = {".json", ".jsonl", ".ndjson"}
 class Source:
     """A file that can be read. `encoding` is empty for parquet and xlsx.
 
-    inside: the keys that lead to the rows of a json file.
+    inside: the keys that lead to the rows of a json file. messenger: whose export a text is.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Source:
     encoding: str
     size: int
     inside: tuple[str, ...] = ()
+    messenger: str = ""
 
 
 def open_source(path: Path, encoding: str = "auto") -> Source:
@@ -94,21 +97,43 @@ def open_source(path: Path, encoding: str = "auto") -> Source:
     if not text and size <= HEAD:
         raise DataError("data_empty", path=path)
     kind, inside = _text_kind(path, text), _inside(text)
-    return Source(path, "json" if inside and kind == "jsonl" else kind, text_encoding, size, inside)
+    messenger = text_messenger(text.split("\n")[:-1] if size > HEAD else text.split("\n")) if kind == "txt" else ""
+    return Source(path, "json" if inside and kind == "jsonl" else kind, text_encoding, size, inside, messenger)
 
 
-def read_rows(source: Source, limit: int = LINE_LIMIT, notes: Notes | None = None) -> Rows:
+def read_rows(source: Source, limit: int = LINE_LIMIT, notes: Notes | None = None, chats: bool = True) -> Rows:
     """The rows of a file; in place of a row that cannot be read, its Problem. `limit`: the longest line in bytes.
 
-    What the reader guesses or passes over is added to `notes`.
+    What the reader guesses or passes over is added to `notes`. With `chats`, a messenger's export gives its messages.
     """
     notes = notes or Notes()
     if source.kind in TABLES:
         return _read_table(source, limit, notes)
+    if source.kind == "txt" and source.messenger and chats:
+        notes.tell("note_messenger", name=source.messenger)
+        return read_text(source.messenger, read_lines(source.path, source.encoding, limit))
+    if source.kind == "txt":
+        return _read_line_rows(source, limit)
+    rows = _read_line_rows(source, limit)
     if source.kind == "json":
         values = read_values(source.path, source.encoding, limit, source.inside, notes)
-        return map(_unwrapped, values) if source.inside else values
-    return _read_line_rows(source, limit)
+        rows = map(_unwrapped, values) if source.inside else values
+    return _messages(rows, notes) if chats else rows
+
+
+def _messages(rows: Rows, notes: Notes) -> Rows:
+    """The messages of a messenger's export in JSON; all other rows as they are."""
+    first = next(rows, None)
+    if first is None:
+        return
+    messenger = json_messenger(first.values) if isinstance(first, Row) else ""
+    if messenger:
+        notes.tell("note_messenger", name=messenger)
+    for row in chain([first], rows):
+        if messenger and isinstance(row, Row):
+            yield from read_json(row)
+        else:
+            yield row
 
 
 def _unwrapped(row: Row | Problem) -> Row | Problem:

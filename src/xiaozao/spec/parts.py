@@ -160,6 +160,7 @@ class DataSpec(Part):
     system: str | None = None
     columns: Annotated[str | None, BeforeValidator(parse_columns)] = None
     assistant: Names = ()
+    dates: Literal["auto", "dmy", "mdy", "ymd"] = "auto"
     gap: float = Field(30.0, gt=0, json_schema_extra=unit("minutes"))
 
 

@@ -72,7 +72,7 @@ def _verdict(report: DataReport, output: Output) -> Text:
     text = output.say("data.ok", rows=report.rows_used)
     if report.problem_count:
         text = output.say("data.ok_dropped", rows=report.rows_used, problems=report.problem_count)
-    if report.doubts or report.serious or left_out(report.dropped, report.rows_read, output.language):
+    if report.doubts or report.notes or report.serious or left_out(report.dropped, report.rows_read, output.language):
         return Text(f"! {text}", style="bold yellow")
     return Text(f"{'✔' if output.unicode else '+'} {text}", style="bold green")
 
@@ -84,7 +84,7 @@ def _warnings(report: DataReport, output: Output) -> list[RenderableType]:
     many = left_out(report.dropped, report.rows_read, output.language) if report.ok else ""
     lines += [many] if many else []
     lines += [output.say("data.findings", serious=report.serious)] if report.serious else []
-    lines += [one.text(output.language) for one in (*report.blocks, *report.doubts)]
+    lines += [one.text(output.language) for one in (*report.blocks, *report.doubts, *report.notes)]
     return [Text(f"  {line}", style="yellow") for line in lines]
 
 

@@ -66,6 +66,7 @@ class DataReport:
     bad_rows: str = "stop"
     blocks: tuple[Problem, ...] = ()  # what training would stop at, though every row is in order
     doubts: tuple[Problem, ...] = ()  # what training accepts and says: the default validation, what is not learned
+    notes: tuple[Problem, ...] = ()  # what the reader guessed, ignored or left out
 
     findings: tuple[Found, ...] = ()  # of the contents, the gravest first; no obstacle to training
     compared: int = 0  # rows among which near duplicates were looked for
@@ -89,7 +90,7 @@ class DataReport:
     def to_json(self, language: Language = "en") -> dict[str, Any]:
         """The report as plain values; problems with their text."""
         document = asdict(replace(self, findings=()))
-        for name in ("problems", "blocks", "doubts"):
+        for name in ("problems", "blocks", "doubts", "notes"):
             document[name] = [
                 {"key": one.key, "text": one.text(language), **{k: _plain(v) for k, v in one.params.items()}}
                 for one in getattr(self, name)
@@ -146,6 +147,7 @@ def check(
         findings=look.findings(file, judges(spec, questions), on_progress),
         compared=look.inspection.compared,
         doubts=(*look.doubts(), *(validated if by_default else ())),
+        notes=file.notes,
     )
 
 

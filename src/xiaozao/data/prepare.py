@@ -229,7 +229,7 @@ def check_kind(file: ConversationFile, objective: str) -> None:
         if member.format and kind != wanted and not plain:
             raise DataError(
                 f"data_{kind}", path=member.source.path, format=member.format, objective=objective,
-                wanted=those_of(wanted), fitting=those_of(kind),
+                wanted=those_of(wanted), fitting=those_of(kind), plain=member.plain,
             )  # fmt: skip
 
 

@@ -4,8 +4,8 @@
     ZAO_DATA=FOLDER python -m bench.preparing --check 100 --prepare 10 --runs 1
 
 The files are made of the conversations of gpt_train.jsonl and crosswoz_400.jsonl with numbers added, so that no two
-rows are the same. The peers get the same file, the same template and the same maximal length, and as many processes as there
-are cores. A peer's time is that of its own preparation, without imports and without the model.
+rows are the same. The peers get the same file, the same template and the same maximal length, and as many processes as
+there are cores. A peer's time is that of its own preparation, without imports and without the model.
 """
 
 import argparse

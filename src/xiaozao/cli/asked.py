@@ -60,14 +60,6 @@ DATA.add_command(
         *(one for one in spec_flags(("evaluate",), asked=()) if one.name == "questions"),
     ])
 )  # fmt: skip
-DATA.add_command(
-    Verb("show", callback=later("show", "show_file"), params=[
-        click.Argument(["file"], metavar="FILE"),
-        click.Argument(["arguments"], nargs=-1, metavar="key=value"),
-        click.Option(["--row"], type=click.IntRange(min=1), metavar="N", help="cli.data.show.row"),
-        *(one for one in spec_flags(("model", "data"), asked=()) if one.name not in UNUSED | {"rows"}),
-    ])
-)  # fmt: skip
 
 SHARE = "0.1|10%|50"
 FORMATS = ("messages", "sharegpt", "alpaca", "openai")  # those of data/writing.py

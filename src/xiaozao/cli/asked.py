@@ -13,6 +13,7 @@ from xiaozao.cli.verb import Verb, VerbGroup
 
 TARGETS = ("slurm", "kubernetes", "skypilot")  # those of launch/targets.py
 READING = ("format", "encoding", "columns", "assistant", "gap", "bad_rows")  # the options that say how a file is read
+WITH_MODEL = ("model", "source", "revision", "length", "system", "thinking")  # those that say how tokens are made
 UNUSED = {"data", "base", "attention", "device"}  # of no concern to a check
 
 TRAIN = Verb(
@@ -95,6 +96,12 @@ DATA.add_command(
 DATA.add_command(
     Verb("stats", callback=later("stats", "stats_of"), params=_reads(
         click.Option(["--plot"], metavar="FILE.png|svg", help="cli.data.stats.plot"),
-        names=(*READING, "model", "source", "revision", "length", "system", "thinking"),
+        names=(*READING, *WITH_MODEL),
+    ))
+)  # fmt: skip
+DATA.add_command(
+    Verb("show", callback=later("show_row", "show"), params=_reads(
+        click.Option(["--row"], metavar="N", required=True, help="cli.data.show.row"),
+        names=(*READING, *WITH_MODEL, "truncation"),
     ))
 )  # fmt: skip

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.datafile import agree_to_write, data_spec
+from xiaozao.cli.datafile import WITH_MODEL, agree_to_write, data_spec
 from xiaozao.cli.help import width_of
 from xiaozao.cli.options import anchored_model, gather
 from xiaozao.data.census import Bin, Census, shares, take_census
@@ -22,7 +22,6 @@ from xiaozao.store.files import cache
 from xiaozao.texts.catalogue import counted
 
 PICTURES = (".png", ".svg")
-WITH_MODEL = ("model", "source", "revision", "length", "system", "thinking")
 SHOWN = (50, 95, 99)  # percentiles beside the mean
 VALUES = 8  # of a field
 BAR = 60  # cells at most

@@ -3,6 +3,8 @@
 The other verbs, and flags that belong to no run, are declared in cli/declared.py.
 """
 
+from collections.abc import Sequence
+
 import click
 
 from xiaozao.cli.declared import flag, later
@@ -11,6 +13,7 @@ from xiaozao.cli.verb import Verb, VerbGroup
 
 TARGETS = ("slurm", "kubernetes", "skypilot")  # those of launch/targets.py
 READING = ("format", "encoding", "columns", "assistant", "gap", "bad_rows")  # the options that say how a file is read
+WITH_MODEL = ("model", "source", "revision", "length", "system", "thinking")  # those that say how tokens are made
 UNUSED = {"data", "base", "attention", "device"}  # of no concern to a check
 
 TRAIN = Verb(
@@ -65,17 +68,16 @@ SHARE = "0.1|10%|50"
 FORMATS = ("messages", "sharegpt", "alpaca", "openai")  # those of data/writing.py
 
 
-def _reads(*more: click.Option) -> list[click.Parameter]:
-    """The parameters of a verb that reads a data file."""
+def _reads(*more: click.Option, names: Sequence[str] = READING) -> list[click.Parameter]:
+    """The parameters of a verb that reads a data file. names: the options of a run among them."""
+    wanted = {"--" + RENAMED.get(name, name).replace("_", "-") for name in names}
     return [
         click.Argument(["file"], metavar="FILE"),
         click.Argument(["arguments"], nargs=-1, metavar="key=value"),
         *more,
-        *(one for one in spec_flags(("data",), asked=()) if set(one.opts) & READING_FLAGS),
+        *(flag for flag in spec_flags(("model", "data"), asked=()) if wanted & set(flag.opts)),
     ]
 
-
-READING_FLAGS = {"--" + RENAMED.get(name, name).replace("_", "-") for name in READING}
 
 DATA.add_command(
     Verb("split", callback=later("divide", "split_file"), params=_reads(
@@ -96,4 +98,16 @@ DATA.add_command(
         click.Argument(["out"], metavar="OUT"),
         *_reads(click.Option(["--to"], type=click.Choice(FORMATS), required=True, help="cli.data.convert.to"))[1:],
     ])
+)  # fmt: skip
+DATA.add_command(
+    Verb("stats", callback=later("stats", "stats_of"), params=_reads(
+        click.Option(["--plot"], metavar="FILE.png|svg", help="cli.data.stats.plot"),
+        names=(*READING, *WITH_MODEL),
+    ))
+)  # fmt: skip
+DATA.add_command(
+    Verb("show", callback=later("show_row", "show"), params=_reads(
+        click.Option(["--row"], metavar="N", required=True, help="cli.data.show.row"),
+        names=(*READING, *WITH_MODEL, "truncation"),
+    ))
 )  # fmt: skip

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xiaozao.cli.asked import READING
+from xiaozao.cli.asked import READING, WITH_MODEL
 from xiaozao.cli.console import Output
 from xiaozao.cli.options import anchored_files
 from xiaozao.errors import UsageError
 from xiaozao.spec.parts import DataSpec, data_files, parse_validation
 from xiaozao.spec.run import RunSpec
+
+__all__ = ["WITH_MODEL", "agree_to_write", "data_spec", "share"]
 
 
 def data_spec(file: str, options: Mapping[str, Any], output: Output, more: Sequence[str] = ()) -> DataSpec:

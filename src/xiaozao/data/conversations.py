@@ -15,7 +15,7 @@ from pathlib import Path
 from xiaozao.data.chatlog import Chatlog
 from xiaozao.data.encodings import LINE_LIMIT
 from xiaozao.data.fieldtext import plain_name
-from xiaozao.data.formats import DIALOGUE, VERDICT, Conversation, Turn, Verdict, format_of, parse_row
+from xiaozao.data.formats import DIALOGUE, VERDICT, Conversation, Dropped, Turn, Verdict, format_of, parse_row
 from xiaozao.data.layout import FIRST, Layout, layout_of
 from xiaozao.data.mojibake import ENCODINGS, note_encoding
 from xiaozao.data.notes import Notes
@@ -27,6 +27,7 @@ from xiaozao.spec.parts import DataSpec, data_files
 OnBytes = Callable[[int, int], None]
 FIRST_BYTES = 4_000_000
 VERDICTS = ("label", "kto_tag")
+UNANSWERED = ("empty_answer", "no_answer", "empty_text")
 REPEATED = 20  # texts from which a column that repeats itself is one of labels
 FEW = 10  # rows of a class that are too few to learn it from
 LISTED, MOST_CLASSES = 20, 10_000
@@ -167,12 +168,13 @@ class _Seen:
         self.ignored: Counter[str] = Counter()
         self.texts: dict[str, set[int]] = {}
         self.classes: Counter[str] = Counter()
-        self.rows = 0
+        self.unanswered: list[int] = []
 
     def see(self, verdict: Verdict, row: Row) -> None:
+        if isinstance(verdict, Dropped) and verdict.reason in UNANSWERED:
+            self.unanswered.append(verdict.line)
         if not isinstance(verdict, Conversation):
             return
-        self.rows += 1
         for name in verdict.ignored:
             self.ignored[name] += 1
             texts = self.texts.setdefault(name, set())
@@ -187,6 +189,9 @@ class _Seen:
             if len(self.texts[name]) * 5 > count or count < REPEATED:
                 asked = format in ("prompt", "alpaca", "kto")
                 notes.tell("note_unused" if asked else "note_unused_beside", field=name, count=count)
+        if self.unanswered:
+            lines = ", ".join(map(str, self.unanswered[:LISTED])) + (" …" if len(self.unanswered) > LISTED else "")
+            notes.tell("note_unanswered", count=len(self.unanswered), lines=lines)
         if format != "classification":
             return
         listed = ", ".join(f"{name} ({count})" for name, count in self.classes.most_common(LISTED))

@@ -8,12 +8,11 @@ settle       resolved.yaml is written; nothing large is in memory yet
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from xiaozao.data.conversations import ConversationFile
+from xiaozao.data.conversations import open_conversations
 from xiaozao.data.formats import Conversation
 from xiaozao.data.modelfiles import read_chat_files
 from xiaozao.data.prepare import PreparedData, prepare
@@ -225,7 +224,7 @@ def trained_plain(spec: RunSpec, model: ModelFolder) -> bool:
     """Whether conversations are written with our plain template, because the model brings none."""
     if read_chat_files(model.path).template:
         return False
-    rows = ConversationFile(Path(spec.data.data), spec.data)
+    rows = open_conversations(spec.data)
     first = next((row for row in rows if isinstance(row, Conversation)), None)
     return first is not None and not first.text
 

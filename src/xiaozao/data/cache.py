@@ -41,6 +41,7 @@ class Counts:
     rows_validation: int
     dropped: dict[str, int]
     problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
     overlap: int = 0
     untrained: int = 0
     unreasoned: int = 0
@@ -111,7 +112,8 @@ def _open(folder: Path, fingerprint: str) -> PreparedData | None:
         if any((folder / name).stat().st_size != size for name, size in summary["sizes"].items()):
             return None
         counts = dict(summary["counts"])
-        counts["problems"] = tuple(Problem(**one) for one in counts["problems"])
+        for name in ("problems", "notes"):
+            counts[name] = tuple(Problem(**one) for one in counts[name])
         validation = Samples.open(folder / "validation") if (folder / "validation").is_dir() else None
         return PreparedData(Samples.open(folder / "train"), validation, Counts(**counts), fingerprint)
     except (OSError, ValueError, KeyError, TypeError):

@@ -47,6 +47,7 @@ class ConversationFile:
         self._told = 0  # the line that told the format
         self._plain = ""
         self._chats = spec.format in ("auto", "chatlog") and not spec.columns
+        self._spoken = spec.format == "chatlog" and not spec.columns
         self._layout, self._notes = Layout(), Notes()
 
     @property
@@ -74,7 +75,7 @@ class ConversationFile:
     def verdicts(self, on_bytes: OnBytes) -> Iterator[Verdict]:
         """The verdicts; `on_bytes` hears how far in the file they are."""
         self._notes, seen = Notes(), _Seen()
-        rows = read_rows(self.source, self._limit, self._notes, chats=self._chats)
+        rows = read_rows(self.source, self._limit, self._notes, self._chats, self._spoken)
         first = _first(rows)
         known = [row for row in first if isinstance(row, Row)]
         self._layout = layout_of(known, self._spec, self._rows, self._notes)
@@ -107,7 +108,8 @@ class ConversationFile:
 
     def _rows(self) -> Iterator[Row]:
         """The rows that can be read, from the beginning."""
-        return (row for row in read_rows(self.source, self._limit, chats=self._chats) if isinstance(row, Row))
+        rows = read_rows(self.source, self._limit, chats=self._chats, spoken=self._spoken)
+        return (row for row in rows if isinstance(row, Row))
 
     def _verdict(self, row: Row) -> Verdict:
         format = self._layout.format or ("" if self._spec.format == "auto" else self._spec.format)

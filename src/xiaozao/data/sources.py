@@ -14,7 +14,7 @@ from pathlib import Path
 
 from xiaozao.data.encodings import BOMS, LINE_LIMIT, Line, read_lines, resolve_encoding
 from xiaozao.data.folders import Split, open_folder
-from xiaozao.data.messengers import json_messenger, read_json, read_text, text_messenger
+from xiaozao.data.messengers import json_messenger, read_json, read_spoken, read_text, speakers_of, text_messenger
 from xiaozao.data.notes import Notes
 from xiaozao.data.rows import Row, Rows
 from xiaozao.data.strictjson import read_values, to_row
@@ -55,7 +55,8 @@ JSON_NAMES = {".json", ".jsonl", ".ndjson"}
 class Source:
     """A file that can be read. `encoding` is empty for parquet and xlsx.
 
-    inside: the keys that lead to the rows of a json file. messenger: whose export a text is. sheet: the sheet of a
+    inside: the keys that lead to the rows of a json file. messenger: whose export a text is. speakers: who talks in a
+    text that is a talk line by line. sheet: the sheet of a
     workbook that was named. split: the part of a saved data set, where the path is its folder.
     """
 
@@ -65,6 +66,7 @@ class Source:
     size: int
     inside: tuple[str, ...] = ()
     messenger: str = ""
+    speakers: tuple[str, ...] = ()
     sheet: str = ""
     split: Split | None = None
 
@@ -117,8 +119,10 @@ def open_source(path: Path, encoding: str = "auto") -> Source:
         if path.suffix.lower() != ".txt":
             raise DataError("data_markup", path=path, kind=kind)
     kind, inside = _text_kind(path, text), _inside(text)
-    messenger = text_messenger(text.split("\n")[:-1] if size > HEAD else text.split("\n")) if kind == "txt" else ""
-    return Source(path, "json" if inside and kind == "jsonl" else kind, text_encoding, size, inside, messenger)
+    lines = (text.split("\n")[:-1] if size > HEAD else text.split("\n")) if kind == "txt" else []
+    messenger = text_messenger(lines)
+    return Source(path, "json" if inside and kind == "jsonl" else kind, text_encoding, size, inside, messenger,
+                  () if messenger else tuple(speakers_of(lines)))  # fmt: skip
 
 
 def _sheet_of(path: Path) -> tuple[Path, str]:
@@ -129,10 +133,13 @@ def _sheet_of(path: Path) -> tuple[Path, str]:
     return path.with_name(base), sheet
 
 
-def read_rows(source: Source, limit: int = LINE_LIMIT, notes: Notes | None = None, chats: bool = True) -> Rows:
+def read_rows(
+    source: Source, limit: int = LINE_LIMIT, notes: Notes | None = None, chats: bool = True, spoken: bool = False
+) -> Rows:
     """The rows of a file; in place of a row that cannot be read, its Problem. `limit`: the longest line in bytes.
 
-    What the reader guesses or passes over is added to `notes`. With `chats`, a messenger's export gives its messages.
+    What the reader guesses or passes over is added to `notes`. With `chats`, a messenger's export gives its messages,
+    and with `spoken` a talk line by line too.
     """
     notes = notes or Notes()
     if source.kind in TABLES:
@@ -140,12 +147,16 @@ def read_rows(source: Source, limit: int = LINE_LIMIT, notes: Notes | None = Non
     if source.kind == "txt" and source.messenger and chats:
         notes.tell("note_messenger", name=source.messenger)
         return read_text(source.messenger, read_lines(source.path, source.encoding, limit))
+    if source.kind == "txt" and spoken:
+        return read_spoken(read_lines(source.path, source.encoding, limit))
     if source.kind == "txt":
+        if source.speakers:
+            notes.tell("note_speakers", names=", ".join(source.speakers))
         return _read_line_rows(source, limit)
     rows = _read_line_rows(source, limit)
     if source.kind == "json":
-        values = read_values(source.path, source.encoding, limit, source.inside, notes)
-        rows = map(_unwrapped, values) if source.inside else values
+        rows = read_values(source.path, source.encoding, limit, source.inside, notes)
+    rows = map(_unwrapped, rows)
     return _messages(rows, notes) if chats else rows
 
 
@@ -165,7 +176,10 @@ def _messages(rows: Rows, notes: Notes) -> Rows:
 
 
 def _unwrapped(row: Row | Problem) -> Row | Problem:
-    return replace(row, values=row_inside(row.values)) if isinstance(row, Row) else row
+    if isinstance(row, Problem):
+        return row
+    inner = row_inside(row.values)
+    return row if inner is row.values else replace(row, values=inner)
 
 
 def _inside(text: str) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from xiaozao.data.conversations import open_conversations
 from xiaozao.data.formats import Conversation
-from xiaozao.data.prepare import tokenise
 from xiaozao.data.survey import survey
+from xiaozao.data.tokenising import tokenise
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import Problem
 from xiaozao.events import OnProgress

@@ -12,8 +12,9 @@ from typing import Any
 
 from xiaozao.data.conversations import open_conversations
 from xiaozao.data.formats import Conversation, Dropped
-from xiaozao.data.prepare import fit_row, tokenise
+from xiaozao.data.prepare import fit_row
 from xiaozao.data.rows import FILE_LINES, line_text
+from xiaozao.data.tokenising import tokenise
 from xiaozao.data.tokens import ChatTokenizer, Encoded
 from xiaozao.data.writing import to_messages
 from xiaozao.errors import DataError, Problem

@@ -13,7 +13,7 @@ HOST = re.compile(
     r"|\Ai(?:['’]d| would) be (?:happy|glad) to (?:help|assist)|\A(?:certainly|of course|sure)[!,.] i(?: can"
     r"|['’]d be happy to) help"
     r"|(?:有什么|请问有什么|有啥)(?:可以|能|需要)?(?:帮|为)(?:您|到您|助您|您效劳|你)|\A(?:您好|你好"
-    r"|亲)[，,！! ]?(?:这里是|我是).{0,12}客服|感谢您的(?:咨询|来电)|很高兴为您服务"
+    r"|亲)[，,！! ]?(?:这里是|我是).{0,12}客服|\A亲[，,~ ]?您的|感谢您的(?:咨询|来电)|很高兴为您服务"
 )
 GUEST = re.compile(
     r"(?i)\A\W*(?:please |could you |can you |i (?:want|need|would like) to |help me |how (?:do"

@@ -8,7 +8,8 @@ from xiaozao.data.quality.findings import Check, Hit, answers, around, head, hol
 
 NAMED = (
     "name|number|order|date|address|e-?mail|phone|company|customer|insert|your|city|product|link|url|id|amount|title|"
-    "agent|website|account|support|person|store|recipient|sender|position|price|hotline|hours|team|department"
+    "agent|website|account|support|person|store|recipient|sender|position|placeholder|code|price|hotline|hours|team"
+    "|department"
 )
 BLANKS = (
     "姓名|名字|称呼|订单|单号|编号|地址|电话|手机|日期|时间|金额|公司名|"
@@ -20,9 +21,11 @@ PLACEHOLDER = re.compile(
     rf"|<(?:(?!BR|DIV|HTML|BODY|HEAD|SPAN|TABLE|EOF|IMG|SCRIPT|STYLE|TITLE|INPUT|FORM|META|LINK|BUTTON|HEADER|FOOTER)"
     r"[A-Z][A-Z0-9]*(?:[_ \-][A-Z0-9]+)*)>"
     rf"|(?i:<(?:your|insert|customer|order|user|company)[ _\-][a-z _\-]{{2,30}}>)"
-    rf"|[【\[［{{][^】\]］}}\n]{{0,6}}(?:{BLANKS})[^】\]］}}\n]{{0,6}}[】\]］}}]"
+    rf"|[【\[［{{<〈][^】\]］}}\n]{{0,6}}(?:{BLANKS})[^】\]］}}\n]{{0,6}}[】\]］}}>〉]"
     r"|(?<![A-Za-z0-9])[Xx]{3,}(?![A-Za-z0-9])|(?<![A-Za-z0-9])[Xx×]{2,}(?=[年月日号元先女公省市区县路街])"
     rf"|(?i:\{{(?:[a-z]+_(?:name|id|number|date|code|no|address|phone)|(?:{NAMED}))\}})"
+    r"|(?i:<(?:name|date|email|phone|company|customer|product|number|order|amount)>)|%[A-Z][A-Z_]{2,20}%"
+    r"|[（(]请?(?:填写|填入|插入|输入)[^）)\n]{0,10}[）)]"
     r"|(?i:lorem ipsum)|(?<![A-Za-z])(?:TODO|TBD|FIXME)(?=[:：\s\]）)])|待补充|待填写|此处(?:填写|插入|填入)|某某"
 )
 SIGNS = (
@@ -44,6 +47,9 @@ SIGNS = (
     "TBD",
     "FIXME",
     "orem ",
+    "%",
+    "（",
+    "(请",
     "__",
 )
 BLANK_LINE = re.compile(r"_{4,}")
@@ -79,12 +85,16 @@ GBK_LOOK = re.compile(
 )
 HIGH = re.compile(r"[^\x00-\x7f]{2,}")
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]")
+INVISIBLE = re.compile(
+    "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]"
+    "|(?<=[A-Za-z\u4e00-\u9fff])[\u200c\u200d](?=[A-Za-z\u4e00-\u9fff])"
+)
 RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff]")
 FULL = re.compile("[０-９Ａ-Ｚａ-ｚ\uff65-\uff9f]+")
 SPACE = re.compile(r"\n{4,}|\r")
 SPEAKER = re.compile(
-    r"(?i)\A\s*(?:assistant|ai|bot|chatgpt|answer|response|agent|support|助手|客服|机器人|回答|答案|答|回复"
+    r"(?i)\A\s*(?:assistant|ai|bot|chatgpt|answer|response|agent|support|助手|客服[\u4e00-\u9fff]{0,4}|机器人|回答"
+    r"|答案|答|回复"
     r"|小助手)\s?[:：]\s*\S"
 )
 NEXT_SPEAKER = re.compile(r"(?im)^(?:user|human|customer|question|用户|顾客|客户|问)\s?[:：]\s*\S")
@@ -160,7 +170,7 @@ def garbled(text: str) -> tuple[int, int] | None:
         return None
     if match := MOJIBAKE.search(text):
         return match.span()
-    if LATIN_LOOK.search(text) or len(GBK_LOOK.findall(text)) > 1:
+    if LATIN_LOOK.search(text) or GBK_LOOK.search(text):
         for match in HIGH.finditer(text):
             if mended(match[0]) is not None:
                 return match.span()

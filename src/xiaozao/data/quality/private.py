@@ -25,20 +25,22 @@ ADDRESS_ZH = (
     rf"|(?:收货地址|收件地址|家庭住址|家庭地址|住址|家住|寄到|送到|寄往)(?:是|为|在)?[:： ]?[{HAN}\w]{{4,40}}?\d+号"
 )
 ADDRESS_EN = (
-    r"\b\d{1,5} (?:(?:[NSEW]|North|South|East|West)\.? )?(?:[A-Z][a-z]+ ){1,3}"
+    r"\b\d{1,5}[A-Z]? (?:(?:[NSEW]|North|South|East|West)\.? )?(?:[A-Z][a-z]+ ){1,3}"
     r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct)\b\.?"
     r"(?:,? (?:Apt|Apartment|Suite|Unit)\.? ?#?\w+|, [A-Z][a-z]+)"
 )
 PATTERNS: dict[str, re.Pattern[str]] = {
-    "phone_cn": re.compile(r"(?<![\d.\-])(?:\+?86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?![\d\-])"),
+    "phone_cn": re.compile(r"(?<![\d.\-+])(?:\+?86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?![\d\-])"),
     "phone_intl": re.compile(
-        r"(?<![\w.+])(?:\+(?!86)[1-9]\d{0,2}(?:[ .-]|(?=\())(?:\(\d{1,4}\)[ .-]?)?(?:\d{2,4}[ .-]){1,4}\d{2,4}"
+        r"(?<![\w.+])(?:\+(?!86)[1-9]\d{0,2}(?:[ .-]|(?=\())(?:\(\d{1,4}\)[ .-]?)?(?:\d{2,4}[ .-]){1,4}\d{2,8}"
         r"|\([2-9]\d{2}\) ?[2-9]\d{2}[ .-]\d{4}|[2-9]\d{2}[.-][2-9]\d{2}[.-]\d{4})(?![\w-])"
-        r"|(?<=[话机e:： ])\+(?!86)[1-9]\d{9,13}(?!\d)(?! [-+*/=])"
+        r"|(?:(?<=[A-Za-z:：\u4e00-\u9fff] )|(?<=[:：\u4e00-\u9fff（(])|\A)\+(?!86)[1-9]\d{9,13}(?!\d)(?! [-+*/=])"
     ),
     "id_card": re.compile(r"(?<![0-9A-Za-z])[1-8]\d{5}(?:18|19|20)\d{2}[01]\d[0-3]\d{4}[0-9Xx](?![0-9A-Za-z])"),
     "bank_card": re.compile(
-        r"(?<![\w.\-])[2-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{3,4}(?:[ -]?\d{1,3})?(?![\w\-])", re.ASCII
+        r"(?<![\w.\-])(?:3[47]\d{2}[ -]\d{6}[ -]\d{5}"
+        r"|[2-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{3,4}(?:[ -]?\d{1,3})?)(?![\w\-])",
+        re.ASCII,
     ),
     "iban": re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![0-9A-Za-z])"),
     "ssn": re.compile(r"(?<![\d\-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d\-])"),
@@ -58,6 +60,7 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         r"|github_pat_\w{30,}|glpat-[\w\-]{20,}|xox[baprs]-[\w\-]{10,}|AIza[\w\-]{35}|LTAI[A-Za-z0-9]{12,}"
         r"|AKID[A-Za-z0-9]{13,}|hf_[A-Za-z]{30,}|pypi-[\w\-]{40,}|eyJ[\w\-]{10,}\.eyJ[\w\-]{10,}\.[\w\-]{10,}"
         r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,})"
+        r"|(?i:api[_-]?key|secret|token|密钥)[\"'”]?\s*(?:[:=：]|是|为)\s*[\"'“]?(?=[A-Za-z_\-]*\d)[A-Za-z0-9_\-]{20,}"
     ),
     "private_key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"),
     "password": re.compile(
@@ -79,7 +82,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "messenger_id": ("qq", "QQ", "微信", "hatsapp", "hatsApp", "echat", "eChat", "elegram"),
     "api_key": ("sk-", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox",
                 "AIza", "LTAI",
-                "AKID", "hf_", "pypi-", "eyJ", "_live_", "_test_"),
+                "AKID", "hf_", "pypi-", "eyJ", "_live_", "key", "KEY", "Key", "ecret", "oken", "密钥", "_test_"),
     "private_key": ("-----BEGIN",),
     "password": ("assword", "ASSWORD", "asswd", "pwd", "PWD", "Pwd", "asscode", "密码", "口令"),
 }  # fmt: skip
@@ -108,7 +111,7 @@ def is_card(text: str) -> bool:
     lengths = {"34": (15,), "37": (15,), "4": (16,), "5": (16,), "62": (16, 17, 18, 19), "60": (16, 19), "2": (16,)}
     fits = any(number.startswith(start) and len(number) in allowed for start, allowed in lengths.items())
     doubled = [digit if index % 2 == 0 else sum(divmod(2 * digit, 10)) for index, digit in enumerate(reversed(digits))]
-    return fits and len(set(digits)) > 3 and sum(doubled) % 10 == 0 and not is_id_text(number)
+    return fits and len(set(digits)) > 1 and sum(doubled) % 10 == 0 and not is_id_text(number)
 
 
 def is_id_text(number: str) -> bool:

@@ -11,7 +11,8 @@ from xiaozao.data.formats import Conversation
 from xiaozao.data.quality.findings import Check, Hit, answers, asked_before, head, holds, tail
 
 STYLE = {"one_word": 0.1, "no_end": 0.05, "speaker": 0.3, "white_space": 0.5}  # above this share it is the file's way
-HOLLOW = {"n/a", "na", "null", "nan", "nil", "无", "略", "空", "todo", "tbd", "test", "测试", "暂无", "待补充",
+HOLLOW = {"n/a", "na", "null", "nan", "nil", "无", "略", "空", "todo", "tbd", "test", "测试", "暂无", "暂无回答",
+          "暂无答案", "待补充",
           "见附件",
           "同上", "undefined", "ditto", "see above", "no answer", "no data", "无内容", "xxx", "asdf",
           "string"}  # fmt: skip
@@ -39,7 +40,8 @@ REFUSAL = re.compile(
     r"|share|offer|support)"
     r"|(?:sorry|apologies|i apologi[sz]e),? ?(?:but )?i (?:can['’]?t|can ?not|am unable to) (?:assist|help|comply"
     r"|fulfil|provide|answer|do)"
-    r"|i (?:can['’]?t|can ?not|won['’]t|am unable to|am not able to) (?:assist|help|comply|fulfil|engage|generate"
+    r"|(?:unfortunately, )?i(?: can['’]?t| can ?not| won['’]t| am unable to| am not able to|['’]m not able to"
+    r"|['’]m unable to) (?:assist|help|comply|fulfil|engage|generate"
     r"|provide (?:that|this|you))"
     r"|(?:很?抱歉|对不起|不好意思|非常抱歉)[，,]?(?:但)?(?:我|作为.{0,16}我?)?(?:不能|无法|没有办法|不可以)"
     r"(?:提供|回答|协助|帮助|满足|完成|生成|继续|参与|讨论|给您|为您|给出)|我(?:无法|不能)(?:协助|回答|提供|满足"
@@ -58,7 +60,7 @@ NATURES = ("AI", "anguage model", "n ai", "artificial", "utoff", "ut-off", "hatG
            "lama", "wen", "语言模型",
            "人工智能", "机器人", "知识截", "的知识", "文心", "通义")  # fmt: skip
 STAMMER = re.compile(r"\b(\w{2,20}(?: \w{1,20}){0,3})(?: \1\b){3,}")
-STAMMER_HAN = re.compile("([\u4e00-\u9fff，,、]{2,12}?)\\1{3,}")
+STAMMER_HAN = re.compile("([\u4e00-\u9fff，,、]{2,12}?)\\1{2,}")
 UNITS = re.compile(r"[。！？!?\n]|\. ")
 BRACKETS = {")": "(", "）": "（", "]": "[", "】": "【", "}": "{", "》": "《", "」": "「", "』": "『", "”": "“"}
 PAIRED = re.compile("[()（）\\[\\]【】{}《》「」『』“”]")
@@ -151,10 +153,10 @@ def loop(conversation: Conversation) -> Hit | None:
     """An answer in which a sentence or a few words come again and again."""
     for number, turn in answers(conversation):
         text = turn.content
-        if len(text) < 24 or "```" in text:
+        if len(text) < 12 or "```" in text:
             continue
         match = _stammered(text)
-        if match and len(set(match[1])) > 1 and len(match[0]) >= 16:
+        if match and len(set(match[1])) > 1 and len(match[0]) >= (16 if match[0].isascii() else 12):
             return Hit(head(text[match.start() :]), number)
         if again := _again(text):
             return Hit(head(again), number)
@@ -168,8 +170,8 @@ def echo(conversation: Conversation) -> Hit | None:
         if not 0.5 * len(question) <= len(turn.content) <= 1.5 * len(question):
             continue
         asked, given = _bare(question), _bare(turn.content)
-        if len(given) >= 6 and asked and (given == asked or (len(asked) >= 30 and given.startswith(asked)
-                                                             and len(given) < 1.15 * len(asked))):  # fmt: skip
+        if len(given) >= 6 and asked and (given == asked or (len(asked) >= 8 and given.startswith(asked)
+                                                             and len(given) < 1.25 * len(asked))):  # fmt: skip
             return Hit(head(turn.content), number)
     return None
 
@@ -181,7 +183,8 @@ def _is_prose(line: str, text: str) -> bool:
     if HAN.search(line):
         return len(line) >= 16 and (text.count("\n") < 3 or len(line) >= 24)
     words = line.split()
-    return len(words) >= 8 and any(mark in text[:-1] for mark in ".!?") and text.count("\n") * 60 < len(text)
+    marked = any(mark in text[:-1] for mark in ".!?")
+    return len(words) >= (8 if marked else 12) and text.count("\n") * 60 < len(text)
 
 
 def _unclosed(text: str) -> int | None:

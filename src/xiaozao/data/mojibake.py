@@ -15,6 +15,7 @@ LOST = ("\ufffd", "锟斤拷", "烫烫烫", "ï¿½")
 STRANGE = 4  # characters that are not ASCII, from which a text of another script tells anything
 SURE = 15.0  # log odds for another encoding than the one that was named or is stored
 SHOWN = 24  # characters of an example
+LATIN = {language.name for language in LANGUAGES if language.latin}
 USUAL = ("utf-8", "utf-16-le", "utf-16-be", "gb18030", "")
 
 
@@ -69,8 +70,8 @@ def _note_other(texts: Sequence[str], encoding: str, asked: str, notes: Notes) -
         except UnicodeError:
             continue
         reading = detect(raw)
-        if reading is None or reading.encoding == name or not sample:
-            continue
+        if reading is None or reading.encoding == name or not sample or (stored and reading.language in LATIN):
+            continue  # accents tell too little of a text that may well be what it says
         joined = "\n".join(sample)[: len(reading.text)]
         own = max(language.likelihood(joined) for language in LANGUAGES)
         if reading.score - own > SURE and reading.text != joined:

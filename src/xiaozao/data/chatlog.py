@@ -49,7 +49,10 @@ OURSELVES = re.compile(r"我|本人|me|you|myself", re.IGNORECASE)  # how an exp
 SIDES = {True: "me", False: "them"}  # in place of names, where an export has none
 TRUE, FALSE = ("1", "true", "yes", "是", "1.0"), ("0", "false", "no", "否", "0.0", "")
 OURS = re.compile(
-    r"客服|店小二|小助手|售后|售前|掌柜|\b(?:support|agents?|service|assistant|helpdesk|staff)\b", re.IGNORECASE
+    r"客服|店小二|小助手|售后|售前|掌柜|\b(?:support|agents?|service|assistant|helpdesk|staff)\b"
+    r"|kundenservice|kundendienst|suporte|soporte|atendimento|atención|service client|サポート|고객센터|상담원"
+    r"|поддержка",
+    re.IGNORECASE,
 )
 SYSTEM_SENDER = re.compile(r"系统|系统消息|系统通知|系统提示|system|系统管理员", re.IGNORECASE)
 MEDIA = re.compile(

@@ -52,7 +52,8 @@ LINE_SYSTEM = re.compile(rf"({CLOCK})\t([^\t]+)", re.IGNORECASE)
 KAKAO_DAY = re.compile(r"-{4,}\s*(\d{4}년 \d{1,2}월 \d{1,2}일).*?-{4,}")
 KAKAO_SAID = re.compile(rf"\[([^\[\]]{{1,60}})\] \[({CLOCK})\] (.*)", re.DOTALL)
 DECORATION = re.compile(
-    r"[=\-_*~]{4,}|消息(?:记录|分组|对象)\s*[（(:：].*|\[LINE\].*|(?:Saved on|保存日期|保存日時|저장한 날짜)\s*[:：].*"
+    r"[=\-_*~]{4,}|消息(?:记录|分组|对象)\s*(?:[（(:：].*)?|\[LINE\].*"
+    r"|(?:Saved on|保存日期|保存日時|저장한 날짜)\s*[:：].*"
 )
 MARK = "\x01"  # in place of the invisible sign that WhatsApp puts before what it writes itself
 OMITTED = re.compile(

@@ -208,13 +208,13 @@ def notices(spec: RunSpec, model: ModelFolder, data: PreparedData, config: Model
     """What the user should know of the model and the data before anything is computed."""
     told = [Noticed("plain_template", {"model": model.name})] if trained_plain(spec, model) else []
     told += [Noticed(f"kto_{part}", {}) for part in parts_without_partner(spec, data)]
-    told += [Noticed("data_note", {"note": _said(note)}) for note in data.counts.notes]
+    told += [Noticed("data_note", {"note": note_text(note)}) for note in data.counts.notes]
     if config.stripped:
         told.append(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
     return told
 
 
-def _said(note: Problem) -> dict[str, object]:
+def note_text(note: Problem) -> dict[str, object]:
     """A note on the data as a text that is said in the reader's language."""
     plain = {
         name: value if isinstance(value, int | float | dict) else str(value) for name, value in note.params.items()

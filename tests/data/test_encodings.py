@@ -197,3 +197,10 @@ def test_every_language_has_a_name_and_encodings_that_python_knows() -> None:
         assert has(f"script.{language.name}")
         assert all("a".encode(encoding) == b"a" for encoding in language.encodings)
     assert detect([]) is None and detect([b"plain"]) is None
+
+
+@pytest.mark.parametrize(("text", "count"), [("?????????", 2), ("???? ??!", 2), ("what??? really", 0), ("???", 0)])
+def test_texts_of_question_marks_alone_are_told(tmp_path: Path, text: str, count: int) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"question": text, "answer": text}) + "\n", encoding="utf-8")
+    assert [note.params.get("count") for note in read(path)[0].notes] == [count] * bool(count)

@@ -12,7 +12,10 @@ from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation
 from xiaozao.data.prepare import prepare
 from xiaozao.errors import DataError, Problem, UsageError
+from xiaozao.events import Noticed
 from xiaozao.spec.parts import DataSpec
+from xiaozao.texts.catalogue import say
+from xiaozao.worker.ready import note_text
 
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
 
@@ -93,6 +96,20 @@ def test_an_empty_instruction_with_an_input_asks_the_input(tmp_path: Path) -> No
 def test_turns_that_stand_as_text_are_turns(tmp_path: Path, written: str, name: str) -> None:
     file, talks = read(jsonl(tmp_path / "a.jsonl", {name: written}))
     assert file.format == "messages" and talks == [[("user", "hi"), ("assistant", "hello")]]
+
+
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        [{"system": "", "input": "hi", "output": "hello"}, {"input": "and?", "output": "bye"}],
+        [{"human": "hi", "assistant": "hello"}, {"human": "and?", "assistant": "bye"}],
+        [["hi", "hello"], ["and?", "bye"]],
+    ],
+)
+def test_rounds_of_question_and_answer_are_turns(tmp_path: Path, rounds: Any) -> None:
+    file, talks = read(jsonl(tmp_path / "a.jsonl", {"conversation": rounds}))
+    assert talks == [[("user", "hi"), ("assistant", "hello"), ("user", "and?"), ("assistant", "bye")]]
+    assert file.format == "messages"
 
 
 def test_turns_as_columns_of_lists_are_turns(tmp_path: Path) -> None:
@@ -283,6 +300,18 @@ def test_a_named_column_wins_over_one_that_is_called_like_a_field(tmp_path: Path
     rows = [{"prompt": "id-1", "completion": "x", "wish": "hi there", "said": "hello"}]
     _, talks = read(jsonl(tmp_path / "a.jsonl", *rows), columns="question=wish,answer=said")
     assert talks == [[("user", "hi there"), ("assistant", "hello")]]
+
+
+def test_training_is_told_the_notes_too_and_again_from_the_cache(tmp_path: Path) -> None:
+    path = jsonl(
+        tmp_path / "a.jsonl", *({"question": f"q{n}", "answer": "a", "hint": f"See shelf {n}."} for n in range(3))
+    )
+    model, spec = model_folder(tmp_path / "m", byte_level()), DataSpec(data=str(path), validation="none")
+    for _ in range(2):
+        (note,) = prepare(spec, model, 0, tmp_path / "cache", lambda *_: None).counts.notes
+        told = Noticed("data_note", {"note": note_text(note)})
+        assert "hint" in say(f"notice.{told.key}", "en", **json.loads(json.dumps(told.params)))
+        assert "关于数据" in say(f"notice.{told.key}", "zh-CN", **told.params)
 
 
 def test_the_notes_of_several_files_name_their_file(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ TEXTS = {
     "Telegram, copied": f"Ann, [5 Mar 2024 at 14:02]\n{SAID}\nSupport, [5 Mar 2024 at 14:03]\n{ANSWERED}",
     "three lines": f"2024-03-05 14:02:33\n小美\n{SAID}\n2024-03-05 14:03:33\n客服\n{ANSWERED}",
     "one line": f"2024-03-05 14:02:33 小美: {SAID}2024-03-05 14:03:33 客服: {ANSWERED}",
+    "WeChat, by mail": f"—————  2024-03-05  —————\n\n\n小美  14:02\n\n{SAID}\n客服  14:03\n\n{ANSWERED}",
     "KakaoTalk": "--------------- 2024년 3월 5일 화요일 ---------------\n"
     f"[Ann] [오후 2:02] {SAID}[Support] [오후 2:03] {ANSWERED}",
 }
@@ -267,6 +268,26 @@ def test_what_stands_behind_a_mark_of_media_is_no_answer(tmp_path: Path, text: s
     ]
     _, talks, dropped = read(table(tmp_path / "a.csv", ("时间", "发送者", "内容"), *rows))
     assert talks == [[("user", "多少钱"), ("assistant", "15元")]] and dropped == {"media": 1}
+
+
+def test_lines_of_media_within_a_message_are_left_out_and_told(tmp_path: Path) -> None:
+    said = (
+        ("小美", "14:02", "多少钱"),
+        ("客服", "14:03", "[转账] ¥15.00\n[图片]\n15元"),
+        ("小美", "14:04", "[图片]\n[图片]"),
+    )
+    text = "".join(f"{name} 2024-03-05 {hour}\n{words}\n" for name, hour, words in said)
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    file, talks, dropped = read(tmp_path / "a.txt")
+    assert talks == [[("user", "多少钱"), ("assistant", "15元")]] and dropped == {"media": 1}
+    assert next(note for note in file.notes if note.key == "note_media_lines").params == {"line": 3, "count": 1}
+
+
+@pytest.mark.parametrize(("day", "hour"), [("日期", "时间"), ("Time", "Date")])
+def test_day_and_clock_may_stand_in_two_columns(tmp_path: Path, day: str, hour: str) -> None:
+    times = [("2024-03-05", "14:02"), ("2024-03-05", "14:03"), ("2024-03-05", "18:00"), ("2024-03-05", "18:01")]
+    rows = [(*time, ("Ann", "Support")[place % 2], f"m{place}") for place, time in enumerate(times)]
+    assert len(read(table(tmp_path / "a.csv", (day, hour, "sender", "message"), *rows))[1]) == 2
 
 
 def test_times_in_brackets_are_read(tmp_path: Path) -> None:

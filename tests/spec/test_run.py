@@ -38,6 +38,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "system": ("You are: a clerk.", "You are: a clerk."),
     "columns": ("time=A,sender=B", "time=A,sender=B"),
     "assistant": ("小王,小李", ("小王", "小李")),
+    "dates": ("dmy", "dmy"),
     "gap": ("7.5", 7.5),
     "objective": ("dpo", "dpo"),
     "beta": ("0.2", 0.2),

@@ -14,6 +14,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, datetime
+from datetime import time as clock
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,10 @@ OURSELVES = re.compile(r"我|本人|me|you|myself", re.IGNORECASE)  # how an exp
 SIDES = {True: "me", False: "them"}  # in place of names, where an export has none
 TRUE, FALSE = ("1", "true", "yes", "是", "1.0"), ("0", "false", "no", "否", "0.0", "")
 OURS = re.compile(
-    r"客服|店小二|小助手|售后|售前|掌柜|\b(?:support|agents?|service|assistant|helpdesk|staff)\b", re.IGNORECASE
+    r"客服|店小二|小助手|售后|售前|掌柜|\b(?:support|agents?|service|assistant|helpdesk|staff)\b"
+    r"|kundenservice|kundendienst|suporte|soporte|atendimento|atención|service client|サポート|고객센터|상담원"
+    r"|поддержка",
+    re.IGNORECASE,
 )
 SYSTEM_SENDER = re.compile(r"系统|系统消息|系统通知|系统提示|system|系统管理员", re.IGNORECASE)
 MEDIA = re.compile(
@@ -70,6 +75,8 @@ SYSTEM_LINE = re.compile(
     r"|left the (?:group|chat|conversation)|chat (?:has )?ended|conversation (?:was )?closed",
     re.IGNORECASE,
 )
+CLOCKED = re.compile(r"\d[:：]\d")
+DAY_LENGTH = 20  # characters of a day without a clock
 SYSTEM_LENGTH = 60  # characters; a longer text that holds such words is somebody talking
 
 
@@ -125,7 +132,8 @@ class Chatlog:
         if not self._columns:
             self._columns = map_columns(self._spec.columns or "", row.values)
         read = {role: row.values.get(name) for role, name in self._columns.items()}
-        text, ours = read["text"], _side(read.get("ours"))
+        ours = _side(read.get("ours"))
+        text = self._without_media(row, read["text"])
         sender = str(read.get("sender") or "").strip() or ("" if ours is None else SIDES[ours])
         if text is not None and not isinstance(text, str):
             return _problem("row_not_text", row, self._columns["text"], found=type(text).__name__)
@@ -137,8 +145,20 @@ class Chatlog:
         if not sender:
             return _problem("row_empty", row, self._columns["sender"])
         message = Message(0.0, sender, text or "", str(read.get("customer") or ""), row.line, ours)
-        self._messages.append((read.get("time"), message, row))
+        self._messages.append((_joined_time(read.get("time"), row.values), message, row))
         return None
+
+    def _without_media(self, row: Row, text: Any) -> Any:
+        """The text of a messenger's message without the lines that stand for pictures and files."""
+        if LEFT not in row.values or not isinstance(text, str) or "\n" not in text:
+            return text
+        lines = text.split("\n")
+        kept = [line for line in lines if not MEDIA.fullmatch(line.strip())]
+        if not any(line.strip() for line in kept):
+            return lines[0]  # media alone
+        if len(kept) < len(lines):
+            self._notes.count("note_media_lines", row.line)
+        return "\n".join(kept)
 
     def sessions(self) -> Iterator[Verdict]:
         """The conversations, in the order in which they begin in the file."""
@@ -174,6 +194,17 @@ class Chatlog:
             else:
                 before = time
                 yield replace(message, time=time)
+
+
+def _joined_time(value: Any, values: Mapping[str, Any]) -> Any:
+    """The time of a message; day and clock may stand in two columns."""
+    if isinstance(value, datetime) or value is None:
+        return value
+    times = [values[name] for name in values if _column_of(name) == "time" and values[name] is not value]
+    plain = [one.isoformat() if isinstance(one, date | clock) else str(one) for one in (value, *times)]
+    day = next((one for one in plain if parse_time(one) is not None and not CLOCKED.search(one)), "")
+    hour = next((one for one in plain if has_clock_alone(one)), "")
+    return f"{day} {hour}" if day and hour and len(day) < DAY_LENGTH else value
 
 
 def _side(value: Any) -> bool | None:
@@ -292,10 +323,14 @@ def _left_out(sender: str, text: str) -> str:
 def _by_name(values: Mapping[str, Any]) -> dict[str, str]:
     columns: dict[str, str] = {}
     for name in values:
-        column = COLUMNS.get(str(name).strip().lower().replace(" ", "_")) or COLUMNS.get(str(name).strip().lower())
-        if column:
+        if column := _column_of(name):
             columns.setdefault(column, name)
     return columns
+
+
+def _column_of(name: object) -> str:
+    plain = str(name).strip().lower()
+    return COLUMNS.get(plain.replace(" ", "_")) or COLUMNS.get(plain) or ""
 
 
 def _problem(key: str, row: Row, field: str, **params: object) -> Problem:

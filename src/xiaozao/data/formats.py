@@ -25,6 +25,7 @@ from xiaozao.data.badfield import BadField
 from xiaozao.data.calls import TOOLS, read_tools
 from xiaozao.data.fieldtext import is_prose, listed_text, plain_name
 from xiaozao.data.preferences import SIDES, has_verdict, is_pair, sides, verdict
+from xiaozao.data.rounds import is_round, turns_of
 from xiaozao.data.rows import Row
 from xiaozao.data.strictjson import kind_of
 from xiaozao.data.turns import Turn, check_count, parse_turn
@@ -230,6 +231,8 @@ def _verdict_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
 
 def _style(turns: list[Any]) -> str:
     for turn in turns:
+        if is_round(turn):
+            return "messages"
         if isinstance(turn, dict):
             names = {name.lower() for name in turn}
             if names & {"role", "content"}:
@@ -264,6 +267,7 @@ def _dialogue(fields: Mapping[str, Any], role: str, content: str) -> Parsed:
         raise BadField("row_no_field", DIALOGUES[0], fields=", ".join(fields))
     if not turns:
         raise BadField("row_no_turns", name)
+    turns = [turn for element in turns for turn in turns_of(element)]
     check_count(turns, name)
     parsed = [parse_turn(turn, f"{name}[{index}]", role, content) for index, turn in enumerate(turns)]
     return {name, *BESIDE} - {"history"}, (*_system(fields), *parsed), ""

@@ -43,6 +43,8 @@ IN_LINE = re.compile(rf"({MOMENT})\s+([^:：\n]{{1,60}}?)\s?[:：]\s?(.*)", re.I
 ALONE = re.compile(MOMENT, re.IGNORECASE)
 SPOKEN = re.compile(r"\s*([^\s:：][^:：\n]{0,20}?)\s?[:：]\s*(\S.*)", re.DOTALL)
 SPEAKERS = 4  # of a talk
+RULED_DAY = re.compile(rf"[—–─=\-_ ]{{2,}}\s*({DAY})\s*[—–─=\-_ ]{{2,}}")
+CLOCK_ALONE = re.compile(CLOCK, re.IGNORECASE)
 NUMBERED = re.compile(r"\s*(?:\(\d{4,12}\)|<[^<>\s]+@[^<>\s]+>)$")
 LINE_DAY = re.compile(r"(\d{4}[./]\d{1,2}[./]\d{1,2})\s?(?:\(.{1,6}\)|.{1,10})?")
 LINE_SAID = re.compile(rf"({CLOCK})\t([^\t]+)\t(.*)", re.IGNORECASE | re.DOTALL)
@@ -50,7 +52,8 @@ LINE_SYSTEM = re.compile(rf"({CLOCK})\t([^\t]+)", re.IGNORECASE)
 KAKAO_DAY = re.compile(r"-{4,}\s*(\d{4}년 \d{1,2}월 \d{1,2}일).*?-{4,}")
 KAKAO_SAID = re.compile(rf"\[([^\[\]]{{1,60}})\] \[({CLOCK})\] (.*)", re.DOTALL)
 DECORATION = re.compile(
-    r"[=\-_*~]{4,}|消息(?:记录|分组|对象)\s*[（(:：].*|\[LINE\].*|(?:Saved on|保存日期|保存日時|저장한 날짜)\s*[:：].*"
+    r"[=\-_*~]{4,}|消息(?:记录|分组|对象)\s*(?:[（(:：].*)?|\[LINE\].*"
+    r"|(?:Saved on|保存日期|保存日時|저장한 날짜)\s*[:：].*"
 )
 MARK = "\x01"  # in place of the invisible sign that WhatsApp puts before what it writes itself
 OMITTED = re.compile(
@@ -153,9 +156,18 @@ def _headed(pattern: re.Pattern[str], time: int, sender: int) -> Callable[[], Ca
     """Messages of a head with time and sender, and of text on the lines below."""
 
     def make() -> Callable[[str], Begun]:
+        today = ""
+
         def begin(line: str) -> Begun:
+            nonlocal today
+            if day := RULED_DAY.fullmatch(line.strip()):
+                today = f"{day[1]} "
+                return ""
             head = pattern.fullmatch(line.strip())
-            return None if head is None else _message(head[time].removeprefix("昨天"), head[sender], "")
+            if head is None:
+                return None
+            clock = CLOCK_ALONE.fullmatch(head[time])
+            return _message(f"{today}{head[time]}" if clock else head[time], head[sender], "")
 
         return begin
 

@@ -12,15 +12,20 @@ ENCODINGS = (
 )
 WRONG = ("cp1252", "latin_1", "gb18030", "cp1251", "cp932", "cp949", "mac_roman")  # what UTF-8 is taken for
 LOST = ("\ufffd", "锟斤拷", "烫烫烫", "ï¿½")
+QUESTION_MARKS = set("?!., \t\n")  # what stays of text in an encoding without it
 STRANGE = 4  # characters that are not ASCII, from which a text of another script tells anything
 SURE = 15.0  # log odds for another encoding than the one that was named or is stored
 SHOWN = 24  # characters of an example
+LATIN = {language.name for language in LANGUAGES if language.latin}
 USUAL = ("utf-8", "utf-16-le", "utf-16-be", "gb18030", "")
 
 
 def note_encoding(rows: Sequence[Mapping[str, Any]], encoding: str, asked: str, notes: Notes) -> None:
     """Note a guessed encoding, and texts of the first rows that seem to have been read in a wrong one."""
-    texts = [text for text in _texts(rows) if not text.isascii()]
+    every = list(_texts(rows))
+    if marks := sum(set(text) <= QUESTION_MARKS and text.count("?") >= STRANGE for text in every):
+        notes.tell("note_question_marks", count=marks, rows=len(every))
+    texts = [text for text in every if not text.isascii()]
     if not texts:
         return
     if asked == "auto" and encoding not in USUAL:
@@ -69,8 +74,8 @@ def _note_other(texts: Sequence[str], encoding: str, asked: str, notes: Notes) -
         except UnicodeError:
             continue
         reading = detect(raw)
-        if reading is None or reading.encoding == name or not sample:
-            continue
+        if reading is None or reading.encoding == name or not sample or (stored and reading.language in LATIN):
+            continue  # accents tell too little of a text that may well be what it says
         joined = "\n".join(sample)[: len(reading.text)]
         own = max(language.likelihood(joined) for language in LANGUAGES)
         if reading.score - own > SURE and reading.text != joined:

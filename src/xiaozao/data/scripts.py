@@ -11,6 +11,7 @@ from functools import cached_property
 
 WORD = re.compile(r"[^\W\d_]+")
 PUNCTUATION = set("，。？！：；、“”‘’（）《》【】…—–～·「」『』«»№°€£§©®™¿¡„•×´¨ªº\xa0\u3000\u200e\u200f،؟؛")
+TYPOGRAPHIC = set("’“”‘…–—")  # which many languages' texts hold more often than letters with accents
 HANZI = (
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事成方多经么去法学如都同现当没动面起看定"
     "天分还进好小部其些主样理心她本前开但因只从想实日军者意无力它与长把机十民第公此已工使情明性知全三又关点正业外将两高间由问很最重并物手应战向头文体政美相见被利什"
@@ -74,7 +75,7 @@ class Language:
         if log is not None:
             return log
         if character in PUNCTUATION or "\uff01" <= character <= "\uff5e":
-            return -5.5 if self.wide else -6.5
+            return -4.0 if self.latin and character in TYPOGRAPHIC else -5.5 if self.wide else -6.5
         if self.wide and self._is_rare(character):
             return math.log(0.2 / self.others)
         return -17.0 if self.wide else -20.0 if unicodedata.category(character)[0] == "C" else -11.0

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from xiaozao.data.formats import format_of
+
 NAMES = {
     *("data", "rows", "examples", "items", "records", "train", "instances", "samples", "dataset", "results", "result"),
     *("questions", "conversations", "dialogues", "dialogs", "list", "entries", "documents", "response", "value", "qa"),
@@ -40,6 +42,8 @@ def _path(text: str, at: int, depth: int) -> tuple[str, ...]:
         return ()
     for name, start in _members(text, at):
         if name not in NAMES:
+            if text[start] == "[" and _is_known(text, _space(text, start + 1)):
+                return (name,)
             continue
         if text[start] == "{" and (inner := _path(text, start, depth + 1)):
             return (name, *inner)
@@ -55,6 +59,17 @@ def _holds_rows(text: str, at: int) -> bool:
     names = {name.lower() for name, _ in _members(text, at, whole=False)}
     turn = {"role", "content"} <= names or {"from", "value"} <= names or {"role", "parts"} <= names
     return not turn and bool(names)
+
+
+def _is_known(text: str, at: int) -> bool:
+    """Whether the first element of an array with any name is a row whose format is known."""
+    if not _holds_rows(text, at):
+        return False
+    try:
+        first, _ = READER.raw_decode(text, at)
+    except ValueError:
+        return False
+    return format_of(first) not in ("", "text")
 
 
 def _members(text: str, at: int, whole: bool = True) -> Iterator[tuple[str, int]]:

@@ -218,13 +218,13 @@ def notices(spec: RunSpec, model: ModelFolder, data: PreparedData, config: Model
     if counts.unreasoned:
         why = "off" if spec.data.thinking == "off" else "template"
         told.append(Noticed(f"unreasoned_{why}", {"count": counts.unreasoned}))
-    told += [Noticed("data_note", {"note": _said(note)}) for note in data.counts.notes]
+    told += [Noticed("data_note", {"note": note_text(note)}) for note in data.counts.notes]
     if config.stripped:
         told.append(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
     return told
 
 
-def _said(note: Problem) -> dict[str, object]:
+def note_text(note: Problem) -> dict[str, object]:
     """A note on the data as a text that is said in the reader's language."""
     plain = {
         name: value if isinstance(value, int | float | dict) else str(value) for name, value in note.params.items()

@@ -32,6 +32,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "stratify": ("intent", "intent"),
     "length": ("512", 512),
     "truncation": ("left", "left"),
+    "template": ("chatml", "chatml"),
     "thinking": ("on", "on"),
     "bad_rows": ("drop", "drop"),
     "system": ("You are: a clerk.", "You are: a clerk."),

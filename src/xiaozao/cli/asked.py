@@ -13,7 +13,15 @@ from xiaozao.cli.verb import Verb, VerbGroup
 
 TARGETS = ("slurm", "kubernetes", "skypilot")  # those of launch/targets.py
 READING = ("format", "encoding", "columns", "assistant", "gap", "bad_rows")  # the options that say how a file is read
-WITH_MODEL = ("model", "source", "revision", "length", "system", "thinking")  # those that say how tokens are made
+WITH_MODEL = (
+    "model",
+    "source",
+    "revision",
+    "length",
+    "system",
+    "thinking",
+    "template",
+)  # those that say how tokens are made
 UNUSED = {"data", "base", "attention", "device"}  # of no concern to a check
 
 TRAIN = Verb(
@@ -54,7 +62,21 @@ DATA.add_command(
     Verb("check", callback=later("data", "check_file"), params=[
         click.Argument(["file"], metavar="FILE"),
         click.Argument(["arguments"], nargs=-1, metavar="CONFIG.yaml | key=value"),
+        click.Option(["--report"], metavar="FILE.html", help="cli.data.check.report"),
+        click.Option(["--fix"], metavar="OUT", help="cli.data.check.fix"),
+        click.Option(["--drop"], metavar="KINDS", help="cli.data.check.drop"),
+        click.Option(["--repair"], metavar="RULES", help="cli.data.check.repair"),
+        flag("--pseudonymise", "cli.data.check.pseudonymise"),
         *(one for one in spec_flags(("model", "data"), asked=()) if one.name not in UNUSED),
+        *(one for one in spec_flags(("evaluate",), asked=()) if one.name == "questions"),
+    ])
+)  # fmt: skip
+DATA.add_command(
+    Verb("show", callback=later("show", "show_file"), params=[
+        click.Argument(["file"], metavar="FILE"),
+        click.Argument(["arguments"], nargs=-1, metavar="key=value"),
+        click.Option(["--row"], type=click.IntRange(min=1), metavar="N", help="cli.data.show.row"),
+        *(one for one in spec_flags(("model", "data"), asked=()) if one.name not in UNUSED | {"rows"}),
     ])
 )  # fmt: skip
 
@@ -97,11 +119,5 @@ DATA.add_command(
     Verb("stats", callback=later("stats", "stats_of"), params=_reads(
         click.Option(["--plot"], metavar="FILE.png|svg", help="cli.data.stats.plot"),
         names=(*READING, *WITH_MODEL),
-    ))
-)  # fmt: skip
-DATA.add_command(
-    Verb("show", callback=later("show_row", "show"), params=_reads(
-        click.Option(["--row"], metavar="N", required=True, help="cli.data.show.row"),
-        names=(*READING, *WITH_MODEL, "truncation"),
     ))
 )  # fmt: skip

@@ -1,12 +1,17 @@
 """`zao data check`: what is in a file, what is wrong with it row by row, and what would be trained on."""
 
+from pathlib import Path
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
+from xiaozao.cli.findings_view import findings_view
+from xiaozao.cli.fixes import asked_of, check_targets, fixed_view, repaired
 from xiaozao.cli.options import anchored_files, gather
 from xiaozao.data.checks import DataReport, check
+from xiaozao.data.quality.handout import Checked, render, write
 from xiaozao.errors import DataError
 from xiaozao.hub.sources import resolve
 from xiaozao.runs.sentences import left_out
@@ -21,17 +26,27 @@ EXAMPLE = 160  # characters of a turn
 
 def check_file(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
     output = current_output()
-    options = {**gather(arguments, flags), "data": file}
-    with_model = "model" in options
+    asked = asked_of(flags)
+    options = {**gather(arguments, {name: flag for name, flag in flags.items() if name not in OWN}), "data": file}
     spec = RunSpec.from_options({"model": "none", **options, **anchored_files(options)})
     if unread := sorted(UNREAD & options.keys()):
         output.note("data.whole", names=", ".join(unread))
-    with output.stages() as report:
+    check_targets(asked, spec.data, output.yes)
+    questions = Path(spec.evaluate.questions) if spec.evaluate.questions else None
+    data, fixed = spec.data, None
+    with output.stages() as tell:
         model = None
-        if with_model:
-            model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report).path
-        checked = check(spec.data, model, report, spec.method.objective if "objective" in options else None)
-    output.result(_view(checked, output), checked.to_json(output.language))
+        if "model" in options:
+            model = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), tell).path
+        if asked.out is not None:
+            fixed, data = repaired(spec.data, asked, questions, tell, output.language)
+        checked = check(data, model, tell, spec.method.objective if "objective" in options else None, questions)
+    if asked.report is not None:
+        write(asked.report, render(_facts_of_page(checked, output), checked.findings, output.language), output.yes)
+    view, document = _view(checked, output), checked.to_json(output.language)
+    if fixed is not None:
+        view, document = Group(fixed_view(fixed, output), view), {**document, "fixed": fixed.to_json()}
+    output.result(view, document, quiet=fixed.path if fixed else "")
     return 0 if checked.ok else DataError.exit_code
 
 
@@ -45,7 +60,7 @@ def _view(report: DataReport, output: Output) -> RenderableType:
             table.add_row(output.say(f"data.{key}"), Text(value))
     return Group(
         _verdict(report, output), *_warnings(report, output), table, *_problems(report, output),
-        *_example(report, output),
+        *_example(report, output), *findings_view(report, output),
     )  # fmt: skip
 
 
@@ -57,7 +72,7 @@ def _verdict(report: DataReport, output: Output) -> Text:
     text = output.say("data.ok", rows=report.rows_used)
     if report.problem_count:
         text = output.say("data.ok_dropped", rows=report.rows_used, problems=report.problem_count)
-    if report.doubts or left_out(report.dropped, report.rows_read, output.language):
+    if report.doubts or report.notes or report.serious or left_out(report.dropped, report.rows_read, output.language):
         return Text(f"! {text}", style="bold yellow")
     return Text(f"{'✔' if output.unicode else '+'} {text}", style="bold green")
 
@@ -65,10 +80,21 @@ def _verdict(report: DataReport, output: Output) -> Text:
 def _warnings(report: DataReport, output: Output) -> list[RenderableType]:
     """Warnings about data that training would accept, and advice about problems that stop it."""
     lines = [output.say("error.data_rows.fix")] if report.problem_count and not report.ok else []
+    lines += [output.say("fix.offer")] if report.problem_count else []
     many = left_out(report.dropped, report.rows_read, output.language) if report.ok else ""
     lines += [many] if many else []
-    lines += [one.text(output.language) for one in (*report.blocks, *report.doubts)]
+    lines += [output.say("data.findings", serious=report.serious)] if report.serious else []
+    lines += [one.text(output.language) for one in (*report.blocks, *report.doubts, *report.notes)]
     return [Text(f"  {line}", style="yellow") for line in lines]
+
+
+def _facts_of_page(report: DataReport, output: Output) -> Checked:
+    problems = [problem.text(output.language) for problem in report.problems[:SHOWN]]
+    if (left := report.problem_count - len(problems)) > 0:
+        problems.append(output.say("data.more", count=left))
+    problems += [problem.text(output.language) for problem in report.blocks]
+    name = ", ".join(Path(file).name for file in report.path.split(","))
+    return Checked(name, report.size, report.rows_read, report.rows_used, problems, report.compared)
 
 
 def _facts(report: DataReport, output: Output) -> list[tuple[str, str]]:
@@ -110,5 +136,6 @@ def _example(report: DataReport, output: Output) -> list[RenderableType]:
     return []
 
 
+OWN = {"report", "fix", "drop", "repair", "pseudonymise"}  # flags that are no options of a run
 # All rows are checked; which of them are taken is for training to draw.
 UNREAD = {"rows", "stratify"}

@@ -1,8 +1,9 @@
 """`zao data check`: one report on a file before training: formats, lengths, problems and drops."""
 
+from array import array
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 
 from xiaozao.data.conversations import ConversationFile, open_conversations
 from xiaozao.data.formats import Conversation, Dropped
-from xiaozao.data.prepare import check_kind, fit_row, tokenise
+from xiaozao.data.prepare import check_kind, fit_row
+from xiaozao.data.quality.findings import Found, Hit
+from xiaozao.data.quality.inspection import Inspection
 from xiaozao.data.survey import Survey, survey
+from xiaozao.data.tokenising import tokenise
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import Problem
 from xiaozao.events import OnProgress
@@ -62,6 +66,15 @@ class DataReport:
     bad_rows: str = "stop"
     blocks: tuple[Problem, ...] = ()  # what training would stop at, though every row is in order
     doubts: tuple[Problem, ...] = ()  # what training accepts and says: the default validation, what is not learned
+    notes: tuple[Problem, ...] = ()  # what the reader guessed, ignored or left out
+
+    findings: tuple[Found, ...] = ()  # of the contents, the gravest first; no obstacle to training
+    compared: int = 0  # rows among which near duplicates were looked for
+
+    @property
+    def serious(self) -> int:
+        """How many kinds of findings are serious."""
+        return sum(found.gravity == "serious" for found in self.findings)
 
     @property
     def tokens(self) -> int:
@@ -76,27 +89,34 @@ class DataReport:
 
     def to_json(self, language: Language = "en") -> dict[str, Any]:
         """The report as plain values; problems with their text."""
-        document = asdict(self)
-        for name in ("problems", "blocks", "doubts"):
+        document = asdict(replace(self, findings=()))
+        for name in ("problems", "blocks", "doubts", "notes"):
             document[name] = [
                 {"key": one.key, "text": one.text(language), **{k: _plain(v) for k, v in one.params.items()}}
                 for one in getattr(self, name)
             ]
+        document["findings"] = [found.to_json(language) for found in self.findings]
         return {**document, "fields": list(self.fields), "samples": list(self.samples), "ok": self.ok}
 
 
 def check(
-    spec: DataSpec, model_folder: Path | None, on_progress: OnProgress = lambda *_: None, objective: str | None = None
+    spec: DataSpec,
+    model_folder: Path | None,
+    on_progress: OnProgress = lambda *_: None,
+    objective: str | None = None,
+    questions: Path | None = None,
 ) -> DataReport:
     """Read spec.data and report on it; with `objective`, also whether that objective can learn from it.
+
+    questions: the file of the questions that are held out, which no row of training may hold.
 
     A file that validates is read as well. Raises DataError only where a file as a whole cannot be read, or holds
     another kind of rows.
     """
     file = open_conversations(spec)
-    tokenizer = ChatTokenizer.from_folder(model_folder) if model_folder else None
-    look = _Look(spec, tokenizer, cut=objective is not None and KINDS[objective] == "texts")
-    surveyed = survey(file, spec.stratify, on_progress, look.see)
+    tokenizer = ChatTokenizer.from_folder(model_folder, spec.template) if model_folder else None
+    look = _Look(spec, tokenizer, Inspection(), cut=objective is not None and KINDS[objective] == "texts")
+    surveyed = survey(file, spec.stratify, on_progress, look.see, leave=look.inspection.leave)
     if objective is not None:
         check_kind(file, objective)
     for problem in look.problems:
@@ -116,16 +136,28 @@ def check(
         dropped=dict(sorted(dropped.items())),
         problem_count=surveyed.problem_count,
         problems=tuple(surveyed.problems),
-        turns=_mean(look.turns),
-        characters=_mean(look.characters),
-        duplicates=len(look.seen) - len(set(look.seen)),
+        turns=look.turns / max(look.conversations, 1),
+        characters=look.characters / max(look.conversations, 1),
+        duplicates=look.inspection.duplicates,
         fields=tuple(sorted(surveyed.fields)),
         samples=tuple(look.samples),
         token_statistics=look.statistics(),
         bad_rows=spec.bad_rows,
         blocks=() if by_default else validated,
+        findings=look.findings(file, judges(spec, questions), on_progress),
+        compared=look.inspection.compared,
         doubts=(*look.doubts(), *(validated if by_default else ())),
+        notes=file.notes,
     )
+
+
+def judges(spec: DataSpec, questions: Path | None) -> dict[str, ConversationFile]:
+    """The files that judge the model, by the kind of a leak: the validation file and the questions."""
+    named = {"leak_validation": Path(spec.validation) if isinstance(spec.validation, str) else None}
+    if spec.validation == "none":
+        named = {}
+    files = {**named, "leak_questions": questions}
+    return {kind: ConversationFile(path, spec) for kind, path in files.items() if path is not None}
 
 
 def _validated(spec: DataSpec, training: Survey, objective: str | None) -> tuple[Problem, ...]:
@@ -159,12 +191,13 @@ class _Look:
 
     spec: DataSpec
     tokenizer: ChatTokenizer | None
+    inspection: Inspection
     cut: bool = False  # long texts are cut into pieces
-    turns: list[int] = field(default_factory=list)
-    characters: list[int] = field(default_factory=list)
-    seen: list[int] = field(default_factory=list)
+    conversations: int = 0
+    turns: int = 0
+    characters: int = 0
     samples: list[dict[str, Any]] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
+    lengths: "array[int]" = field(default_factory=lambda: array("q"))
     total: int = 0
     targets: int = 0
     untrained: int = 0
@@ -173,9 +206,10 @@ class _Look:
     problems: list[Problem] = field(default_factory=list)
 
     def see(self, conversation: Conversation) -> None:
-        self.turns.append(len(conversation.turns))
-        self.characters.append(len(conversation.text) + sum(len(turn.content) for turn in conversation.turns))
-        self.seen.append(hash((conversation.turns, conversation.text, conversation.rejected)))
+        self.inspection.see(conversation)
+        self.conversations += 1
+        self.turns += len(conversation.turns)
+        self.characters += len(conversation.text) + sum(len(turn.content) for turn in conversation.turns)
         if len(self.samples) < SAMPLES:
             self.samples.append(_sample(conversation))
         if self.tokenizer is not None:
@@ -187,6 +221,14 @@ class _Look:
         p50, p95 = np.percentile(self.lengths, (50, 95), method="higher")
         over = sum(length > self.spec.length for length in self.lengths) / len(self.lengths)
         return TokenStatistics(self.total, self.targets, int(p50), int(p95), max(self.lengths), over)
+
+    def findings(
+        self, file: ConversationFile, judges: Mapping[str, ConversationFile], on_progress: OnProgress
+    ) -> tuple[Found, ...]:
+        """What was found in the contents, with what the tokens tell of the model."""
+        if self.lengths:
+            self.inspection.measured(max(self.lengths), self.total, self.characters)
+        return self.inspection.finish(file, judges, on_progress)
 
     def doubts(self) -> tuple[Problem, ...]:
         """What is not learned of rows that are used."""
@@ -203,6 +245,9 @@ class _Look:
         if not isinstance(samples, Problem):
             sequences = [one for sample in samples for one in sample]
             self.lengths.append(max(len(one.ids) for one in sequences))
+            if self.lengths[-1] > self.spec.length and not self.cut:
+                excerpt = f"{self.lengths[-1]:,} > {self.spec.length:,}"
+                self.inspection.add("cut_at_length", conversation.line, Hit(excerpt), length=self.spec.length)
             self.total += sum(len(one.ids) for one in sequences)
             self.targets += sum(int(one.targets.sum()) for one in sequences)
             if self.cut:
@@ -225,10 +270,6 @@ def _sample(conversation: Conversation) -> dict[str, Any]:
         for turn in conversation.rejected[conversation.shared :]
     ]
     return {"line": conversation.line, "turns": turns, "text": conversation.text[:LONGEST_SHOWN]}
-
-
-def _mean(values: Sequence[int]) -> float:
-    return sum(values) / len(values) if values else 0.0
 
 
 def _plain(value: object) -> object:

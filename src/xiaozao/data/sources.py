@@ -7,13 +7,17 @@ read_rows(source)   Row or Problem, in the order of the file; memory does not gr
 import re
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 from xiaozao.data.encodings import BOMS, LINE_LIMIT, Line, read_lines, resolve_encoding
+from xiaozao.data.messengers import json_messenger, read_json, read_text, text_messenger
+from xiaozao.data.notes import Notes
 from xiaozao.data.rows import Row, Rows
 from xiaozao.data.strictjson import read_values, to_row
+from xiaozao.data.wrapping import path_to_rows, row_inside
 from xiaozao.errors import DataError, EnvironmentProblem, NotFound, Problem
 
 __all__ = ["Row", "Rows", "Source", "open_source", "read_rows"]
@@ -45,12 +49,17 @@ JSON_NAMES = {".json", ".jsonl", ".ndjson"}
 
 @dataclass(frozen=True)
 class Source:
-    """A file that can be read. `encoding` is empty for parquet and xlsx."""
+    """A file that can be read. `encoding` is empty for parquet and xlsx.
+
+    inside: the keys that lead to the rows of a json file. messenger: whose export a text is.
+    """
 
     path: Path
     kind: str
     encoding: str
     size: int
+    inside: tuple[str, ...] = ()
+    messenger: str = ""
 
 
 def open_source(path: Path, encoding: str = "auto") -> Source:
@@ -78,22 +87,67 @@ def open_source(path: Path, encoding: str = "auto") -> Source:
     if kind:
         return Source(path, kind, "", size)
     text_encoding = resolve_encoding(path, encoding)
-    text = head.removeprefix(BOMS.get(text_encoding, b"")).decode(text_encoding, errors="ignore").lstrip()
+    text = (
+        head.removeprefix(BOMS.get(text_encoding, b""))
+        .decode(text_encoding, errors="ignore")
+        .lstrip()
+        .lstrip("\ufeff")
+        .lstrip()
+    )
     if not text and size <= HEAD:
         raise DataError("data_empty", path=path)
-    return Source(path, _text_kind(path, text), text_encoding, size)
+    kind, inside = _text_kind(path, text), _inside(text)
+    messenger = text_messenger(text.split("\n")[:-1] if size > HEAD else text.split("\n")) if kind == "txt" else ""
+    return Source(path, "json" if inside and kind == "jsonl" else kind, text_encoding, size, inside, messenger)
 
 
-def read_rows(source: Source, limit: int = LINE_LIMIT) -> Rows:
-    """The rows of a file; in place of a row that cannot be read, its Problem. `limit`: the longest line in bytes."""
+def read_rows(source: Source, limit: int = LINE_LIMIT, notes: Notes | None = None, chats: bool = True) -> Rows:
+    """The rows of a file; in place of a row that cannot be read, its Problem. `limit`: the longest line in bytes.
+
+    What the reader guesses or passes over is added to `notes`. With `chats`, a messenger's export gives its messages.
+    """
+    notes = notes or Notes()
     if source.kind in TABLES:
-        return _read_table(source, limit)
+        return _read_table(source, limit, notes)
+    if source.kind == "txt" and source.messenger and chats:
+        notes.tell("note_messenger", name=source.messenger)
+        return read_text(source.messenger, read_lines(source.path, source.encoding, limit))
+    if source.kind == "txt":
+        return _read_line_rows(source, limit)
+    rows = _read_line_rows(source, limit)
     if source.kind == "json":
-        return read_values(source.path, source.encoding, limit)
-    return _read_line_rows(source, limit)
+        values = read_values(source.path, source.encoding, limit, source.inside, notes)
+        rows = map(_unwrapped, values) if source.inside else values
+    return _messages(rows, notes) if chats else rows
 
 
-def _read_table(source: Source, limit: int) -> Rows:
+def _messages(rows: Rows, notes: Notes) -> Rows:
+    """The messages of a messenger's export in JSON; all other rows as they are."""
+    first = next(rows, None)
+    if first is None:
+        return
+    messenger = json_messenger(first.values) if isinstance(first, Row) else ""
+    if messenger:
+        notes.tell("note_messenger", name=messenger)
+    for row in chain([first], rows):
+        if messenger and isinstance(row, Row):
+            yield from read_json(row)
+        else:
+            yield row
+
+
+def _unwrapped(row: Row | Problem) -> Row | Problem:
+    return replace(row, values=row_inside(row.values)) if isinstance(row, Row) else row
+
+
+def _inside(text: str) -> tuple[str, ...]:
+    """The keys that lead to the rows; () for objects one after another."""
+    first, _, more = text.partition("\n")
+    several = first.rstrip().endswith("}") and more.lstrip().startswith("{")
+    return () if several or not text.startswith("{") else path_to_rows(text)
+
+
+def _read_table(source: Source, limit: int, notes: Notes) -> Rows:
     """The rows of a table. The readers are imported here, because they take 30 MB that a run on JSON does not need."""
     read: Callable[..., Rows] = getattr(import_module("xiaozao.data.tables"), f"read_{source.kind}")
     return read(source.path, source.encoding, limit) if source.kind == "csv" else read(source.path)

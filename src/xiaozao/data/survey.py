@@ -75,7 +75,7 @@ class Survey:
             self.problems.append(problem)
 
 
-def _ignore(conversation: Conversation) -> None:
+def _ignore(row: Conversation | Dropped) -> None:
     pass
 
 
@@ -85,8 +85,11 @@ def survey(
     on_progress: OnProgress,
     see: Callable[[Conversation], None] = _ignore,
     grouped: bool = False,
+    leave: Callable[[Dropped], None] = _ignore,
 ) -> Survey:
-    """Read a file once and call `see` with every usable conversation. grouped: whether near duplicates are looked for.
+    """Read a file once and call `see` with every usable conversation, `leave` with every row that teaches nothing.
+
+    grouped: whether near duplicates are looked for.
 
     Raises DataError if the file as a whole is unusable.
     """  # fmt: skip
@@ -97,6 +100,7 @@ def survey(
             counted.add_problem(verdict)
         elif isinstance(verdict, Dropped):
             counted.dropped[verdict.reason] += verdict.rows
+            leave(verdict)
         else:
             counted.add(verdict, stratify)
             see(verdict)

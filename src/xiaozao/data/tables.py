@@ -4,6 +4,7 @@ Cells are values, never formulas: what a cell says is data, and nothing here is 
 """
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
@@ -18,7 +19,8 @@ from xiaozao.errors import DataError, Problem
 from xiaozao.machine.apart import MEMORY, SECONDS, Lost, ask
 
 READING = "xiaozao.data.reading"
-DELIMITERS = (",", "\t", ";")
+DELIMITERS = (",", "\t", ";", "|")
+SEPARATOR = re.compile(r'"?sep=(\\t|.)"?[,;\t ]*', re.IGNORECASE)  # Excel's own first line
 KINDS: dict[str, Callable[[str], Any]] = {
     "datetime": datetime.fromisoformat, "date": date.fromisoformat, "time": time.fromisoformat, "decimal": Decimal,
     "timedelta": lambda text: timedelta(seconds=float(text)), "bytes": bytes.fromhex,
@@ -33,7 +35,10 @@ def read_csv(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
     every row after it would be misread.
     """
     feed = _Feed(read_lines(path, encoding, limit))
-    delimiter = _delimiter(feed.peek())
+    separator = SEPARATOR.fullmatch(feed.peek())
+    if separator:
+        next(feed)
+    delimiter = separator[1].replace("\\t", "\t") if separator else _delimiter(feed.peek())
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     names: list[str] = []
     while True:

@@ -233,7 +233,7 @@ def tell_warmup(warmup: float, steps: int, emit: Emit) -> None:
 
 def trained_plain(spec: RunSpec, model: ModelFolder) -> bool:
     """Whether conversations are written with our plain template, because the model brings none."""
-    if read_chat_files(model.path).template:
+    if spec.data.template not in ("auto", "plain") or read_chat_files(model.path).template:
         return False
     rows = ConversationFile(Path(spec.data.data), spec.data)
     first = next((row for row in rows if isinstance(row, Conversation)), None)

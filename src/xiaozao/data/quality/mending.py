@@ -1,0 +1,183 @@
+"""A file -> rows, as far as they can be read at all: JSON made by hand is repaired, and what was lost is told.
+
+Valid rows pass as they are. A line that is no JSON goes through json-repair (missing or trailing commas, single or
+full-width quotes, full-width punctuation, line breaks within a string, comments). A repair that would lose words is no
+repair, and neither is a guess at the end of a row that was cut: such rows are left out, with the reason.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import json_repair
+
+from xiaozao.data.encodings import LINE_LIMIT, Line, read_lines
+from xiaozao.data.quality.leftovers import garbled
+from xiaozao.data.sources import Source, read_rows
+from xiaozao.data.strictjson import StrictError, parse
+from xiaozao.errors import DataError, Problem
+
+JOINED = 50  # lines that one row may be broken into
+WHOLE = 64_000_000  # bytes of a broken .json file that is repaired in memory
+ESCAPED = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|//[^\n]*|/\*.*?\*/", re.DOTALL)
+HALF = re.compile("[\ud800-\udfff]")
+LOST = 2  # letters and digits that a repair may lose: quotes typed as letters, a stray mark
+NO_ROW = {"", "[", "]", ",", "],", "[,"}
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A row. values is None where it cannot be used, and problem says why; rule is "" where nothing had to be done."""
+
+    line: int
+    values: dict[str, Any] | None
+    rule: str = ""
+    before: str = ""
+    problem: Problem | None = None
+
+
+def mended_rows(source: Source) -> Iterator[tuple[Mended, int]]:
+    """The rows of a file and the byte that each begins at."""
+    if source.kind == "jsonl":
+        yield from _lines(source)
+    elif source.kind == "json":
+        yield from _document(source)
+    else:
+        for row in read_rows(source):
+            yield (_unusable(row), 0) if isinstance(row, Problem) else (Mended(row.line, row.values), row.offset)
+
+
+def mend(text: str) -> dict[str, Any] | None:
+    """An object from text that is no JSON; None where words would be lost."""
+    bare = text.strip().rstrip(",，").strip()
+    if not bare or bare[-1] not in "}]｝" or "{" not in bare.replace("｛", "{"):
+        return None
+    try:
+        value = json_repair.loads(bare.replace("｛", "{", 1) if bare[0] == "｛" else bare)
+    except (ValueError, RecursionError, IndexError, TypeError):
+        return None
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict) or not value:
+        return None
+    clean = _without_halves(value)
+    written = json.dumps(clean, ensure_ascii=False)
+    kept = sum(map(str.isalnum, ESCAPED.sub("", written)))
+    given = sum(map(str.isalnum, ESCAPED.sub("", bare)))
+    if given - kept > LOST + given // 200:
+        return None
+    try:
+        parsed = parse(written)
+    except StrictError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _lines(source: Source) -> Iterator[tuple[Mended, int]]:
+    """Rows of JSON lines; a row that is broken into several lines is put together again."""
+    open_: list[Line] = []
+    for line in read_lines(source.path, source.encoding):
+        text = line.text.strip()
+        if open_:
+            if not text.startswith("{") and len(open_) < JOINED:
+                open_.append(line)
+                joined = "\n".join(one.text for one in open_)
+                if text.rstrip(",").endswith("}") and (values := mend(joined)) is not None:
+                    yield Mended(open_[0].number, values, "json", joined), open_[0].offset
+                    open_ = []
+                continue
+            yield from _given_up(open_)
+            open_ = []
+        if text in NO_ROW and line.problem is None:
+            continue
+        row = _line(line, source)
+        if row.values is None and line.problem is None and text.startswith("{") and not text.endswith(("}", "},")):
+            open_ = [line]
+        else:
+            yield row, line.offset
+    yield from _given_up(open_)
+
+
+def _given_up(lines: list[Line]) -> Iterator[tuple[Mended, int]]:
+    for line in lines:
+        problem = Problem("row_json", {"line": line.number, "column": len(line.text), "detail": "Unterminated row"})
+        yield Mended(line.number, None, "unusable", line.text, problem), line.offset
+
+
+def _line(line: Line, source: Source) -> Mended:
+    text, rule, problem = line.text, "", line.problem
+    if problem is not None:
+        again = _decoded_again(line, source) if problem.key == "row_encoding" else text.replace("\0", "")
+        if again is None or problem.key not in ("row_encoding", "row_nul"):
+            return Mended(line.number, None, "unusable", text, problem)
+        text, rule = again, "encoding" if problem.key == "row_encoding" else "control"
+    try:
+        value = parse(text)
+        if isinstance(value, dict):
+            return Mended(line.number, value, rule, line.text if rule else "")
+        problem = Problem("row_not_object", {"line": line.number, "found": type(value).__name__})
+    except StrictError as error:
+        problem = Problem(error.key, {"line": line.number, **error.params})
+    values = mend(text)
+    if values is None:
+        return Mended(line.number, None, "unusable", line.text, problem)
+    return Mended(line.number, values, rule or "json", line.text)
+
+
+def _decoded_again(line: Line, source: Source) -> str | None:
+    """A line in another encoding than the rest of the file; None where no other one gives plain text."""
+    with source.path.open("rb") as file:
+        file.seek(line.offset)
+        raw = file.readline(LINE_LIMIT).rstrip(b"\r\n")
+    for encoding in ("gb18030", "cp1252"):
+        try:
+            text = raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        han = sum("\u4e00" <= character <= "\u9fff" for character in text)
+        if (encoding != "gb18030" or han >= 2) and garbled(text) is None:
+            return text
+    return None
+
+
+def _document(source: Source) -> Iterator[tuple[Mended, int]]:
+    """Rows of a .json file; a file whose structure is broken is repaired as a whole."""
+    try:
+        for _ in read_rows(source):
+            pass
+    except DataError:
+        if source.size > WHOLE:
+            raise
+    else:
+        for row in read_rows(source):
+            yield (_unusable(row), 0) if isinstance(row, Problem) else (Mended(row.line, row.values), row.offset)
+        return
+    text = source.path.read_bytes().decode(source.encoding, errors="replace").removeprefix("\ufeff")
+    values = json_repair.loads(text)
+    rows = values if isinstance(values, list) else [values]
+    for number, row_ in enumerate(rows, 1):
+        usable = isinstance(row_, dict) and row_
+        problem = None if usable else Problem("row_not_object", {"line": number, "found": type(row_).__name__})
+        before = "" if usable else str(row_)
+        yield (
+            Mended(
+                number, _without_halves(row_) if usable else None, "json" if usable else "unusable", before, problem
+            ),
+            0,
+        )
+
+
+def _unusable(problem: Problem) -> Mended:
+    line = problem.params.get("line")
+    return Mended(line if isinstance(line, int) else 0, None, "unusable", "", problem)
+
+
+def _without_halves(value: Any) -> Any:
+    """The same without halves of characters, which no encoding can write."""
+    if isinstance(value, str):
+        return HALF.sub("", value)
+    if isinstance(value, dict):
+        return {HALF.sub("", str(key)): _without_halves(inner) for key, inner in value.items()}
+    return [_without_halves(inner) for inner in value] if isinstance(value, list) else value

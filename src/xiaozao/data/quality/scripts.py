@@ -1,0 +1,138 @@
+"""Which language a text is written in: by script, and for Latin letters by their most frequent words."""
+
+import re
+import unicodedata
+from collections import Counter
+from functools import lru_cache
+
+from xiaozao.data.formats import Conversation
+from xiaozao.data.quality.findings import Check, Hit, answers, asked_before, head
+from xiaozao.data.quality.leftovers import CODE
+
+READ = 300  # characters of a text that are looked at
+LETTERS = 6
+SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "LATIN", "CYRILLIC", "ARABIC", "GREEK", "THAI", "DEVANAGARI",
+           "HEBREW",
+           "BENGALI", "TAMIL")  # fmt: skip
+NAMES = {"CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CYRILLIC": "ru", "ARABIC": "ar",
+         "GREEK": "el",
+         "THAI": "th", "DEVANAGARI": "hi", "HEBREW": "he", "BENGALI": "bn", "TAMIL": "ta"}  # fmt: skip
+WORDS = {
+    "en": "the of and to in is you that it for on are with as this be at have from or your not can i we "
+    "will my what how do does was were by who when where which would could should may if any one his "
+    "her he she they them has had been get just there here their our out up about into than then "
+    "some no yes please",
+    "es": "el la los las de que y en un una por con para su es se del al lo como más pero sus le ya este "
+    "está mi usted puede qué cuándo dónde si no hay cómo son tiene hasta desde cuando muy sin sobre "
+    "también me esta",
+    "fr": "le la les de des et en un une que qui est pour dans ce il au pas vous nous je sur avec plus ne "
+    "se votre du à sont mon ma où quand comment si elle ils cette par aux être avez puis",
+    "de": "der die das und in zu den von mit sie ist im für auf nicht ein eine dem es sich wir ich ihre "
+    "ihr auch werden wird bei können wann wie wo wenn mein haben hat sind oder aber nach ihnen vor "
+    "als noch nur",
+    "pt": "o a os as de que e em um uma para com não por mais dos como mas ao se na no seu sua você é do "
+    "da está pode quando onde meu minha são até foi tem",
+    "it": "la il di che e un una per non con del della sono i le si da lo come più ma al nel suo è puoi "
+    "gli ha quando dove mio mia se questo anche alla",
+    "vi": "và của là có cho không được với một trong các bạn để này những khi tôi đã",
+}
+WORD = re.compile(r"[^\W\d_]+")
+TRANSLATED = re.compile(
+    r"(?i)translat|\b(?:in|into|to|auf|en) (?:english|chinese|mandarin|spanish|french|german|japanese|korean"
+    r"|russian|italian|portuguese|arabic|hindi|latin|language)"
+    r"|(?:\bhow do you say|language)|翻译|译成|译为|英文|英语|中文|汉语|法语|德语|日语|韩语|西班牙语|俄语|外语|拼音"
+    r"|单词|用.{1,3}(?:文|语)(?:写|说|回答|表达)"
+)
+
+
+@lru_cache(maxsize=4096)
+def script_of(character: str) -> str:
+    """The script of a letter, "" for anything else."""
+    if not character.isalpha():
+        return ""
+    name = unicodedata.name(character, "")
+    return next((script for script in SCRIPTS if name.startswith(script)), "OTHER")
+
+
+def scripts(text: str) -> Counter[str]:
+    """How many letters of each script. A Chinese character counts as the three letters of a short word."""
+    counted: Counter[str] = Counter()
+    if text.isascii():
+        counted["LATIN"] = sum(map(str.isalpha, text))
+        return +counted
+    for character in text:
+        if script := script_of(character):
+            counted[script] += 3 if script == "CJK" else 1
+    return counted
+
+
+@lru_cache(maxsize=64)
+def language(text: str) -> str:
+    """A code such as zh, en, ru; "" where the text is short or mixed."""
+    counted = scripts(text[:READ])
+    total = counted.total()
+    if total < LETTERS:
+        return ""
+    if counted["HIRAGANA"] + counted["KATAKANA"] > 0.15 * total:
+        return "ja"
+    script, count = counted.most_common(1)[0]
+    if count < 0.75 * total:
+        return ""
+    return NAMES.get(script, "") if script != "LATIN" else _latin(text[:READ])
+
+
+def _latin(text: str) -> str:
+    words = WORD.findall(text.lower())
+    if len(words) < 4:
+        return "latin"
+    different = set(words)
+    hits = sorted(((len(different & known), name) for name, known in KNOWN.items()), reverse=True)
+    (best, name), (second, _) = hits[:2]
+    return name if best >= 3 and best > 1.4 * second and best >= 0.12 * len(different) else "latin"
+
+
+def answer_language(conversation: Conversation) -> Hit | None:
+    """An answer in another language than the question, which does not speak of languages."""
+    for number, turn in answers(conversation):
+        asked = asked_before(conversation, number)
+        question, given = language(asked), language(turn.content)
+        if not question or not given or not _differ(question, given, asked, turn.content):
+            continue
+        about = [asked, *(other.content for other in conversation.turns if other.role == "system")]
+        script = _script_of_language(given)
+        quoted = script != _script_of_language(question) and scripts(asked)[script] > 0.2 * scripts(asked).total()
+        if not quoted and not any(TRANSLATED.search(text) for text in about) and not CODE.search(turn.content):
+            return Hit(f"{question} → {given}: {head(turn.content, 60)}", number)
+    return None
+
+
+def spoken(conversation: Conversation) -> str:
+    """The language of a whole row, by its answers."""
+    spoken_by = [turn.content for turn in conversation.turns if turn.role in ("user", "assistant")]
+    names = {name for name in map(language, spoken_by or [conversation.text]) if name}
+    return names.pop() if len(names) == 1 and not any(CODE.search(text) for text in spoken_by) else ""
+
+
+def _differ(question: str, given: str, asked: str, answer: str) -> bool:
+    """`latin` is a text in Latin letters whose language is not clear. It differs from other scripts, and from a clear
+    language of which it holds no word."""
+    if question == given:
+        return False
+    if "latin" not in (question, given):
+        return True
+    clear, text = (given, asked) if question == "latin" else (question, answer)
+    if clear not in WORDS:
+        return True
+    if clear == "en":
+        return False  # questions typed in haste have no small words
+    words = WORD.findall(text[:READ].lower())
+    return len(words) >= 5 and not KNOWN[clear] & set(words)
+
+
+def _script_of_language(name: str) -> str:
+    return next((script for script, code in NAMES.items() if code == name), "LATIN")
+
+
+KNOWN = {name: frozenset(words.split()) for name, words in WORDS.items()}
+LATIN = {"", "latin", *WORDS}
+CHECKS: dict[str, Check] = {"answer_language": answer_language}

@@ -215,6 +215,9 @@ def test_ready_made_marks_are_read_as_turns_where_every_row_has_them(tmp_path: P
         "\n\nHuman: hi\n\nAssistant: hello",
         "<｜User｜>hi<｜Assistant｜>hello<｜end▁of▁sentence｜>",
         "用户：hi\n助手：hello",
+        "<human>: hi\n<bot>: hello",
+        "<|prompter|>hi<|endoftext|><|assistant|>hello<|endoftext|>",
+        "### User:\nhi\n### Assistant:\nhello",
     ],
 )
 def test_marks_without_a_system_text_too(tmp_path: Path, text: str) -> None:

@@ -105,6 +105,9 @@ TEXTS = {
     "WeChat, Chinese dates": f"小美: 2024年3月5日 下午2:02\n{SAID}\n客服: 2024年3月5日 下午2:03\n{ANSWERED}",
     "LINE": "[LINE] Chat history with Ann\nSaved on: 2024/03/06 10:00\n\n2024/03/05(Tue)\n"
     f"14:02\tAnn\t{SAID}14:03\tSupport\t{ANSWERED}",
+    "Telegram, copied": f"Ann, [5 Mar 2024 at 14:02]\n{SAID}\nSupport, [5 Mar 2024 at 14:03]\n{ANSWERED}",
+    "three lines": f"2024-03-05 14:02:33\n小美\n{SAID}\n2024-03-05 14:03:33\n客服\n{ANSWERED}",
+    "one line": f"2024-03-05 14:02:33 小美: {SAID}2024-03-05 14:03:33 客服: {ANSWERED}",
     "KakaoTalk": "--------------- 2024년 3월 5일 화요일 ---------------\n"
     f"[Ann] [오후 2:02] {SAID}[Support] [오후 2:03] {ANSWERED}",
 }
@@ -131,6 +134,18 @@ def test_other_texts_stay_texts(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     file = ConversationFile(tmp_path / "a.txt", DataSpec(data="x"))
     assert all(isinstance(one, Conversation) and one.text for one in file) and file.format == "text"
+
+
+def test_a_talk_without_times_is_a_doubt_and_the_advice_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("小美：在吗\n客服甲：在的\n\n小美：多少钱\n客服甲：十元\n", encoding="utf-8")
+    file, texts, _ = read(tmp_path / "a.txt")
+    assert len(texts) == 4 and file.format == "text"
+    note = next(note for note in file.notes if note.key == "note_speakers")
+    assert "format=chatlog" in note.text() and "客服甲" in note.text("zh-CN")
+    _, talks, dropped = read(tmp_path / "a.txt", format="chatlog", assistant="客服甲")
+    assert (
+        talks == [[("user", "在吗"), ("assistant", "在的"), ("user", "多少钱"), ("assistant", "十元")]] and not dropped
+    )
 
 
 def test_a_chat_is_plain_text_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -292,6 +307,7 @@ def test_dates_that_both_orders_can_read_are_a_doubt_whose_advice_is_followed(tm
         (["2024-03-05 10:00"], "auto", ""),
         (["01.02.2024", "13.02.2024"], "auto", "dmy"),
         (["1/2/2024"], "ymd", "ymd"),
+        (["5 Mar 2024 at 14:02", "March 5, 2024 2:02 PM", "Tue, Mar 5 2024"], "auto", ""),
     ],
 )
 def test_the_order_is_that_in_which_all_can_be_dates(values: list[str], asked: str, name: str) -> None:

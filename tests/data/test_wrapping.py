@@ -29,6 +29,7 @@ def values(path: Path) -> list[Any]:
         {"version": "1.0", "meta": {"rows": 2, "by": ["x"]}, "rows": ROWS, "more": None},
         {"result": {"items": ROWS}, "ok": True},
         {"conversations": ROWS},
+        [{"data": row} for row in ROWS],
         {"features": [{"name": "a"}], "rows": [{"row_idx": n, "row": row} for n, row in enumerate(ROWS)]},
     ],
 )  # fmt: skip

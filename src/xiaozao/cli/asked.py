@@ -13,15 +13,8 @@ from xiaozao.cli.verb import Verb, VerbGroup
 
 TARGETS = ("slurm", "kubernetes", "skypilot")  # those of launch/targets.py
 READING = ("format", "encoding", "columns", "assistant", "gap", "bad_rows")  # the options that say how a file is read
-WITH_MODEL = (
-    "model",
-    "source",
-    "revision",
-    "length",
-    "system",
-    "thinking",
-    "template",
-)  # those that say how tokens are made
+# Those that say how tokens are made.
+WITH_MODEL = ("model", "source", "revision", "length", "system", "thinking", "template")
 UNUSED = {"data", "base", "attention", "device"}  # of no concern to a check
 
 TRAIN = Verb(
@@ -71,14 +64,6 @@ DATA.add_command(
         *(one for one in spec_flags(("evaluate",), asked=()) if one.name == "questions"),
     ])
 )  # fmt: skip
-DATA.add_command(
-    Verb("show", callback=later("show", "show_file"), params=[
-        click.Argument(["file"], metavar="FILE"),
-        click.Argument(["arguments"], nargs=-1, metavar="key=value"),
-        click.Option(["--row"], type=click.IntRange(min=1), metavar="N", help="cli.data.show.row"),
-        *(one for one in spec_flags(("model", "data"), asked=()) if one.name not in UNUSED | {"rows"}),
-    ])
-)  # fmt: skip
 
 SHARE = "0.1|10%|50"
 FORMATS = ("messages", "sharegpt", "alpaca", "openai")  # those of data/writing.py
@@ -119,5 +104,11 @@ DATA.add_command(
     Verb("stats", callback=later("stats", "stats_of"), params=_reads(
         click.Option(["--plot"], metavar="FILE.png|svg", help="cli.data.stats.plot"),
         names=(*READING, *WITH_MODEL),
+    ))
+)  # fmt: skip
+DATA.add_command(
+    Verb("show", callback=later("show_row", "show"), params=_reads(
+        click.Option(["--row"], metavar="N", required=True, help="cli.data.show.row"),
+        names=(*READING, *WITH_MODEL, "truncation"),
     ))
 )  # fmt: skip

@@ -1,14 +1,21 @@
 """The findings of `zao data check` on a terminal: a kind a paragraph, the gravest first."""
 
+import re
+
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
 from xiaozao.cli.console import Output
 from xiaozao.data.checks import DataReport
 from xiaozao.data.quality.findings import GRAVITY, Found
+from xiaozao.texts.visible import visible
 
 STYLES = {"serious": "red", "warning": "yellow", "note": "default"}
 INDENT = 4
+CLOSING = "，。；：！？、）】》”’…"
+WIDE = "\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef"
+PIECES = re.compile(rf"\s+|[^\s{WIDE}]+[{CLOSING}]*|[{WIDE}][{CLOSING}]*")
 SIGNS = {"serious": ("✖", "X"), "warning": ("!", "!"), "note": ("·", "-")}
 
 
@@ -43,5 +50,22 @@ def _kind(found: Found, output: Output) -> list[RenderableType]:
 def _indented(line: Text, output: Output) -> Text:
     """A paragraph that hangs under its title; in a pipe it stays one line."""
     console = output.stdout
-    parts = line.wrap(console, max(20, console.width - INDENT)) if console.is_terminal else [line]
-    return Text("\n").join(Text(" " * INDENT) + part for part in parts)
+    parts = _wrapped(line.plain, max(20, console.width - INDENT)) if console.is_terminal else [line.plain]
+    return Text("\n".join(" " * INDENT + part for part in parts), style=line.style)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most so many cells. Chinese breaks anywhere but before a closing mark, other scripts at spaces."""
+    lines, line, used = [], "", 0
+    for piece in PIECES.findall(visible(text)):
+        size = cell_len(piece)
+        if used + size > width and line.strip():
+            lines.append(line.rstrip())
+            line, used = "", 0
+        while size > width:  # a long number or address
+            cut = next(place for place in range(len(piece), 0, -1) if cell_len(piece[:place]) <= width)
+            lines.append(piece[:cut])
+            piece, size = piece[cut:], cell_len(piece[cut:])
+        line += piece if line or piece.strip() else ""
+        used = cell_len(line)
+    return [*lines, line.rstrip()] if line.strip() else lines

@@ -43,6 +43,7 @@ class Counts:
     rows_validation: int
     dropped: dict[str, int]
     problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
     overlap: int = 0
     untrained: int = 0
     unreasoned: int = 0
@@ -70,7 +71,10 @@ def fingerprint_of(spec: DataSpec, kind: Kind, seed: int, tokenizer: str, files:
     options.pop("data")
     if isinstance(spec.validation, str) and spec.validation != "none":
         options.pop("validation")
-    contents = [[_file_hash(file.source.path), file.source.kind, file.source.encoding] for file in files]
+    contents = [
+        [*map(_file_hash, file.source.files), file.source.kind, file.source.encoding, file.source.sheet]
+        for file in files
+    ]
     document = json.dumps([VERSION, kind, seed, tokenizer, options, contents], sort_keys=True)
     return hashlib.sha256(document.encode()).hexdigest()
 
@@ -112,7 +116,8 @@ def _open(folder: Path, fingerprint: str) -> PreparedData | None:
         if any((folder / name).stat().st_size != size for name, size in summary["sizes"].items()):
             return None
         counts = dict(summary["counts"])
-        counts["problems"] = tuple(Problem(**one) for one in counts["problems"])
+        for name in ("problems", "notes"):
+            counts[name] = tuple(Problem(**one) for one in counts[name])
         validation = Samples.open(folder / "validation") if (folder / "validation").is_dir() else None
         return PreparedData(Samples.open(folder / "train"), validation, Counts(**counts), fingerprint)
     except (OSError, ValueError, KeyError, TypeError):

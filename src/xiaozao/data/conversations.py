@@ -15,7 +15,7 @@ from pathlib import Path
 from xiaozao.data.chatlog import Chatlog
 from xiaozao.data.encodings import LINE_LIMIT
 from xiaozao.data.fieldtext import plain_name
-from xiaozao.data.formats import DIALOGUE, VERDICT, Conversation, Turn, Verdict, format_of, parse_row
+from xiaozao.data.formats import DIALOGUE, VERDICT, Conversation, Dropped, Turn, Verdict, format_of, parse_row
 from xiaozao.data.layout import FIRST, Layout, layout_of
 from xiaozao.data.mojibake import ENCODINGS, note_encoding
 from xiaozao.data.notes import Notes
@@ -27,6 +27,7 @@ from xiaozao.spec.parts import DataSpec, data_files
 OnBytes = Callable[[int, int], None]
 FIRST_BYTES = 4_000_000
 VERDICTS = ("label", "kto_tag")
+UNANSWERED = ("empty_answer", "no_answer", "empty_text")
 REPEATED = 20  # texts from which a column that repeats itself is one of labels
 FEW = 10  # rows of a class that are too few to learn it from
 LISTED, MOST_CLASSES = 20, 10_000
@@ -46,6 +47,7 @@ class ConversationFile:
         self._told = 0  # the line that told the format
         self._plain = ""
         self._chats = spec.format in ("auto", "chatlog") and not spec.columns
+        self._spoken = spec.format == "chatlog" and not spec.columns
         self._layout, self._notes = Layout(), Notes()
 
     @property
@@ -73,7 +75,7 @@ class ConversationFile:
     def verdicts(self, on_bytes: OnBytes) -> Iterator[Verdict]:
         """The verdicts; `on_bytes` hears how far in the file they are."""
         self._notes, seen = Notes(), _Seen()
-        rows = read_rows(self.source, self._limit, self._notes, chats=self._chats)
+        rows = read_rows(self.source, self._limit, self._notes, self._chats, self._spoken)
         first = _first(rows)
         known = [row for row in first if isinstance(row, Row)]
         self._layout = layout_of(known, self._spec, self.rows, self._notes)
@@ -106,7 +108,8 @@ class ConversationFile:
 
     def rows(self) -> Iterator[Row]:
         """The rows that can be read, from the beginning."""
-        return (row for row in read_rows(self.source, self._limit, chats=self._chats) if isinstance(row, Row))
+        rows = read_rows(self.source, self._limit, chats=self._chats, spoken=self._spoken)
+        return (row for row in rows if isinstance(row, Row))
 
     def _verdict(self, row: Row) -> Verdict:
         format = self._layout.format or ("" if self._spec.format == "auto" else self._spec.format)
@@ -167,12 +170,13 @@ class _Seen:
         self.ignored: Counter[str] = Counter()
         self.texts: dict[str, set[int]] = {}
         self.classes: Counter[str] = Counter()
-        self.rows = 0
+        self.unanswered: list[int] = []
 
     def see(self, verdict: Verdict, row: Row) -> None:
+        if isinstance(verdict, Dropped) and verdict.reason in UNANSWERED:
+            self.unanswered.append(verdict.line)
         if not isinstance(verdict, Conversation):
             return
-        self.rows += 1
         for name in verdict.ignored:
             self.ignored[name] += 1
             texts = self.texts.setdefault(name, set())
@@ -187,6 +191,9 @@ class _Seen:
             if len(self.texts[name]) * 5 > count or count < REPEATED:
                 asked = format in ("prompt", "alpaca", "kto")
                 notes.tell("note_unused" if asked else "note_unused_beside", field=name, count=count)
+        if self.unanswered:
+            lines = ", ".join(map(str, self.unanswered[:LISTED])) + (" …" if len(self.unanswered) > LISTED else "")
+            notes.tell("note_unanswered", count=len(self.unanswered), lines=lines)
         if format != "classification":
             return
         listed = ", ".join(f"{name} ({count})" for name, count in self.classes.most_common(LISTED))

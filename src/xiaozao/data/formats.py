@@ -18,6 +18,7 @@ How each kind of row is treated:
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 from xiaozao.data.badfield import BadField
@@ -364,6 +365,8 @@ def _pair(fields: Mapping[str, Any], question: str, answer: str, context: str = 
         value = _first(fields.get(name)) if name == "answers" else fields.get(name)
         if value is None and name in fields:
             value = ""
+        if isinstance(value, date):
+            value = value.isoformat().replace("T", " ").removesuffix(" 00:00:00")  # a cell that Excel took for a date
         if not isinstance(value, str):
             raise BadField("row_not_text", name, found=kind_of(value) if name in fields else "nothing")
         texts.append(value)

@@ -38,7 +38,21 @@ NAMES = {
 }
 CONTEXT_FIELDS = ("context", "passage", "paragraph", "contexts", "passages")  # of several columns with context
 ASKED = (
-    *("question", "query", "prompt", "user", "customer", "title", "ask", "source", "src", "input"),
+    *(
+        "question",
+        "query",
+        "prompt",
+        "user",
+        "customer",
+        "title",
+        "ask",
+        "source",
+        "src",
+        "input",
+        "human",
+        "article",
+        "document",
+    ),
     *("问题", "提问", "问句", "标准问", "咨询", "客户", "顾客", "买家", "用户", "标题"),
 )
 ANSWERED = (

@@ -18,7 +18,7 @@ from xiaozao.data.turns import Turn
 
 ROLES = {
     **dict.fromkeys(
-        ("user", "human", "instruction", "question", "input", "用户", "人类", "问", "指令", "问题"), "user"
+        ("user", "human", "prompter", "instruction", "question", "input", "用户", "人类", "问", "指令", "问题"), "user"
     ),
     **dict.fromkeys(
         ("assistant", "model", "response", "answer", "output", "ai", "bot", "gpt", "助手", "答", "回答", "回复"),
@@ -32,9 +32,9 @@ ENDS = re.compile(
     r"|<｜(?:end▁of▁sentence|begin▁of▁sentence)｜>|\[gMASK\]|<sop>"
 )
 ANY = re.compile(
-    r"<\|(?:im_start|im_end|start_header_id|eot_id|user|assistant|system)\|>|<(?:start|end)_of_turn>|\[/?INST\]|<｜(?:User|Assistant)｜>"
-    r"|<\|(?:fim_prefix|fim_middle|fim_suffix|endoftext|end_of_text|begin_of_text)\|>|^###\s*(?:Human|Instruction)\s*:"
-    r"|\A\s*(?:Human|USER|User|用户)\s*[:：]|\bUSER: .*?\bASSISTANT:",
+    r"<\|(?:im_start|im_end|start_header_id|eot_id|user|prompter|assistant|system)\|>|<(?:start|end)_of_turn>|\[/?INST\]|<｜(?:User|Assistant)｜>"
+    r"|<\|(?:fim_prefix|fim_middle|fim_suffix|endoftext|end_of_text|begin_of_text)\|>|^###\s*(?:Human|Instruction|User|System)\s*:"
+    r"|\A\s*<(?:human|user|system)>:|\A\s*(?:Human|USER|User|用户)\s*[:：]|\bUSER: .*?\bASSISTANT:",
     re.MULTILINE | re.DOTALL,
 )
 SYSTEM = re.compile(r"<<SYS>>\s*(.*?)\s*<</SYS>>\s*", re.DOTALL)
@@ -52,8 +52,9 @@ STYLES = (
     _Style(re.compile(r"<\|im_start\|>\s*(\w+)[^\n]*?(?:\n|$)")),
     _Style(re.compile(r"<\|(?:start_header_id|header_start)\|>\s*(\w+)\s*<\|(?:end_header_id|header_end)\|>\s*")),
     _Style(re.compile(r"<start_of_turn>\s*(\w+)\s*")),
-    _Style(re.compile(r"<\|(system|user|assistant|observation|tool)\|>\s*")),
+    _Style(re.compile(r"<\|(system|user|assistant|prompter|observation|tool)\|>\s*")),
     _Style(re.compile(r"<｜(User|Assistant)｜>")),
+    _Style(re.compile(r"<(human|bot|user|assistant|system)>:\s*", re.IGNORECASE)),
     _Style(
         re.compile(
             r"(?<!#)#{2,3}\s*(Instruction|Input|Response|Human|Assistant|User|System|Question|Answer|Output|指令|输入|回答|问题)\s*[:：]\s*",

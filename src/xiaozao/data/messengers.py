@@ -13,6 +13,7 @@ A line that begins no message goes on with the one before. What the messenger it
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,8 +35,14 @@ WHATSAPP = re.compile(rf"(?:\[({MOMENT})\]\s?|({MOMENT})\s?[-–—:,]\s)(.*)", 
 SAID = re.compile(r"([^:：\n]{1,80}?)\s?[:：](?:\s|$)(.*)", re.DOTALL)
 HEAD_FIRST = re.compile(rf"({MOMENT})\s+(\S.{{0,60}}?)[:：]?", re.IGNORECASE)
 NAME_FIRST = re.compile(
-    rf"(\S.{{0,60}}?)[:：]?\s+((?:{MOMENT}|{CLOCK}|昨天\s?{CLOCK}|\d{{1,2}}月\d{{1,2}}日\s?{CLOCK}))", re.IGNORECASE
+    rf"((?!{DAY}\b)\S.{{0,60}}?)[:：]?\s+((?:{MOMENT}|{CLOCK}|昨天\s?{CLOCK}|\d{{1,2}}月\d{{1,2}}日\s?{CLOCK}))",
+    re.IGNORECASE,
 )
+BRACKETED = re.compile(rf"(\S.{{0,60}}?), \[((?:{MOMENT}|\d{{1,2}} \w{{3,9}} \d{{4}} at {CLOCK}))\]", re.IGNORECASE)
+IN_LINE = re.compile(rf"({MOMENT})\s+([^:：\n]{{1,60}}?)\s?[:：]\s?(.*)", re.IGNORECASE | re.DOTALL)
+ALONE = re.compile(MOMENT, re.IGNORECASE)
+SPOKEN = re.compile(r"\s*([^\s:：][^:：\n]{0,20}?)\s?[:：]\s*(\S.*)", re.DOTALL)
+SPEAKERS = 4  # of a talk
 NUMBERED = re.compile(r"\s*(?:\(\d{4,12}\)|<[^<>\s]+@[^<>\s]+>)$")
 LINE_DAY = re.compile(r"(\d{4}[./]\d{1,2}[./]\d{1,2})\s?(?:\(.{1,6}\)|.{1,10})?")
 LINE_SAID = re.compile(rf"({CLOCK})\t([^\t]+)\t(.*)", re.IGNORECASE | re.DOTALL)
@@ -155,6 +162,33 @@ def _headed(pattern: re.Pattern[str], time: int, sender: int) -> Callable[[], Ca
     return make
 
 
+def _alone() -> Callable[[str], Begun]:
+    """Messages of a line with the time, one with the sender, and the text below."""
+    time = ""
+
+    def begin(line: str) -> Begun:
+        nonlocal time
+        if ALONE.fullmatch(line.strip()):
+            time = line.strip()
+            return ""
+        if not time or not line.strip():
+            return None
+        said, time = _message(time, line, ""), ""
+        return said
+
+    return begin
+
+
+def _in_line() -> Callable[[str], Begun]:
+    """Messages of one line: the time, the sender, a colon, the text."""
+
+    def begin(line: str) -> Begun:
+        head = IN_LINE.fullmatch(line)
+        return None if head is None else _message(head[1], head[2], head[3])
+
+    return begin
+
+
 def _under_days(
     day: re.Pattern[str], said: re.Pattern[str], order: tuple[int, int]
 ) -> Callable[[], Callable[[str], Begun]]:
@@ -184,8 +218,32 @@ READERS: dict[str, Callable[[], Callable[[str], Begun]]] = {
     "LINE": _under_days(LINE_DAY, LINE_SAID, (1, 2)),
     "KakaoTalk": _under_days(KAKAO_DAY, KAKAO_SAID, (2, 1)),
     "QQ": _headed(HEAD_FIRST, 1, 2),
+    "Telegram": _headed(BRACKETED, 2, 1),
     "WeChat": _headed(NAME_FIRST, 2, 1),
+    "TXT": _in_line,
+    "TXT, in three lines": _alone,
 }
+
+
+def speakers_of(lines: Iterable[str]) -> list[str]:
+    """The names before the colons of a text that is a talk line by line (`Ann: hello`), [] where it is none."""
+    plain = [line for line in map(_plain, lines) if line.strip()][:LOOKED_AT]
+    names = Counter(head[1].strip() for line in plain if (head := SPOKEN.fullmatch(line)))
+    several = [name for name, count in names.most_common(SPEAKERS) if count > 1]
+    return several if len(several) > 1 and sum(names[name] for name in several) * 5 >= len(plain) * 4 else []
+
+
+def read_spoken(lines: Iterable[Line]) -> Iterator[Row | Problem]:
+    """The messages of a talk line by line, without times."""
+    for line in lines:
+        if line.problem is not None:
+            yield line.problem
+            continue
+        head = SPOKEN.fullmatch(_plain(line.text))
+        if head is not None:
+            yield Row({SENDER: head[1].strip(), TEXT: head[2], LEFT: ""}, line.number, line.offset)
+        elif line.text.strip():
+            yield Row({SENDER: "", TEXT: line.text, LEFT: "system_line"}, line.number, line.offset)
 
 
 SENDERS = ("from", "sender_name", "user_profile", "username", "user", "from_id", "actor")

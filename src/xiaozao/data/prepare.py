@@ -96,6 +96,7 @@ class _Preparation:
             rows_validation=self.used[VALIDATION],
             dropped=dict(sorted((sum((one.dropped for one in surveys), Counter()) + self.dropped).items())),
             problems=tuple(problem for one in surveys for problem in one.problems),
+            notes=file.notes,
             overlap=overlap,
             untrained=self.untrained,
             unreasoned=self.unreasoned,

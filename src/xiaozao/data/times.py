@@ -14,6 +14,8 @@ from typing import Any
 DATE = re.compile(r"(\d{4})\s*[-/.年]\s*(\d{1,2})\s*[-/.月]\s*(\d{1,2})日?")
 DATE_KOREAN = re.compile(r"(\d{4})년\s*(\d{1,2})월\s*(\d{1,2})일")
 DATE_OPEN = re.compile(r"(\d{1,2})\s?[-/.]\s?(\d{1,2})\s?[-/.]\s?(\d{4}|\d{2})(?!\d)\.?")
+MONTHS = {name: place for place, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+DATE_NAMED = re.compile(r"(?:\w{3,9},? )?(?:(\d{1,2})\.? ([A-Za-z]{3,9})|([A-Za-z]{3,9}) (\d{1,2})),? (\d{4})(?: at)?")
 ORDERS = {"dmy": (2, 1, 0), "mdy": (2, 0, 1), "ymd": (0, 1, 2)}  # the places of year, month and day
 CLOCK = re.compile(r"(\d{1,2})\s*[:：时点.]\s*(\d{1,2})(?:\s*[:：分]\s*(\d{1,2})(?:[.,](\d{1,6}))?)?")
 ZONE = re.compile(r"(Z|[+-]\d{2}:?\d{2})$")
@@ -120,6 +122,8 @@ def _day(text: str, order: str) -> tuple[datetime, int] | None:
         if not order and month > 12:
             month, day = day, month
         year += 2000 if year < 100 else 0
+    elif (match := DATE_NAMED.match(text)) and (named := MONTHS.get((match[2] or match[3])[:3].lower())):
+        year, month, day = int(match[5]), named, int(match[1] or match[4])
     else:
         return None
     return datetime(year, month, day, tzinfo=UTC), match.end()

@@ -13,6 +13,7 @@ NAMES = {
     *("questions", "conversations", "dialogues", "dialogs", "list", "entries", "documents", "response", "value", "qa"),
     *("数据", "列表", "对话", "messages", "chats"),
 }
+AROUND = ("row", "data", "example", "record", "item", "sample", "instance")  # the name of one row
 DEEP = 4
 SPACE = re.compile(r"[\s\ufeff]*")
 READER = json.JSONDecoder(strict=False)
@@ -27,9 +28,11 @@ def path_to_rows(head: str) -> tuple[str, ...]:
 
 
 def row_inside(values: dict[str, Any]) -> dict[str, Any]:
-    """The row where an element wraps it once more, as {"row_idx": 0, "row": {...}} does."""
-    inner = values.get("row")
-    return inner if isinstance(inner, dict) and "row_idx" in values else values
+    """The row where an element wraps it once more, as {"row_idx": 0, "row": {...}} and {"data": {...}} do."""
+    if len(values) > 1 and "row_idx" not in values:
+        return values
+    inner = next((values[name] for name in AROUND if isinstance(values.get(name), dict)), None)
+    return values if inner is None else inner
 
 
 def _path(text: str, at: int, depth: int) -> tuple[str, ...]:

@@ -2,15 +2,18 @@
 
 rows = clean("zh", 400)
 planted = plant(rows, "zh", each=3)         planted.rows, planted.faults = {line: kind}
-
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.data.quality.faults import APPENDED, FOREIGN, LONG_QUESTIONS, REPLACED, Texts
+from xiaozao.data.conversations import ConversationFile
+from xiaozao.data.formats import Conversation
+from xiaozao.spec.parts import DataSpec
 
 Row = dict[str, Any]
 
@@ -234,3 +237,13 @@ def plant(rows: list[Row], language: str, each: int = 3, seed: int = 1) -> Plant
     order.shuffle(pieces)
     flat = [pair for piece in pieces for pair in piece]
     return Planted([values for values, _ in flat], {line: kind for line, (_, kind) in enumerate(flat, 1) if kind})
+
+
+def rows_of(path: Path) -> list[Row]:
+    """The rows of a file as messages."""
+    rows = []
+    for conversation in ConversationFile(path, DataSpec(data=str(path))):
+        if isinstance(conversation, Conversation):
+            turns = [{"role": turn.role, "content": turn.content} for turn in conversation.turns]
+            rows.append({"messages": turns, **conversation.labels})
+    return rows

@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.folders import shared_data, write_jsonl
-from tests.data.quality.planted import KINDS, Planted, Row, clean, plant
+from tests.data.quality.planted import KINDS, Planted, clean, plant, rows_of
 from xiaozao.data.checks import check
-from xiaozao.data.conversations import ConversationFile
-from xiaozao.data.formats import Conversation
 from xiaozao.data.quality.findings import Found
 from xiaozao.spec.parts import DataSpec
 
@@ -58,7 +56,7 @@ def test_planted_faults_are_found_and_their_neighbours_left_alone(language: str,
 @pytest.mark.parametrize("name", REAL)
 def test_faults_planted_in_real_data_are_found(name: str, tmp_path: Path) -> None:
     language, own = REAL[name]
-    planted = plant(real_rows(shared_data(name)), language)
+    planted = plant(rows_of(shared_data(name)), language)
     found = findings(write_jsonl(tmp_path / "planted.jsonl", planted.rows))
     assert len(missed(planted, found)) <= (1 - LEAST_FOUND) * len(planted.faults), missed(planted, found)
     for kind in found.values():
@@ -71,13 +69,3 @@ def test_real_faults_of_real_data_are_told() -> None:
     found = findings(shared_data("bitext/gpt_train.jsonl"))
     assert found["placeholder"].count > 1000
     assert any("{{" in example.hit.excerpt for example in found["placeholder"].examples)
-
-
-def real_rows(path: Path) -> list[Row]:
-    """The rows of a file as messages."""
-    rows = []
-    for conversation in ConversationFile(path, DataSpec(data=str(path))):
-        if isinstance(conversation, Conversation):
-            turns = [{"role": turn.role, "content": turn.content} for turn in conversation.turns]
-            rows.append({"messages": turns, **conversation.labels})
-    return rows

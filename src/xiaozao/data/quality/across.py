@@ -28,6 +28,7 @@ NO = ("cannot", "can't", "can’t", "not possible", "unfortunately", "does not",
 READ = 2000  # characters of an answer whose claims are compared
 FEW, MANY_VALUES = 5, 200
 SHORT = 40  # characters of an answer that contradicts any other
+GREETING = 8  # letters of a question that says nothing: "hello", "在吗"
 MINORITY = 0.03
 ROWS_FOR_LABELS = 100
 ROWS_FOR_LENGTH = 30
@@ -56,9 +57,9 @@ _BARE = _Bare()
 
 
 def question_key(conversation: Conversation) -> int:
-    """What was asked in a row, whoever typed it; 0 for plain text."""
-    asked = [bare(turn.content) for turn in conversation.turns if turn.role == "user"]
-    return key_of("\0".join(asked)) if any(asked) else 0
+    """What was asked in a row, whoever typed it; 0 for plain text, and for a greeting, which has many answers."""
+    asked = "\0".join(bare(turn.content) for turn in conversation.turns if turn.role == "user")
+    return key_of(asked) if len(asked) >= (GREETING if asked.isascii() else GREETING // 2) else 0
 
 
 def whole_key(conversation: Conversation) -> int:

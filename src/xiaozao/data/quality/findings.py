@@ -125,6 +125,14 @@ def asked_before(conversation: Conversation, number: int) -> str:
     return next((turn.content for turn in reversed(before) if turn.role == "user"), "")
 
 
+def holds(text: str, signs: Sequence[str]) -> bool:
+    """Whether one of the signs stands in a text; quicker than any pattern."""
+    for sign in signs:
+        if sign in text:
+            return True
+    return False
+
+
 def around(text: str, start: int, end: int) -> str:
     """A place in a text with a little of what stands on both sides, on one line."""
     end = min(end, start + EXCERPT)

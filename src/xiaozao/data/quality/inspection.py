@@ -98,14 +98,17 @@ class Inspection:
                 del self._kinds[kind]
         if "hanging" in self._kinds and "no_end" in self._kinds:
             self._without("no_end", set(self._kinds["hanging"].lines))
+        on_progress("data_compare", 0, 2)
         self._compare()
+        on_progress("data_compare", 1, 2)
         for kind, other in others.items():
             self._leaks(kind, other)
         used = set(self.rows.lines)
         for line, excerpt in trailing.trailing_turns(file):
             if line in used:
                 self.add("trailing_turn", line, Hit(excerpt))
-        self._excerpts(file, on_progress)
+        self._excerpts(file)
+        on_progress("data_compare", 2, 2)
         return tuple(by_gravity(list(self._kinds.values())))
 
     def _without(self, kind: str, lines: set[int]) -> None:
@@ -157,7 +160,7 @@ class Inspection:
             line = theirs[int(keys[place])]
             self.add(kind, self.rows.lines[int(place)], Hit("", other=line), path=other.source.path.name)
 
-    def _excerpts(self, file: ConversationFile, on_progress: OnProgress) -> None:
+    def _excerpts(self, file: ConversationFile) -> None:
         """Read the rows once more that have no excerpt yet, as far as the last of them."""
         shown = list(chain.from_iterable(found.examples for found in self._kinds.values()))
         wanted = {example.line for example in shown if not example.hit.excerpt}

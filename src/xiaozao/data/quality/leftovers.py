@@ -4,7 +4,7 @@ import html
 import re
 
 from xiaozao.data.formats import Conversation
-from xiaozao.data.quality.findings import Check, Hit, answers, around, head, said
+from xiaozao.data.quality.findings import Check, Hit, answers, around, head, holds, said
 
 NAMED = (
     "name|number|order|date|address|e-?mail|phone|company|customer|insert|your|city|product|link|url|id|amount|title|"
@@ -47,6 +47,7 @@ SIGNS = (
     "__",
 )
 BLANK_LINE = re.compile(r"_{4,}")
+CODE_SIGNS = ("```", "def ", "import ", "#include", "function", "console.log", "print(", "html", "<!DOCTYPE", ";\n")
 CODE = re.compile(
     r"```|\bdef \w+\(|\bimport \w+|#include|\bfunction\b.*\{|console\.log|\bprint\(|</?html|<!DOCTYPE|;\n"
 )
@@ -90,15 +91,20 @@ NEXT_SPEAKER = re.compile(r"(?im)^(?:user|human|customer|question|用户|顾客|
 THINK = re.compile(r"</?think(?:ing)?>|</?tool_call>|</?reasoning>")
 
 
+def is_code(text: str) -> bool:
+    """Whether a text holds a program."""
+    return holds(text, CODE_SIGNS) and CODE.search(text) is not None
+
+
 def placeholder(conversation: Conversation) -> Hit | None:
     """A blank that nobody filled in. In code braces and names in capitals are no blanks."""
     for number, turn in said(conversation):
-        if not any(sign in turn.content for sign in SIGNS):
+        if not holds(turn.content, SIGNS):
             continue
         match = PLACEHOLDER.search(turn.content)
         if match is None and turn.role == "assistant":
             match = BLANK_LINE.search(turn.content)
-        if match and (match[0].startswith("{{") or not CODE.search(turn.content)):
+        if match and (match[0].startswith("{{") or not is_code(turn.content)):
             return Hit(around(turn.content, *match.span()), number)
     return None
 
@@ -126,7 +132,7 @@ def markup(conversation: Conversation) -> Hit | None:
         text = turn.content
         entities = ENTITY.finditer(text) if "&" in text else ()
         match = next((entity for entity in entities if html.unescape(entity[0]) != entity[0]), None)
-        if match is None and "<" in text and not CODE.search(text):
+        if match is None and "<" in text and not is_code(text):
             match = TAG.search(text)
         if match is not None:
             about = any(ABOUT_MARKUP.search(other.content) for _, other in said(conversation))
@@ -138,7 +144,7 @@ def escapes(conversation: Conversation) -> Hit | None:
     """Backslash escapes that stand as text: \\n, \\u4f60. In code, formulas and JSON they belong."""
     for number, turn in said(conversation):
         text = turn.content
-        if "\\" not in text or "`" in text or CODE.search(text) or text.lstrip()[:1] in ("{", "["):
+        if "\\" not in text or "`" in text or is_code(text) or text.lstrip()[:1] in ("{", "["):
             continue
         for match in ESCAPE.finditer(text):
             before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
@@ -235,7 +241,7 @@ def _pattern(pattern: "re.Pattern[str]", signs: tuple[str, ...] = ()) -> Check:
     def look(conversation: Conversation) -> Hit | None:
         for number, turn in said(conversation):
             text = turn.content
-            worth = any(sign in text for sign in signs) if signs else not text.isascii()
+            worth = holds(text, signs) if signs else not text.isascii()
             if worth and (match := pattern.search(turn.content)):
                 return Hit(around(turn.content, *match.span()), number)
         return None

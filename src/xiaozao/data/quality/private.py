@@ -10,7 +10,7 @@ from datetime import date
 from functools import lru_cache
 
 from xiaozao.data.formats import Conversation
-from xiaozao.data.quality.findings import Check, Hit, around, said
+from xiaozao.data.quality.findings import Check, Hit, around, holds, said
 
 WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)  # GB 11643-1999
 CHECK_DIGITS = "10X98765432"
@@ -68,9 +68,10 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         r"(?<![\w.\-])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w\-]|\.\d)", re.ASCII
     ),
 }
-# Quick to look for: a text without any of these holds nothing of the kind. "0" stands for a long number.
+# Quick to look for: a text without any of these holds nothing of the kind.
+NUMBERS = {"phone_cn", "phone_intl", "id_card", "bank_card", "iban", "ssn", "ip_address"}
+CHINESE = {"plate"}
 NEEDED: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("phone_cn", "phone_intl", "id_card", "bank_card", "iban", "ssn", "ip_address"), ("0",)),
     "email": ("@",),
     "address": ("号", " St", " Ave", " Road", " Rd", " Boul", " Blvd", " Lane", " Ln", " Drive", " Dr", " Court",
                 " Ct"),
@@ -140,9 +141,10 @@ CONFIRMED: dict[str, Callable[[str], bool]] = {
 
 def matches(kind: str, text: str) -> "list[re.Match[str]]":
     """The places in a text where this kind of data stands."""
-    if not any(_holds_number(text) if sign == "0" else sign in text for sign in NEEDED[kind]):
-        return []
-    if kind == "plate" and text.isascii():
+    if kind in NUMBERS:
+        if not _holds_number(text):
+            return []
+    elif (kind in CHINESE and text.isascii()) or not holds(text, NEEDED[kind]):
         return []
     confirmed = CONFIRMED.get(kind)
     return [match for match in PATTERNS[kind].finditer(text) if confirmed is None or confirmed(match[0])]

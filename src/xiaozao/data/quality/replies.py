@@ -8,7 +8,7 @@ from collections import Counter
 from operator import eq
 
 from xiaozao.data.formats import Conversation
-from xiaozao.data.quality.findings import Check, Hit, answers, asked_before, head, tail
+from xiaozao.data.quality.findings import Check, Hit, answers, asked_before, head, holds, tail
 
 STYLE = {"one_word": 0.1, "no_end": 0.05, "speaker": 0.3, "white_space": 0.5}  # above this share it is the file's way
 HOLLOW = {"n/a", "na", "null", "nan", "nil", "无", "略", "空", "todo", "tbd", "test", "测试", "暂无", "待补充",
@@ -140,7 +140,7 @@ def refusal(conversation: Conversation) -> Hit | None:
 def disclaimer(conversation: Conversation) -> Hit | None:
     """An answer that speaks of another model's nature."""
     for number, turn in answers(conversation):
-        if not any(sign in turn.content for sign in NATURES):
+        if not holds(turn.content, NATURES):
             continue
         if match := DISCLAIMER.search(turn.content):
             return Hit(head(turn.content[max(0, match.start() - 10) :]), number)

@@ -50,7 +50,7 @@ def white_space(text: str) -> str:
 
 def markup(text: str) -> str:
     """Entities as characters, and tags as line breaks or nothing. Code stays."""
-    if leftovers.CODE.search(text):
+    if leftovers.is_code(text):
         return text
     plain = leftovers.TAG.sub("", CDATA.sub("", BREAKS.sub("\n", text)))
     return html.unescape(plain).replace("\u00a0", " ") if leftovers.ENTITY.search(plain) else plain
@@ -58,7 +58,7 @@ def markup(text: str) -> str:
 
 def escapes(text: str) -> str:
     """Backslash escapes as the characters they stand for. Code and JSON stay."""
-    if "`" in text or leftovers.CODE.search(text) or text.lstrip()[:1] in ("{", "["):
+    if "`" in text or leftovers.is_code(text) or text.lstrip()[:1] in ("{", "["):
         return text
     return leftovers.ESCAPE.sub(lambda match: ESCAPES.get(match[0]) or _character(match[0]), text)
 

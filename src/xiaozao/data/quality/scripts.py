@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from xiaozao.data.formats import Conversation
 from xiaozao.data.quality.findings import Check, Hit, answers, asked_before, head
-from xiaozao.data.quality.leftovers import CODE
+from xiaozao.data.quality.leftovers import is_code
 
 READ = 300  # characters of a text that are looked at
 LETTERS = 6
@@ -101,7 +101,7 @@ def answer_language(conversation: Conversation) -> Hit | None:
         about = [asked, *(other.content for other in conversation.turns if other.role == "system")]
         script = _script_of_language(given)
         quoted = script != _script_of_language(question) and scripts(asked)[script] > 0.2 * scripts(asked).total()
-        if not quoted and not any(TRANSLATED.search(text) for text in about) and not CODE.search(turn.content):
+        if not quoted and not any(TRANSLATED.search(text) for text in about) and not is_code(turn.content):
             return Hit(f"{question} → {given}: {head(turn.content, 60)}", number)
     return None
 
@@ -110,7 +110,7 @@ def spoken(conversation: Conversation) -> str:
     """The language of a whole row, by its answers."""
     spoken_by = [turn.content for turn in conversation.turns if turn.role in ("user", "assistant")]
     names = {name for name in map(language, spoken_by or [conversation.text]) if name}
-    return names.pop() if len(names) == 1 and not any(CODE.search(text) for text in spoken_by) else ""
+    return names.pop() if len(names) == 1 and not any(is_code(text) for text in spoken_by) else ""
 
 
 def _differ(question: str, given: str, asked: str, answer: str) -> bool:

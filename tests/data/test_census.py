@@ -57,6 +57,14 @@ def test_tokens_are_those_that_a_run_would_see(tmp_path: Path) -> None:
     assert counted.cuts[0].share == pytest.approx(counted.cuts[0].rows / 60)
 
 
+def test_a_template_that_is_named_takes_effect(tmp_path: Path) -> None:
+    bare = model_folder(tmp_path / "bare", byte_level(), None)
+    with_own = model_folder(tmp_path / "own", byte_level(), CHATML)
+    path = write_jsonl(tmp_path / "a.jsonl", ROWS)
+    named = census(path, bare, template="chatml").lengths["tokens"].total
+    assert named == census(path, with_own).lengths["tokens"].total != census(path, bare).lengths["tokens"].total
+
+
 def test_rows_that_a_template_refuses_are_counted(tmp_path: Path) -> None:
     model = model_folder(tmp_path / "model", byte_level(), STRICT)
     counted = census(write_jsonl(tmp_path / "a.jsonl", [*ROWS, chat("hi", "hello", system="no")]), model)

@@ -156,6 +156,15 @@ def test_a_chat_log_is_written_as_conversations(tmp_path: Path) -> None:
     assert {asked(one) for one in parts} == {f"where is the {thing}" for thing in THINGS}
 
 
+def test_lines_of_a_chat_that_are_asked_for_as_texts_are_written_as_texts(tmp_path: Path) -> None:
+    path = tmp_path / "chat.txt"
+    lines = [f"[2026-03-{day:02} 10:00:00] Ann: where is the {thing}" for day, thing in enumerate(THINGS, 1)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    division = split(path, tmp_path / "out", Shares(validation=2, questions=0), format="text")
+    assert division.rows == {"train": 8, "validation": 2}
+    assert sorted(row["text"] for part in division.files.values() for row in read(part)) == sorted(lines)
+
+
 def test_a_file_of_one_pattern_is_divided_and_it_is_told(tmp_path: Path) -> None:
     rows = [chat(f"What is {number} plus {number % 7}?", str(number)) for number in range(10, 110)]
     division = split(write_jsonl(tmp_path / "a.jsonl", rows), tmp_path / "out", Shares(questions=10))

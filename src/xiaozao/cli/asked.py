@@ -13,7 +13,8 @@ from xiaozao.cli.verb import Verb, VerbGroup
 
 TARGETS = ("slurm", "kubernetes", "skypilot")  # those of launch/targets.py
 READING = ("format", "encoding", "columns", "assistant", "gap", "bad_rows")  # the options that say how a file is read
-WITH_MODEL = ("model", "source", "revision", "length", "system", "thinking")  # those that say how tokens are made
+# Those that say how tokens are made.
+WITH_MODEL = ("model", "source", "revision", "length", "system", "thinking", "template")
 UNUSED = {"data", "base", "attention", "device"}  # of no concern to a check
 
 TRAIN = Verb(

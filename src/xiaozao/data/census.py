@@ -97,7 +97,7 @@ def take_census(spec: DataSpec, model: Path | None, on_progress: OnProgress = la
     Rows that cannot be used are counted under their reason. Raises DataError if the file as a whole cannot be read.
     """
     file = open_conversations(spec)
-    counted = _Counting(spec, ChatTokenizer.from_folder(model) if model else None)
+    counted = _Counting(spec, ChatTokenizer.from_folder(model, spec.template) if model else None)
     surveyed = survey(file, None, on_progress, counted.see)
     numbers = {name: np.array(of_it, dtype=np.int64) for name, of_it in counted.numbers.items() if len(of_it)}
     measured = TOKENS if TOKENS in numbers else CHARACTERS

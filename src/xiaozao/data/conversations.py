@@ -78,7 +78,7 @@ class ConversationFile:
         rows = read_rows(self.source, self._limit, self._notes, self._chats, self._spoken)
         first = _first(rows)
         known = [row for row in first if isinstance(row, Row)]
-        self._layout = layout_of(known, self._spec, self._rows, self._notes)
+        self._layout = layout_of(known, self._spec, self.rows, self._notes)
         note_encoding([row.values for row in known], self.source.encoding, self._spec.encoding, self._notes)
         log = Chatlog(self.source.path, self._spec, self._notes) if self._layout.chatlog else None
         unknown: Row | None = None
@@ -106,7 +106,7 @@ class ConversationFile:
             yield from log.sessions()
         seen.tell(self._notes, self.format)
 
-    def _rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row]:
         """The rows that can be read, from the beginning."""
         rows = read_rows(self.source, self._limit, chats=self._chats, spoken=self._spoken)
         return (row for row in rows if isinstance(row, Row))

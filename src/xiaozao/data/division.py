@@ -19,8 +19,7 @@ import numpy as np
 
 from xiaozao.data.conversations import ConversationFile, open_conversations
 from xiaozao.data.formats import Conversation
-from xiaozao.data.rows import FILE_LINES, Row
-from xiaozao.data.sources import read_rows
+from xiaozao.data.rows import FILE_LINES
 from xiaozao.data.split import divide, hold_out
 from xiaozao.data.survey import Survey, stop_at_problems, survey
 from xiaozao.data.twins import TWIN, Twins
@@ -202,8 +201,8 @@ def _rows(file: ConversationFile, lines: Sequence[int]) -> Iterator[Mapping[str,
     wanted = iter(lines)
     line = next(wanted, None)
     for place, member in enumerate(file.members):
-        for row in read_rows(member.source):
-            if isinstance(row, Row) and row.line + place * FILE_LINES == line:
+        for row in member.rows():
+            if row.line + place * FILE_LINES == line:
                 yield row.values
                 line = next(wanted, None)
 

@@ -65,7 +65,7 @@ def show_row(spec: DataSpec, line: int, model: Path | None) -> Shown:
     document = to_messages(conversation)
     if model is None:
         return Shown(line_text(line), document, (), 0, "")
-    tokenizer = ChatTokenizer.from_folder(model)
+    tokenizer = ChatTokenizer.from_folder(model, spec.template)
     samples = tokenise(tokenizer, conversation, spec)
     if isinstance(samples, Problem):
         raise _unusable(spec, samples)

@@ -117,6 +117,7 @@ def check(
     tokenizer = ChatTokenizer.from_folder(model_folder, spec.template) if model_folder else None
     look = _Look(spec, tokenizer, Inspection(), cut=objective is not None and KINDS[objective] == "texts")
     surveyed = survey(file, spec.stratify, on_progress, look.see, leave=look.inspection.leave)
+    notes = file.notes  # of the whole file; the findings read parts of it again
     if objective is not None:
         check_kind(file, objective)
     for problem in look.problems:
@@ -147,7 +148,7 @@ def check(
         findings=look.findings(file, judges(spec, questions), on_progress),
         compared=look.inspection.compared,
         doubts=(*look.doubts(), *(validated if by_default else ())),
-        notes=file.notes,
+        notes=notes,
     )
 
 

@@ -34,7 +34,7 @@ ENDS = re.compile(
 ANY = re.compile(
     r"<\|(?:im_start|im_end|start_header_id|eot_id|user|prompter|assistant|system)\|>|<(?:start|end)_of_turn>|\[/?INST\]|<｜(?:User|Assistant)｜>"
     r"|<\|(?:fim_prefix|fim_middle|fim_suffix|endoftext|end_of_text|begin_of_text)\|>|^###\s*(?:Human|Instruction|User|System)\s*:"
-    r"|\A\s*<(?:human|user|system)>:|\A\s*(?:Human|USER|User|用户)\s*[:：]|\bUSER: .*?\bASSISTANT:",
+    r"|\A\s*<(?:human|user|system)>:|\A\s*(?:Human|USER|User|用户)\s*[:：]|\bUSER: .{0,2000}?\bASSISTANT:",
     re.MULTILINE | re.DOTALL,
 )
 SYSTEM = re.compile(r"<<SYS>>\s*(.*?)\s*<</SYS>>\s*", re.DOTALL)

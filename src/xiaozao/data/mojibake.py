@@ -31,8 +31,9 @@ def note_encoding(rows: Sequence[Mapping[str, Any]], encoding: str, asked: str, 
     if asked == "auto" and encoding not in USUAL:
         raw = [text.encode(encoding, errors="ignore") for text in texts]
         reading = detect(raw)
-        if reading is not None:
-            notes.tell("note_encoding", encoding=encoding, language={"text": f"script.{reading.language}"})
+        language = reading.language if reading else "Japanese" if encoding == "iso2022_jp" else ""
+        if language:
+            notes.tell("note_encoding", encoding=encoding, language={"text": f"script.{language}"})
     _note_utf8(texts, notes)
     if lost := sum(any(sign in text for sign in LOST) for text in texts):
         notes.tell("note_replaced", count=lost, rows=len(texts))

@@ -9,7 +9,7 @@ import pytest
 from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.detection import detect
 from xiaozao.data.formats import Conversation
-from xiaozao.data.scripts import LANGUAGES
+from xiaozao.data.letters import LANGUAGES
 from xiaozao.data.sources import open_source
 from xiaozao.errors import Problem
 from xiaozao.spec.parts import DataSpec

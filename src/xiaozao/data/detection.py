@@ -6,7 +6,7 @@ A guess needs evidence: enough bytes that are not ASCII, a text that is likely a
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xiaozao.data.scripts import LANGUAGES, Language
+from xiaozao.data.letters import LANGUAGES, Language
 
 SAMPLE = 4000  # bytes of lines that are not ASCII
 LEAST_BYTES = 6  # that are not ASCII, for a script of its own

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xiaozao.data.detection import detect
+from xiaozao.data.letters import LANGUAGES
 from xiaozao.data.notes import Notes
-from xiaozao.data.scripts import LANGUAGES
 
 ENCODINGS = (
     "gb18030, big5, cp949, euc_kr, cp932, euc_jp, cp1250, cp1251, cp1252, cp1253, cp1254, cp1255, cp1256, cp874, koi8_r"

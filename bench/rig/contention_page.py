@@ -11,7 +11,8 @@ HEAD = """
 ## Beside a busy program
 
 Made by `make bench-contention` from `bench/results/contention.jsonl`. One process computes without end while a run
-trains. A run counts the cores that are free when it starts, and its threads sleep while they wait for each other.
+trains. A run counts the cores that are free when it starts; its threads spin for about half a millisecond while they
+wait for each other, and then sleep.
 
 - **tokens/s**: over the steps after the first; **share**: beside the run that is alone.
 - **time left**: what the run said at half of its steps, over what the rest then took.

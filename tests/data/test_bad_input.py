@@ -285,7 +285,7 @@ def test_turns_that_follow_the_last_answer_take_no_square_of_time() -> None:
 @pytest.mark.parametrize(
     ("row", "key", "field"),
     [
-        ({"instruction": "a", "output": "b", "history": 7}, "row_history", "history"),
+        ({"instruction": "a", "output": "b", "history": "7"}, "row_history", "history"),
         ({"instruction": "a", "output": "b", "history": {"a": "b"}}, "row_history", "history"),
         ({"messages": [*MANY[:1], {"role": "assistant", "content": 7, "tool_calls": [{"name": "f"}]}]}, "row_not_text",
          "messages[1].content"),

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tests.data.folders import byte_level, metaspace, model_folder, word_level
 from xiaozao.data.encoder import Encoder
 from xiaozao.data.formats import Conversation, Turn
-from xiaozao.data.prepare import tokenise
+from xiaozao.data.tokenising import tokenise
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import ArtefactError, Problem
 from xiaozao.spec.parts import DataSpec

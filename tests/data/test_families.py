@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from tests.data.families import CONTROL, FAMILIES, Family
-from tests.data.folders import byte_level, model_folder
+from tests.data.folders import CHATML, byte_level, model_folder
 from xiaozao.data.formats import Conversation, format_of, parse_row
 from xiaozao.data.rows import Row
+from xiaozao.data.tokenising import tokenise
 from xiaozao.data.tokens import ChatTokenizer, Encoded
+from xiaozao.data.turns import Turn
+from xiaozao.errors import Problem
+from xiaozao.spec.parts import DataSpec
 
 WEATHER = {
     "type": "function",
@@ -193,3 +197,21 @@ def test_no_text_becomes_a_control_token_and_each_answer_is_learned_once(
         ]
     learned = [span for sample in samples for span in one.spans(sample)]
     assert len(learned) == len(said) // 2
+
+
+def test_an_answer_without_its_end_or_in_another_place_is_a_problem_of_its_row(tmp_path: Path) -> None:
+    """The gate at preparation: what is asked stands before what is learned, and its end is learned."""
+    spec = DataSpec(data="a")
+    talk = Conversation((Turn("user", "hello"), Turn("assistant", "bye")), 7)
+    endless = CHATML.replace("<|im_end|>", "{% if message.content != 'bye' %}<|im_end|>{% endif %}")
+    tokenizer = ChatTokenizer.from_folder(model_folder(tmp_path / "a", byte_level(), endless))
+    refused = tokenise(tokenizer, talk, spec)
+    assert isinstance(refused, Problem) and refused.key == "row_template_stop"
+    assert "line 7" in refused.text("en") and "<|im_end|>" in refused.text("en")
+    moved = CHATML.replace("assistant\n{%", "{{ 'helper' if messages[0].content == 'hello' else 'assistant' }}\n{%")
+    tokenizer = ChatTokenizer.from_folder(model_folder(tmp_path / "b", byte_level(), moved))
+    refused = tokenise(tokenizer, talk, spec)
+    assert isinstance(refused, Problem) and refused.key == "row_template_place"
+    assert "helper" in refused.text("en") and "assistant" in refused.text("en")
+    other = Conversation((Turn("user", "hi"), Turn("assistant", "bye")), 7)
+    assert not isinstance(tokenise(tokenizer, other, spec), Problem)

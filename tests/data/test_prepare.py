@@ -77,6 +77,54 @@ def test_same_question_never_stands_on_both_sides(tmp_path: Path, model: Path) -
     assert not sides[0] & sides[1] and sides[1]
 
 
+ASKED = (
+    "how can I cancel order", "where is my parcel", "I want my money back for", "change the delivery address of",
+    "the invoice is wrong for number", "can I still pay by card for", "who do I talk to about",
+    "what about the colour of", "is there a discount on", "please gift-wrap",
+)  # fmt: skip
+
+
+def alike(count: int) -> list[dict[str, Any]]:
+    """Rows with ten questions, each asked in many nearly equal ways."""
+    return [
+        {**chat(f"{ASKED[index % 10]} {1000 + index}{'?' * (index % 3)}", f"answer {index}"), "intent": "ab"[index % 2]}
+        for index in range(count)
+    ]
+
+
+def test_a_row_that_asks_nearly_the_same_never_validates(tmp_path: Path, model: Path) -> None:
+    data = run(write_jsonl(tmp_path / "a.jsonl", alike(80)), model, validation=0.2)
+    assert data.validation is not None and len(data.validation) == 16
+    sides = [{(line - 1) % 10 for line in part.lines.tolist()} for part in (data.train, data.validation)]
+    assert not sides[0] & sides[1] and data.counts.alike == 0
+    assert {line % 2 for line in data.validation.lines.tolist()} == {0, 1}  # of each intent
+
+
+def test_the_order_of_the_rows_does_not_change_which_of_them_validate(tmp_path: Path, model: Path) -> None:
+    rows = alike(80)
+    held = []
+    for name, some in (("a", rows), ("b", rows[::-1])):
+        validation = run(write_jsonl(tmp_path / f"{name}.jsonl", some), model, validation=0.2).validation
+        assert validation is not None
+        held.append({some[line - 1]["messages"][0]["content"] for line in validation.lines.tolist()})
+    assert held[0] == held[1] and len(held[0]) == 16
+
+
+def test_a_file_of_one_pattern_is_divided_and_the_run_is_told(tmp_path: Path, model: Path) -> None:
+    rows = [chat(f"What is {number} plus {number % 7}?", f"{number + number % 7}") for number in range(10, 70)]
+    data = run(write_jsonl(tmp_path / "a.jsonl", rows), model, validation=0.1)
+    assert data.validation is not None and len(data.validation) == 6
+    assert data.counts.alike == 6
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5, 8, 20])
+def test_a_small_file_of_near_duplicates_gives_one_row_to_validation(tmp_path: Path, model: Path, rows: int) -> None:
+    few = [chat(f"where is my parcel {'abcdefghijklmnopqrst'[number]}", "there") for number in range(rows)]
+    data = run(write_jsonl(tmp_path / "a.jsonl", few), model, validation=0.05)
+    assert data.validation is not None and len(data.validation) == 1 and len(data.train) == rows - 1
+    assert data.counts.alike == 1
+
+
 def test_validation_file_is_used_whole_and_its_overlap_is_counted(tmp_path: Path, model: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", ROWS)
     held = write_jsonl(tmp_path / "b.jsonl", [*ROWS[:4], chat("new", "thing"), chat("x", "")])

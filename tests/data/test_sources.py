@@ -64,9 +64,9 @@ def test_gb18030_is_not_seen_where_a_byte_of_utf8_is_broken(tmp_path: Path) -> N
 
 def test_latin1_is_not_taken_for_chinese(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_bytes("question,answer\nOù est l'été déjà né ?,Là-bas, mon café crème\n".encode("latin-1"))
-    assert open_source(path).encoding == "utf-8"
-    assert isinstance(rows(path)[0], Problem)
+    path.write_bytes("question,answer\nOù est l'été déjà né ?,Là-bas mon café crème\n".encode("latin-1"))
+    assert open_source(path).encoding == "cp1252"
+    assert values(path) == [{"question": "Où est l'été déjà né ?", "answer": "Là-bas mon café crème"}]
 
 
 @pytest.mark.parametrize(

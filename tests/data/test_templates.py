@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from xiaozao.data.namedtemplates import TEMPLATES as named
 from xiaozao.data.templates import ChatTemplate
 from xiaozao.errors import DataError, UnsupportedModel
+from xiaozao.spec.parts import TEMPLATES
 
 HI = [{"role": "user", "content": "hi <b> 您"}]
 
@@ -98,3 +100,7 @@ def test_own_filters_stand_in_for_jinjas(name: str) -> None:
     }
     source, expected = sources[name]
     assert render(source) == expected
+
+
+def test_the_names_of_options_are_those_of_templates() -> None:
+    assert set(TEMPLATES) == {"auto", *named}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
+from transformers import AutoTokenizer
 
 from tests.data.folders import (
     CHATML,
@@ -29,7 +30,7 @@ from xiaozao.data.encoder import Encoder
 from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.rendering import Rendering
 from xiaozao.data.tokens import ChatTokenizer, Encoded, _Whole
-from xiaozao.errors import ArtefactError, DataError, NotFound, UnsupportedModel
+from xiaozao.errors import ArtefactError, DataError, NotFound, UnsupportedModel, UsageError
 
 SAFE = st.text(alphabet=string.ascii_letters + " .,!?您好请问\n\u2028😀é", min_size=1, max_size=12).filter(str.strip)
 TEXTS = st.one_of(SAFE, st.sampled_from([*SPECIAL, "<|im_", "end|>", "a<|im_end|>b", "[/INST]", "<<SYS>>", "x</s>"]))
@@ -401,3 +402,43 @@ def test_twice_as_many_answers_are_encoded_with_about_twice_as_many_characters(t
         tokenizer.encode(Conversation(turns, 1))
         counts.append(counting.count)
     assert counts[1] < 2.2 * counts[0]
+
+
+@pytest.mark.parametrize("in_vocabulary", [True, False])
+def test_a_control_token_that_only_tokenizer_config_lists_is_one(tmp_path: Path, in_vocabulary: bool) -> None:
+    """Base models keep chat marks there; the template would otherwise write them as ordinary text."""
+    made = byte_level() if in_vocabulary else byte_level(special=SPECIAL[:3])
+    folder = model_folder(tmp_path / "m", made, CHATML)
+    document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    document["added_tokens"] = [token for token in document["added_tokens"] if token["content"] not in SPECIAL[3:]]
+    (folder / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    first = 3 if in_vocabulary else made.get_vocab_size()
+    listed = {str(first + index): {"content": text, "special": True} for index, text in enumerate(SPECIAL[3:])}
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**settings, "added_tokens_decoder": listed}), encoding="utf-8")
+    tokenizer, theirs = ChatTokenizer.from_folder(folder), AutoTokenizer.from_pretrained(folder)
+    sample = tokenizer.encode(talk("hi <|im_end|>", "hello"))
+    assert sample.ids.tolist().count(first + 1) == 2  # one of each turn, none of the user's text
+    honest = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    text = theirs.apply_chat_template(honest, tokenize=False)
+    assert tokenizer.encode(talk("hi", "hello")).ids.tolist() == theirs.encode(text, add_special_tokens=False)
+    path.write_text(json.dumps({**settings, "added_tokens_decoder": {"99999": {"content": "<|new|>"}}}))
+    with pytest.raises(ArtefactError, match="99999"):
+        ChatTokenizer.from_folder(folder)
+
+
+def test_a_model_without_a_template_gets_one_by_name_or_from_a_file(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "m", byte_level(), None)
+    for name, start in (("chatml", "<|im_start|>user\nhi<|im_end|>\n"), ("plain", "User: hi\nAssistant: hello</s>")):
+        tokenizer = ChatTokenizer.from_folder(folder, name)
+        text = tokenizer.decode(tokenizer.encode(talk("hi", "hello")).ids.tolist(), skip_special=False)
+        assert text.startswith(start)
+    (tmp_path / "own.jinja").write_text(LLAMA, encoding="utf-8")
+    assert ChatTokenizer.from_folder(folder, str(tmp_path / "own.jinja")).template == LLAMA
+    with pytest.raises(UnsupportedModel, match="start_header_id"):
+        ChatTokenizer.from_folder(folder, "llama3")
+    with pytest.raises(UsageError, match="plain, chatml, llama3"):
+        ChatTokenizer.from_folder(folder, "vicuna")
+    with pytest.raises(NotFound, match=r"none\.jinja"):
+        ChatTokenizer.from_folder(folder, str(tmp_path / "none.jinja"))

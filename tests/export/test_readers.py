@@ -14,7 +14,8 @@ from tests.readers import READERS, read_by
 from tests.small import small_config
 from tests.toy import SHAPE, TEMPLATE, toy_model, toy_tokenizer
 from xiaozao.data.formats import Turn
-from xiaozao.data.tokens import PLAIN_TEMPLATE, ChatTokenizer
+from xiaozao.data.namedtemplates import PLAIN
+from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.export.merge import merge_adapter
 from xiaozao.hub.spellings import both_spellings, plain_tokenizer
 from xiaozao.models.adapter import CONFIG, WEIGHTS, adapter_config, adapter_tensors, attach
@@ -240,7 +241,7 @@ def test_every_reader_stops_where_the_turn_ends_and_asks_as_it_was_trained(
 
 
 def test_the_template_that_stood_in_for_none_is_in_the_export(spoken: tuple[dict[str, Path], dict[str, Path]]) -> None:
-    assert (spoken[1]["plain"] / "chat_template.jinja").read_text(encoding="utf-8") == PLAIN_TEMPLATE
+    assert (spoken[1]["plain"] / "chat_template.jinja").read_text(encoding="utf-8") == PLAIN
     assert not (spoken[1]["settings"] / "chat_template.jinja").exists()  # it stands where readers look for it
 
 

@@ -1,7 +1,6 @@
 """`zao chat RUN`: talk with the trained model, or with its base, in the terminal."""
 
 import sys
-from pathlib import Path
 
 import torch
 
@@ -42,7 +41,8 @@ def work(run: str, ask: str | None, base: bool, system: str | None, max_tokens: 
         attach(decoder, folder.adapter)
     prompt = system if system is not None else spec.data.system
     opening = [Turn("system", prompt)] if prompt else []
-    talk = Talk(decoder, source, result, Sampling(max_tokens, temperature), output)
+    tokenizer = ChatTokenizer.from_folder(source, spec.data.template)
+    talk = Talk(decoder, tokenizer, check_contract(result, tokenizer), Sampling(max_tokens, temperature), output)
     if ask is not None:
         answer = talk.answer([*opening, Turn("user", ask)], live=False)
         output.result(answer, {"question": ask, "answer": answer}, quiet=answer)
@@ -53,10 +53,11 @@ def work(run: str, ask: str | None, base: bool, system: str | None, max_tokens: 
 class Talk:
     """A loaded model that answers a conversation; the answer is streamed to a terminal."""
 
-    def __init__(self, decoder: Decoder, source: Path, result: Path, sampling: Sampling, output: Output) -> None:
-        self.decoder, self.sampling, self.output = decoder, sampling, output
-        self.tokenizer = ChatTokenizer.from_folder(source)
-        self.thinking = check_contract(result, self.tokenizer)
+    def __init__(
+        self, decoder: Decoder, tokenizer: ChatTokenizer, thinking: bool, sampling: Sampling, output: Output
+    ) -> None:
+        self.decoder, self.tokenizer, self.thinking = decoder, tokenizer, thinking
+        self.sampling, self.output = sampling, output
         torch.manual_seed(sampling.seed)
 
     def answer(self, turns: list[Turn], live: bool) -> str:

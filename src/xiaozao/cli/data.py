@@ -22,6 +22,15 @@ from xiaozao.texts.catalogue import counted
 
 SHOWN = 20  # problems; the count of all stands above them
 EXAMPLE = 160  # characters of a turn
+# Notes that say how a file was read, without anything to doubt.
+PLAIN_NOTES = {
+    "note_unanswered",
+    "note_titles",
+    "note_header_again",
+    "note_merged",
+    "note_marks_read",
+    "note_messenger",
+}
 
 
 def check_file(file: str, arguments: tuple[str, ...], **flags: str | None) -> int:
@@ -72,7 +81,8 @@ def _verdict(report: DataReport, output: Output) -> Text:
     text = output.say("data.ok", rows=report.rows_used)
     if report.problem_count:
         text = output.say("data.ok_dropped", rows=report.rows_used, problems=report.problem_count)
-    if report.doubts or report.serious or left_out(report.dropped, report.rows_read, output.language):
+    told = [note for note in report.notes if note.key not in PLAIN_NOTES]
+    if report.doubts or told or report.serious or left_out(report.dropped, report.rows_read, output.language):
         return Text(f"! {text}", style="bold yellow")
     return Text(f"{'✔' if output.unicode else '+'} {text}", style="bold green")
 
@@ -84,7 +94,7 @@ def _warnings(report: DataReport, output: Output) -> list[RenderableType]:
     many = left_out(report.dropped, report.rows_read, output.language) if report.ok else ""
     lines += [many] if many else []
     lines += [output.say("data.findings", serious=report.serious)] if report.serious else []
-    lines += [one.text(output.language) for one in (*report.blocks, *report.doubts)]
+    lines += [one.text(output.language) for one in (*report.blocks, *report.doubts, *report.notes)]
     return [Text(f"  {line}", style="yellow") for line in lines]
 
 

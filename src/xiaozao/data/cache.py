@@ -22,7 +22,7 @@ from xiaozao.errors import EnvironmentProblem, Problem
 from xiaozao.spec.objectives import Kind
 from xiaozao.spec.parts import DataSpec
 
-VERSION = 3  # counts changes of this package that change samples
+VERSION = 4  # counts changes of this package that change samples
 SUMMARY = "summary.json"
 CHUNK = 1 << 20
 
@@ -34,7 +34,8 @@ class Counts:
     In a chat log a row is a message. problems: the first of the rows that were dropped as unusable;
     overlap: training rows whose question is also in the validation file; untrained: answers without loss, because their
     sample did not fit; unreasoned: turns whose reasoning is left out (rendering.py); reasoned: rows that are rendered
-    with thinking turned on.
+    with thinking turned on; alike: held-out rows that have a near duplicate in training, because the file is of few
+    patterns.
     """
 
     rows_read: int
@@ -42,10 +43,12 @@ class Counts:
     rows_validation: int
     dropped: dict[str, int]
     problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
     overlap: int = 0
     untrained: int = 0
     unreasoned: int = 0
     reasoned: int = 0
+    alike: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,10 @@ def fingerprint_of(spec: DataSpec, kind: Kind, seed: int, tokenizer: str, files:
     options.pop("data")
     if isinstance(spec.validation, str) and spec.validation != "none":
         options.pop("validation")
-    contents = [[_file_hash(file.source.path), file.source.kind, file.source.encoding] for file in files]
+    contents = [
+        [*map(_file_hash, file.source.files), file.source.kind, file.source.encoding, file.source.sheet]
+        for file in files
+    ]
     document = json.dumps([VERSION, kind, seed, tokenizer, options, contents], sort_keys=True)
     return hashlib.sha256(document.encode()).hexdigest()
 
@@ -110,7 +116,8 @@ def _open(folder: Path, fingerprint: str) -> PreparedData | None:
         if any((folder / name).stat().st_size != size for name, size in summary["sizes"].items()):
             return None
         counts = dict(summary["counts"])
-        counts["problems"] = tuple(Problem(**one) for one in counts["problems"])
+        for name in ("problems", "notes"):
+            counts[name] = tuple(Problem(**one) for one in counts[name])
         validation = Samples.open(folder / "validation") if (folder / "validation").is_dir() else None
         return PreparedData(Samples.open(folder / "train"), validation, Counts(**counts), fingerprint)
     except (OSError, ValueError, KeyError, TypeError):

@@ -11,10 +11,11 @@ import numpy as np
 
 from xiaozao.data.conversations import ConversationFile, open_conversations
 from xiaozao.data.formats import Conversation, Dropped
-from xiaozao.data.prepare import check_kind, fit_row, tokenise
+from xiaozao.data.prepare import check_kind, fit_row
 from xiaozao.data.quality.findings import Found, Hit
 from xiaozao.data.quality.inspection import Inspection
 from xiaozao.data.survey import Survey, survey
+from xiaozao.data.tokenising import tokenise
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import Problem
 from xiaozao.events import OnProgress
@@ -65,6 +66,7 @@ class DataReport:
     bad_rows: str = "stop"
     blocks: tuple[Problem, ...] = ()  # what training would stop at, though every row is in order
     doubts: tuple[Problem, ...] = ()  # what training accepts and says: the default validation, what is not learned
+    notes: tuple[Problem, ...] = ()  # what the reader guessed, ignored or left out
 
     findings: tuple[Found, ...] = ()  # of the contents, the gravest first; no obstacle to training
     compared: int = 0  # rows among which near duplicates were looked for
@@ -88,7 +90,7 @@ class DataReport:
     def to_json(self, language: Language = "en") -> dict[str, Any]:
         """The report as plain values; problems with their text."""
         document = asdict(replace(self, findings=()))
-        for name in ("problems", "blocks", "doubts"):
+        for name in ("problems", "blocks", "doubts", "notes"):
             document[name] = [
                 {"key": one.key, "text": one.text(language), **{k: _plain(v) for k, v in one.params.items()}}
                 for one in getattr(self, name)
@@ -112,9 +114,10 @@ def check(
     another kind of rows.
     """
     file = open_conversations(spec)
-    tokenizer = ChatTokenizer.from_folder(model_folder) if model_folder else None
+    tokenizer = ChatTokenizer.from_folder(model_folder, spec.template) if model_folder else None
     look = _Look(spec, tokenizer, Inspection(), cut=objective is not None and KINDS[objective] == "texts")
-    surveyed = survey(file, spec.stratify, on_progress, look.see, look.inspection.leave)
+    surveyed = survey(file, spec.stratify, on_progress, look.see, leave=look.inspection.leave)
+    notes = file.notes  # of the whole file; the findings read parts of it again
     if objective is not None:
         check_kind(file, objective)
     for problem in look.problems:
@@ -145,6 +148,7 @@ def check(
         findings=look.findings(file, judges(spec, questions), on_progress),
         compared=look.inspection.compared,
         doubts=(*look.doubts(), *(validated if by_default else ())),
+        notes=notes,
     )
 
 

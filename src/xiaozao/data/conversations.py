@@ -1,22 +1,36 @@
 """A file -> conversations, whatever its format. Training, checking and evaluation all read files through this module.
 
-sources.read_rows -> format_of, one format per file -> formats.parse_row | chatlog.collect -> Verdict
+sources.read_rows -> layout, one per file -> formats.parse_row | chatlog.collect -> Verdict
+
+What was guessed, ignored or left out on the way stands in `notes` (notes.py).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
-from xiaozao.data.chatlog import Chatlog, looks_like_chatlog
+from xiaozao.data.chatlog import Chatlog
 from xiaozao.data.encodings import LINE_LIMIT
-from xiaozao.data.formats import DIALOGUE, Conversation, Turn, Verdict, format_of, parse_row
-from xiaozao.data.rows import FILE_LINES, Row
+from xiaozao.data.fieldtext import plain_name
+from xiaozao.data.formats import DIALOGUE, VERDICT, Conversation, Dropped, Turn, Verdict, format_of, parse_row
+from xiaozao.data.layout import FIRST, Layout, layout_of
+from xiaozao.data.mojibake import ENCODINGS, note_encoding
+from xiaozao.data.notes import Notes
+from xiaozao.data.rows import FILE_LINES, Row, Rows
 from xiaozao.data.sources import Source, open_source, read_rows
 from xiaozao.errors import DataError, Problem
 from xiaozao.spec.parts import DataSpec, data_files
 
 OnBytes = Callable[[int, int], None]
+FIRST_BYTES = 4_000_000
+VERDICTS = ("label", "kto_tag")
+UNANSWERED = ("empty_answer", "no_answer", "empty_text")
+REPEATED = 20  # texts from which a column that repeats itself is one of labels
+FEW = 10  # rows of a class that are too few to learn it from
+LISTED, MOST_CLASSES = 20, 10_000
 
 
 class ConversationFile:
@@ -31,8 +45,10 @@ class ConversationFile:
         self.format: str = "" if spec.format == "auto" else spec.format
         self._spec, self._limit = spec, limit
         self._told = 0  # the line that told the format
-        if spec.columns:
-            self.format = "chatlog"
+        self._plain = ""
+        self._chats = spec.format in ("auto", "chatlog") and not spec.columns
+        self._spoken = spec.format == "chatlog" and not spec.columns
+        self._layout, self._notes = Layout(), Notes()
 
     @property
     def members(self) -> tuple["ConversationFile", ...]:
@@ -46,47 +62,76 @@ class ConversationFile:
     def __iter__(self) -> Iterator[Verdict]:
         return self.verdicts(lambda done, total: None)
 
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What was guessed, ignored or left out when the file was read last."""
+        return self._notes.problems()
+
+    @property
+    def plain(self) -> str:
+        """The format that reads the rows of answers with a verdict without their verdicts."""
+        return self._plain or self.format
+
     def verdicts(self, on_bytes: OnBytes) -> Iterator[Verdict]:
         """The verdicts; `on_bytes` hears how far in the file they are."""
-        log: Chatlog | None = None
+        self._notes, seen = Notes(), _Seen()
+        rows = read_rows(self.source, self._limit, self._notes, self._chats, self._spoken)
+        first = _first(rows)
+        known = [row for row in first if isinstance(row, Row)]
+        self._layout = layout_of(known, self._spec, self.rows, self._notes)
+        note_encoding([row.values for row in known], self.source.encoding, self._spec.encoding, self._notes)
+        log = Chatlog(self.source.path, self._spec, self._notes) if self._layout.chatlog else None
         unknown: Row | None = None
-        for row in read_rows(self.source, self._limit):
+        for row in chain(first, rows):
             if isinstance(row, Problem):
+                if row.key == "row_encoding" and self._spec.encoding == "auto":
+                    self._notes.tell("note_encoding_unknown", encodings=ENCODINGS)
                 yield row
                 continue
             on_bytes(row.offset, self.source.size)
-            if self._is_chatlog(row):
-                log = log or Chatlog(self.source.path, self._spec)
+            if log is not None:
+                self._tell("chatlog", row)
                 said = log.add(row)
                 if said is not None:
                     yield said
                 continue
-            yield self._verdict(row)
+            verdict = self._verdict(self._layout.row(row))
+            seen.see(verdict, row)
+            yield verdict
             unknown = unknown or (None if self.format else row)
         if not self.format and unknown is not None:
             fields = ", ".join(unknown.values)[:300]
             raise DataError("data_format", path=self.source.path, line=unknown.line, fields=fields)
         if log is not None:
             yield from log.sessions()
+        seen.tell(self._notes, self.format)
 
-    def _is_chatlog(self, row: Row) -> bool:
-        if self._spec.columns or self._spec.format == "chatlog":
-            return True
-        if self._spec.format != "auto" or not looks_like_chatlog(row.values):
-            return False
-        self._tell("chatlog", row)
-        return True
+    def rows(self) -> Iterator[Row]:
+        """The rows that can be read, from the beginning."""
+        rows = read_rows(self.source, self._limit, chats=self._chats, spoken=self._spoken)
+        return (row for row in rows if isinstance(row, Row))
 
     def _verdict(self, row: Row) -> Verdict:
-        if self._spec.format != "auto":
-            return parse_row(row, self._spec.format)
+        format = self._layout.format or ("" if self._spec.format == "auto" else self._spec.format)
+        if format:
+            self._tell(format, row)
+            return self._named(parse_row(row, format))
         recognised = format_of(row.values)
         if not recognised:
             fields = ", ".join(row.values)[:300]
             return Problem("row_format", {"line": row.line, "offset": row.offset, "fields": fields})
+        if self._layout.judged and recognised not in (DIALOGUE, VERDICT):
+            self._plain, recognised = recognised, VERDICT
         if recognised != DIALOGUE:
             self._tell(recognised, row)
-        return parse_row(row, recognised)
+        return self._named(parse_row(row, recognised))
+
+    def _named(self, verdict: Verdict) -> Verdict:
+        """A problem with the name that the file has for its field."""
+        if not isinstance(verdict, Problem) or not self._layout.renames:
+            return verdict
+        field = self._layout.column(str(verdict.params.get("field", "")))
+        return Problem(verdict.key, {**verdict.params, "field": field}) if "field" in verdict.params else verdict
 
     def _tell(self, recognised: str, row: Row) -> None:
         if self.format and self.format != recognised:
@@ -94,6 +139,68 @@ class ConversationFile:
                             first=self._told, found=recognised)  # fmt: skip
         if not self.format:
             self.format, self._told = recognised, row.line
+        if recognised == VERDICT and not self._plain:
+            self._plain = format_of({name: value for name, value in row.values.items() if not is_verdict(name)})
+
+
+def is_verdict(name: str) -> bool:
+    """Whether a column may hold verdicts, by its name."""
+    return plain_name(name) in VERDICTS
+
+
+def _first(rows: Rows) -> list[Row | Problem]:
+    """The first rows of a file, as many as its layout is told from."""
+    first: list[Row | Problem] = []
+    begun = None
+    for row in rows:
+        first.append(row)
+        if isinstance(row, Row):
+            begun = row.offset if begun is None else begun
+            if row.offset - begun > FIRST_BYTES:
+                break
+        if len(first) >= FIRST:
+            break
+    return first
+
+
+class _Seen:
+    """Counts the texts that are used nowhere, and the classes of a classification."""
+
+    def __init__(self) -> None:
+        self.ignored: Counter[str] = Counter()
+        self.texts: dict[str, set[int]] = {}
+        self.classes: Counter[str] = Counter()
+        self.unanswered: list[int] = []
+
+    def see(self, verdict: Verdict, row: Row) -> None:
+        if isinstance(verdict, Dropped) and verdict.reason in UNANSWERED:
+            self.unanswered.append(verdict.line)
+        if not isinstance(verdict, Conversation):
+            return
+        for name in verdict.ignored:
+            self.ignored[name] += 1
+            texts = self.texts.setdefault(name, set())
+            if len(texts) < REPEATED:
+                texts.add(hash(row.values.get(name)))
+        if verdict.turns and len(self.classes) < MOST_CLASSES:
+            self.classes[verdict.turns[-1].content] += 1
+
+    def tell(self, notes: Notes, format: str) -> None:
+        """Note what was seen. A column of few texts that repeat is a label, whatever its length."""
+        for name, count in self.ignored.items():
+            if len(self.texts[name]) * 5 > count or count < REPEATED:
+                asked = format in ("prompt", "alpaca", "kto")
+                notes.tell("note_unused" if asked else "note_unused_beside", field=name, count=count)
+        if self.unanswered:
+            lines = ", ".join(map(str, self.unanswered[:LISTED])) + (" …" if len(self.unanswered) > LISTED else "")
+            notes.tell("note_unanswered", count=len(self.unanswered), lines=lines)
+        if format != "classification":
+            return
+        listed = ", ".join(f"{name} ({count})" for name, count in self.classes.most_common(LISTED))
+        notes.tell("note_classes", count=len(self.classes), classes=listed)
+        few = [f"{name} ({count})" for name, count in self.classes.items() if count < FEW]
+        if few:
+            notes.tell("note_few", count=len(few), few=FEW, classes=", ".join(few[:LISTED]))
 
 
 class ConversationFiles(ConversationFile):
@@ -106,7 +213,7 @@ class ConversationFiles(ConversationFile):
     def __init__(self, paths: Sequence[Path], spec: DataSpec, limit: int = LINE_LIMIT) -> None:
         self.files = tuple(ConversationFile(path, spec, limit) for path in paths)
         sources = [one.source for one in self.files]
-        self.format = ""
+        self.format = self._plain = ""
         self.source = Source(
             Path(",".join(str(one.path) for one in sources)), _joined(one.kind for one in sources),
             _joined(one.encoding for one in sources), sum(one.size for one in sources),
@@ -115,6 +222,14 @@ class ConversationFiles(ConversationFile):
     @property
     def members(self) -> tuple[ConversationFile, ...]:
         return self.files
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        return tuple(
+            Problem("note_in", {"file": file.source.path.name, "note": {"text": f"problem.{note.key}", **note.params}})
+            for file in self.files
+            for note in file.notes
+        )
 
     def placed(self, problem: Problem) -> Problem:
         line = problem.params.get("line")

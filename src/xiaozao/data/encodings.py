@@ -5,16 +5,19 @@ cut there. A line that cannot be decoded or is longer than the limit carries its
 """
 
 import codecs
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from xiaozao.data.detection import detect
 from xiaozao.errors import DataError, Problem
 
 LINE_LIMIT = 32_000_000  # bytes; longer than any sample that could be trained, short enough to hold in memory
 CHUNK = 1 << 20
 BOMS = {"utf-8": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
+JAPANESE = re.compile(rb"\x1b\$[@B][!-~]{2,}\x1b\([BJ]")  # how ISO-2022-JP, which is all ASCII, changes characters
 NEWLINES = {"utf-16-le": b"\n\0", "utf-16-be": b"\0\n"}
 
 
@@ -29,10 +32,11 @@ class Line:
 
 
 def resolve_encoding(path: Path, asked: str) -> str:
-    """The encoding of a text file: utf-8, utf-16-le, utf-16-be or gb18030. `asked` is an option's value or "auto".
+    """The encoding of a text file by its name in Python. `asked` is an option's value or "auto".
 
     A byte order mark decides; then what was asked for; then NUL bytes (UTF-16), then whether the text is UTF-8 or, if
-    not, plausible Chinese in GB18030. What is none of them is read as UTF-8, so that each bad line is named.
+    not, which encoding makes it likely text (detection.py). What is none of them is read as UTF-8, so that each bad
+    line is named.
     """
     with path.open("rb") as file:
         head = file.read(CHUNK)
@@ -41,13 +45,27 @@ def resolve_encoding(path: Path, asked: str) -> str:
         for name, mark in BOMS.items():
             if head.startswith(mark):
                 return name
+        if asked.startswith("utf-32"):
+            raise DataError("data_utf32", path=path)
         if asked != "auto":
             return "utf-16-le" if asked == "utf-16" else asked
         if wide := _utf16_without_mark(head):
             return wide
+        if head.isascii() and JAPANESE.search(head):
+            return "iso2022_jp"
         while head.isascii() and (more := file.read(CHUNK)):
             head = more
-    return "gb18030" if _is_gb18030(head) else "utf-8"
+    return _legacy(head)
+
+
+def _legacy(head: bytes) -> str:
+    """The encoding of bytes without a mark. One broken byte must not turn UTF-8 into something else, so lines vote."""
+    lines = [line for line in head.split(b"\n") if not line.isascii()]
+    strange = [line for line in lines if not _decodes(line, "utf-8")]
+    if len(strange) * 2 <= len(lines):
+        return "utf-8"
+    reading = detect(strange)
+    return reading.encoding if reading is not None else "utf-8"
 
 
 def read_lines(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Iterator[Line]:
@@ -75,7 +93,7 @@ def _decode(raw: bytes, encoding: str, number: int, offset: int) -> Line:
         where = offset + error.start
         problem = Problem("row_encoding", {"line": number, "offset": where, "encoding": encoding.upper()})
         text = raw.decode(encoding, errors="replace")
-    text = text.removesuffix("\n").removesuffix("\r")
+    text = text.removesuffix("\n").removesuffix("\r").lstrip("\ufeff")  # left by files that were put together
     if problem is None and "\0" in text:
         problem = Problem("row_nul", {"line": number, "offset": offset})
     return Line(text, number, offset, problem)
@@ -115,32 +133,10 @@ def _utf16_without_mark(head: bytes) -> str:
     return "utf-16-le" if odd > even else "utf-16-be"
 
 
-def _is_gb18030(head: bytes) -> bool:
-    """True for text whose non-ASCII lines are mostly not UTF-8 and that makes sense as GB18030.
-
-    One broken byte in a UTF-8 file must not turn it into Chinese, so lines vote; and Latin-1 often decodes as GB18030
-    too, but to rare characters, so most of those of two bytes must be in the common set GB 2312.
-    """
-    lines = [line for line in head.split(b"\n") if not line.isascii()]
-    if sum(_decodes(line, "utf-8") for line in lines) * 2 >= len(lines):
-        return False
-    text = "".join(line.decode("gb18030", errors="replace") for line in lines)
-    pairs = [character for character in text if len(character.encode("gb18030")) == 2 or character == "\ufffd"]
-    return bool(pairs) and sum(_encodes(character) for character in pairs) >= 0.8 * len(pairs)
-
-
 def _decodes(line: bytes, encoding: str) -> bool:
     """Not to the very end: the last line of a chunk may be cut within a character."""
     try:
         codecs.getincrementaldecoder(encoding)().decode(line)
     except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _encodes(character: str) -> bool:
-    try:
-        character.encode("gb2312")
-    except UnicodeEncodeError:
         return False
     return True

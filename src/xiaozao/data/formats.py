@@ -18,11 +18,14 @@ How each kind of row is treated:
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 from xiaozao.data.badfield import BadField
 from xiaozao.data.calls import TOOLS, read_tools
+from xiaozao.data.fieldtext import is_prose, listed_text, plain_name
 from xiaozao.data.preferences import SIDES, has_verdict, is_pair, sides, verdict
+from xiaozao.data.rounds import is_round, turns_of
 from xiaozao.data.rows import Row
 from xiaozao.data.strictjson import kind_of
 from xiaozao.data.turns import Turn, check_count, parse_turn
@@ -30,15 +33,83 @@ from xiaozao.errors import Problem
 
 __all__ = ["Conversation", "Dropped", "Turn", "Verdict", "format_of", "parse_row"]
 
-DIALOGUES = ("messages", "conversations", "conversation", "dialogue")
-QUESTIONS = ("prompt", "question", "query", "instruction", "问题", "提问", "问")
-ANSWERS = ("completion", "response", "answer", "output", "答案", "回答", "回复", "答")
+DIALOGUES = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "对话")
+QUESTIONS = ("prompt", "question", "query", "instruction", "问题", "提问", "问", "指令", "q")
+ANSWERS = ("completion", "response", "answer", "output", "答案", "回答", "回复", "答", "输出", "answers", "a")
 TEXTS = ("text", "文本")
+CONTEXTS = (
+    "input",
+    "context",
+    "passage",
+    "paragraph",
+    "上下文",
+    "背景",
+    "输入",
+    "材料",
+    "原文",
+    "段落",
+    "contexts",
+    "passages",
+)
+PERHAPS = (
+    "article",
+    "document",
+    "documents",
+    "docs",
+    "reference",
+    "references",
+    "background",
+    "evidence",
+    "knowledge",
+    "source",
+    "material",
+    "文章",
+    "文档",
+    "资料",
+    "参考",
+    "参考资料",
+)  # context where they hold prose, not a name or number
+CLASSIFIED = (
+    *TEXTS,
+    "sentence",
+    "content",
+    "review",
+    "comment",
+    "utterance",
+    "tweet",
+    "headline",
+    "query",
+    "question",
+    "内容",
+    "评论",
+    "句子",
+    "语句",
+    "标题",
+    "问题",
+)
+LABELS = (
+    "label_text",
+    "label_name",
+    "label",
+    "labels",
+    "class",
+    "category",
+    "sentiment",
+    "intent",
+    "emotion",
+    "topic",
+    "标签",
+    "类别",
+    "分类",
+    "意图",
+    "情感",
+)
+LISTS = (*DIALOGUES, *SIDES, "history", "prompt", "completion")  # may be lists, or such lists as text
 LABEL_LENGTH = 200
 DIALOGUE = "dialogue"  # a list of turns without a turn that would tell its style
 PAIR, VERDICT = "preference", "kto"
-BESIDE = {"system", "history", "mask_history", *TOOLS}  # fields that are read beside the turns
-READ = {*SIDES, *DIALOGUES, *QUESTIONS, *BESIDE, "input"}  # what a pair may consist of
+BESIDE = {"system", "history", "mask_history", "parallel_tool_calls", *TOOLS}  # fields that are read beside the turns
+READ = {*SIDES, *DIALOGUES, *QUESTIONS, *BESIDE, *CONTEXTS}  # what a pair may consist of
 
 
 @dataclass(frozen=True)
@@ -49,6 +120,7 @@ class Conversation:
     except in chat logs. In a preference pair, `turns` is the chosen conversation and `rejected` the other one.
     shared: how many of the first turns are context without loss; in a pair, those that both sides have in common.
     liked: whether the answer is a good one, for data with verdicts. tools: JSON text of the tools that may be called.
+    ignored: the names of fields that hold text and are used nowhere.
     """
 
     turns: tuple[Turn, ...]
@@ -60,6 +132,7 @@ class Conversation:
     shared: int = 0
     liked: bool | None = None
     tools: str = ""
+    ignored: tuple[str, ...] = ()
 
     def question(self) -> str:
         """The conversation without its answers. Conversations with equal questions are exact duplicates."""
@@ -96,6 +169,8 @@ def _plain_format(fields: Mapping[str, Any]) -> str:
     for name in DIALOGUES:
         if isinstance(fields.get(name), list):
             return _style(fields[name])
+        if isinstance(fields.get(name), str) and fields[name].lstrip().startswith("[{"):
+            return DIALOGUE  # a list as text that cannot be read
     if "instruction" in fields and "output" in fields:
         return "alpaca"
     if _named(fields, QUESTIONS) and _named(fields, ANSWERS):
@@ -116,7 +191,7 @@ def parse_row(row: Row, format: str) -> Verdict:
         return Problem(bad.key, {"line": row.line, **bad.params})
     except _NothingToLearn as nothing:
         return Dropped(str(nothing), row.line)
-    return Conversation(turns, row.line, text, _labels(row.values, used), tools=tools)
+    return Conversation(turns, row.line, text, _labels(row.values, used), tools=tools, ignored=_ignored(row, used))
 
 
 def _pair_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
@@ -135,8 +210,9 @@ def _pair_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
     if not shared:
         raise BadField("row_pair_question", "chosen")
     return Conversation(
-        chosen, row.line, "", _labels(row.values, READ), rejected=rejected, shared=shared, tools=_tools(fields)
-    )
+        chosen, row.line, "", _labels(row.values, READ), rejected=rejected, shared=shared, tools=_tools(fields),
+        ignored=_ignored(row, READ),
+    )  # fmt: skip
 
 
 def _verdict_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
@@ -148,12 +224,15 @@ def _verdict_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
     used, turns_of_it, _ = FORMATS[format](rest)
     checked = _checked(turns_of_it)
     return Conversation(
-        checked, row.line, "", _labels(row.values, used), shared=len(checked) - 1, liked=liked, tools=_tools(rest)
-    )
+        checked, row.line, "", _labels(row.values, used), shared=len(checked) - 1, liked=liked, tools=_tools(rest),
+        ignored=_ignored(row, used | READ),
+    )  # fmt: skip
 
 
 def _style(turns: list[Any]) -> str:
     for turn in turns:
+        if is_round(turn):
+            return "messages"
         if isinstance(turn, dict):
             names = {name.lower() for name in turn}
             if names & {"role", "content"}:
@@ -164,8 +243,12 @@ def _style(turns: list[Any]) -> str:
 
 
 def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with normalised column names: `Question ` becomes `question`."""
-    return {str(name).strip().lower(): value for name, value in values.items()}
+    """The row with normalised column names, and with lists that stand as text: `Question ` becomes `question`."""
+    fields = {plain_name(name): value for name, value in values.items()}
+    for name in LISTS:
+        if name in fields:
+            fields[name] = listed_text(fields[name])
+    return fields
 
 
 def _named(fields: Mapping[str, Any], names: Iterable[str]) -> str:
@@ -178,10 +261,13 @@ Parsed = tuple[set[str], tuple[Turn, ...], str]
 def _dialogue(fields: Mapping[str, Any], role: str, content: str) -> Parsed:
     name = next((name for name in DIALOGUES if name in fields), "")
     turns = fields.get(name)
+    if isinstance(turns, str) and turns.lstrip().startswith("["):
+        raise BadField("row_turns_text", name)
     if not isinstance(turns, list):
         raise BadField("row_no_field", DIALOGUES[0], fields=", ".join(fields))
     if not turns:
         raise BadField("row_no_turns", name)
+    turns = [turn for element in turns for turn in turns_of(element)]
     check_count(turns, name)
     parsed = [parse_turn(turn, f"{name}[{index}]", role, content) for index, turn in enumerate(turns)]
     return {name, *BESIDE} - {"history"}, (*_system(fields), *parsed), ""
@@ -196,23 +282,61 @@ def _sharegpt(fields: Mapping[str, Any]) -> Parsed:
 
 
 def _alpaca(fields: Mapping[str, Any]) -> Parsed:
-    asked, answer = _pair(fields, "instruction", "output")
-    more = fields.get("input")
-    if more is not None and not isinstance(more, str):
-        raise BadField("row_not_text", "input", found=kind_of(more))
-    question = f"{asked}\n{more}" if more and more.strip() else asked
-    turns = (*_system(fields), *_history(fields), Turn("user", question), Turn("assistant", answer))
-    return {"instruction", "input", "output", *BESIDE}, turns, ""
+    return _asked(fields, "instruction", "output")
 
 
 def _prompt(fields: Mapping[str, Any]) -> Parsed:
-    names = _named(fields, QUESTIONS), _named(fields, ANSWERS)
-    for name, wanted in zip(names, (QUESTIONS[0], ANSWERS[0]), strict=True):
+    question, answer = _named(fields, QUESTIONS), _named(fields, ANSWERS)
+    for name, wanted in ((question, QUESTIONS[0]), (answer, ANSWERS[0])):
         if not name:
             raise BadField("row_no_field", wanted, fields=", ".join(fields))
-    asked, answer = _pair(fields, *names)
-    turns = (*_system(fields), *_history(fields), Turn("user", asked), Turn("assistant", answer))
-    return {*names, *BESIDE}, turns, ""
+    return _asked(fields, question, answer)
+
+
+def _asked(fields: Mapping[str, Any], question: str, answer: str) -> Parsed:
+    """A question with what belongs to it, and its answer."""
+    used, context = _context(fields, {question, answer})
+    asked, answered = _pair(fields, question, answer, context)
+    turns = (*_system(fields), *_history(fields), Turn("user", asked), Turn("assistant", answered))
+    return {question, answer, *used, *BESIDE} - _others(fields), turns, ""
+
+
+def _context(fields: Mapping[str, Any], taken: set[str]) -> tuple[set[str], str]:
+    """The text that a question is about: the names of its fields, and what they hold. Raises BadField."""
+    used, texts = set(), []
+    for name in (*CONTEXTS, *PERHAPS):
+        value = fields.get(name)
+        if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+            value = "\n".join(value)
+        if name == "input" and value is not None and name not in taken and not isinstance(value, str):
+            raise BadField("row_not_text", name, found=kind_of(value))
+        if name in taken or not isinstance(value, str) or (name in PERHAPS and not is_prose(value)):
+            continue
+        used.add(name)
+        texts += [value] if value.strip() else []
+    return used, "\n\n".join(texts)
+
+
+def _classified(fields: Mapping[str, Any]) -> Parsed:
+    """A text and its class: the class is the answer."""
+    text, label = _named(fields, CLASSIFIED), _named(fields, LABELS)
+    for name, wanted in ((text, CLASSIFIED[0]), (label, "label")):
+        if not name:
+            raise BadField("row_no_field", wanted, fields=", ".join(fields))
+    value = fields[label]
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = ", ".join(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is not None and not isinstance(value, str | int | float):
+        raise BadField("row_not_text", label, found=kind_of(value))
+    asked, _ = _pair({"text": fields[text], "": ""}, "text", "")
+    answer = "" if value is None else str(value).strip()
+    return (
+        {text, label, *BESIDE} - _others(fields),
+        (*_system(fields), Turn("user", asked), Turn("assistant", answer)),
+        "",
+    )
 
 
 def _text(fields: Mapping[str, Any]) -> Parsed:
@@ -234,22 +358,34 @@ FORMATS: dict[str, Callable[[Mapping[str, Any]], Parsed]] = {
     "alpaca": _alpaca,
     "prompt": _prompt,
     "text": _text,
+    "classification": _classified,
 }
 JUDGED: dict[str, Callable[[Row, Mapping[str, Any]], Conversation]] = {PAIR: _pair_of, VERDICT: _verdict_of}
 
 
-def _pair(fields: Mapping[str, Any], question: str, answer: str) -> tuple[str, str]:
+def _pair(fields: Mapping[str, Any], question: str, answer: str, context: str = "") -> tuple[str, str]:
     texts = []
     for name in (question, answer):
-        value = fields.get(name)
+        value = _first(fields.get(name)) if name == "answers" else fields.get(name)
         if value is None and name in fields:
             value = ""
+        if isinstance(value, date):
+            value = value.isoformat().replace("T", " ").removesuffix(" 00:00:00")  # a cell that Excel took for a date
         if not isinstance(value, str):
             raise BadField("row_not_text", name, found=kind_of(value) if name in fields else "nothing")
         texts.append(value)
-    if not texts[0].strip():
+    asked = [texts[0]] if texts[0].strip() else []
+    if not asked and not context:
         raise BadField("row_empty", question)
-    return texts[0], texts[1]
+    joint = "\n" if fields.get("input") == context else "\n\n"
+    return joint.join([*asked, *([context] if context else [])]), texts[1]
+
+
+def _first(value: Any) -> Any:
+    """The first of several answers to a question, as SQuAD writes them: {"text": [...]} or a list of texts."""
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        value = value["text"]
+    return value[0] if isinstance(value, list) and value and all(isinstance(part, str) for part in value) else value
 
 
 def _system(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
@@ -285,17 +421,28 @@ def _masked(turns: tuple[Turn, ...], fields: Mapping[str, Any]) -> tuple[Turn, .
 
 
 def _history(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
-    """Alpaca's earlier rounds: [[question, answer], ...]."""
+    """The earlier rounds: [[question, answer], ...] or turns. A number or a true is a field of the user's own."""
     turns: list[Turn] = []
     history = fields.get("history") or []
+    if "history" in _others(fields):
+        return ()
     if not isinstance(history, list):
         raise BadField("row_history", "history")
     check_count(history, "history")
     for index, pair in enumerate(history):
+        if isinstance(pair, dict):
+            style = ("from", "value") if "from" in pair else ("role", "content")
+            turns.append(parse_turn(pair, f"history[{index}]", *style))
+            continue
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise BadField("row_history", f"history[{index}]")
         turns += [Turn("user", pair[0]), Turn("assistant", pair[1])]
     return tuple(turns)
+
+
+def _others(fields: Mapping[str, Any]) -> set[str]:
+    """The fields that have a known name, but hold something else: `history` as a number is no earlier round."""
+    return {"history"} if isinstance(fields.get("history"), bool | int | float) else set()
 
 
 def _checked(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
@@ -323,5 +470,9 @@ def _labels(values: Mapping[str, Any], used: set[str]) -> dict[str, str]:
     return {
         name: str(value)
         for name, value in values.items()
-        if name.strip().lower() not in used and isinstance(value, str | int) and len(str(value)) <= LABEL_LENGTH
+        if plain_name(name) not in used and isinstance(value, str | int) and len(str(value)) <= LABEL_LENGTH
     }
+
+
+def _ignored(row: Row, used: set[str]) -> tuple[str, ...]:
+    return tuple(name for name, value in row.values.items() if plain_name(name) not in used and is_prose(value))

@@ -10,6 +10,8 @@ from typing import Any
 
 from xiaozao.errors import ArtefactError, NotFound, Problem, UnsupportedModel
 
+DIGITS = 9  # of the id of a token
+FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")  # of an added token
 SIZE_LIMIT = 200_000_000  # bytes; the largest known tokenizer.json has 35 million
 TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
@@ -49,7 +51,7 @@ def read_chat_files(folder: Path) -> ChatFiles:
         raise _mistyped(folder, "add_bos_token", add_bos, "boolean")
     return ChatFiles(
         folder=folder,
-        tokenizer_json=_text(folder / "tokenizer.json"),
+        tokenizer_json=_with_added(folder, _text(folder / "tokenizer.json"), settings.get("added_tokens_decoder")),
         template=_template(folder, settings),
         tokens=_tokens(folder, _read(folder / "special_tokens_map.json")) | _tokens(folder, settings),
         eos_ids=frozenset(ends),
@@ -57,6 +59,33 @@ def read_chat_files(folder: Path) -> ChatFiles:
         add_bos=add_bos,
         rows=next(iter(rows), None),
     )
+
+
+def _with_added(folder: Path, text: str, listed: object) -> str:
+    """tokenizer.json with the added tokens that only tokenizer_config.json lists, as transformers reads the two.
+
+    A control token that is listed in one place alone would otherwise be ordinary text. Raises ArtefactError.
+    """
+    if not isinstance(listed, dict) or not listed:
+        return text
+    try:
+        document = json.loads(text)
+        known = {token["content"] for token in document["added_tokens"]} if document.get("added_tokens") else set()
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return text  # encoder.py says what is wrong with it
+    more = []
+    for place, token in listed.items():
+        content = token.get("content") if isinstance(token, dict) else None
+        if not isinstance(content, str) or not content or not str(place).isdecimal() or len(str(place)) > DIGITS:
+            raise _mistyped(folder, "added_tokens_decoder", {str(place): token}, '{"id": {"content": ...}}')
+        if content not in known:
+            flags = {name: bool(token.get(name)) for name in FLAGS}
+            more.append({"id": int(place), "content": content, **flags})
+    if not more:
+        return text
+    tokens = [*(document.get("added_tokens") or []), *more]
+    document["added_tokens"] = sorted(tokens, key=lambda token: int(token["id"]))
+    return json.dumps(document, ensure_ascii=False)
 
 
 def template_of_readers(folder: Path) -> str | None:

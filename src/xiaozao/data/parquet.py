@@ -31,10 +31,27 @@ def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         frame = _slice(path, start, length)
         if not frame.height:
             raise DataError("data_parquet", path=path, detail=f"{start} of {rows} rows")
-        yield from enumerate(frame.iter_rows(named=True, buffer_size=64), start + 1)
+        yield from enumerate(map(unpadded, frame.iter_rows(named=True, buffer_size=64)), start + 1)
         start += frame.height
         each = max(1, int(frame.estimated_size()) // frame.height)
         length = max(1, min(MOST, 4 * length, SLICE_BYTES // each))
+
+
+def unpadded(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without the nulls that a column of objects gets for the keys that other rows' objects have.
+
+    A null that was meant cannot be told from them, but for `content`, which turns have.
+    """
+    return {name: _unpadded(value) for name, value in row.items()}
+
+
+def _unpadded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unpadded(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    plain = {name: _unpadded(inner) for name, inner in value.items()}
+    return {name: inner for name, inner in plain.items() if name == "content" or inner not in (None, {})}
 
 
 def _shape(path: Path) -> tuple[int, list[str]]:

@@ -21,7 +21,9 @@ from xiaozao.data.turns import Turn, check_count, parse_turn
 Fields = Mapping[str, Any]
 SIDES = ("chosen", "rejected")
 LABELS = ("label", "kto_tag")
-WORDS = {"true": True, "false": False, "1": True, "0": False}  # how tables write it
+GOOD = ("true", "1", "1.0", "yes", "y", "good", "desirable", "chosen", "thumbs_up", "是", "好", "对", "👍")
+BAD = ("false", "0", "0.0", "-1", "no", "n", "bad", "undesirable", "rejected", "thumbs_down", "否", "坏", "错", "👎")
+WORDS = {**dict.fromkeys(GOOD, True), **dict.fromkeys(BAD, False)}  # how tables write it
 STYLES = (("role", "content"), ("from", "value"))
 
 
@@ -39,6 +41,11 @@ def has_verdict(fields: Fields) -> bool:
         isinstance(fields.get(name), bool) or str(fields.get(name)).strip().lower() in ("true", "false")
         for name in LABELS
     )
+
+
+def has_plain_verdict(fields: Fields) -> bool:
+    """Whether a row's label can be read as a verdict: 1 or 0, yes or no. Only the whole file says that it is one."""
+    return any(name in fields and str(fields[name]).strip().lower() in WORDS for name in LABELS)
 
 
 def verdict(fields: Fields) -> tuple[bool, dict[str, Any]]:

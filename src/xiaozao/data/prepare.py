@@ -9,28 +9,31 @@ Reading twice keeps the memory flat. Every row that was read is accounted for, o
 rows_read == rows_used + rows_validation + the sum of dropped.
 """
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xiaozao.data.cache import Counts, PreparedData, fingerprint_of, open_or_make
 from xiaozao.data.conversations import ConversationFile, open_conversations, read_conversations
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.samples import Samples, SamplesWriter
-from xiaozao.data.split import choose, hold_out
+from xiaozao.data.split import choose, divide
 from xiaozao.data.survey import Survey, stop_at_problems, survey
+from xiaozao.data.tokenising import Encodings, tokenise_all
 from xiaozao.data.tokens import ChatTokenizer, Encoded
 from xiaozao.errors import DataError, Problem
 from xiaozao.events import OnProgress
+from xiaozao.machine.hardware import cores
 from xiaozao.spec.objectives import FORMATS, KINDS, those_of
 from xiaozao.spec.parts import DataSpec
 
 __all__ = ["Counts", "PreparedData", "Samples", "prepare", "read_conversations"]
 
 Sequences = tuple[Encoded, ...]  # of one sample: one, or of a preference pair the chosen and the rejected one
-Encodings = tuple[Sequences, ...]  # of one row: one sample, and one more for each answer that needs its own
 TRAIN, VALIDATION, NOT_SAMPLED = "train", "validation", "not_sampled"
 
 
@@ -46,7 +49,7 @@ def prepare(
     other = None
     if isinstance(spec.validation, str) and spec.validation != "none":
         other = ConversationFile(Path(spec.validation), spec)
-    tokenizer = ChatTokenizer.from_folder(model_folder)
+    tokenizer = ChatTokenizer.from_folder(model_folder, spec.template)
     files = [*file.members, *([other] if other else [])]
     fingerprint = fingerprint_of(spec, KINDS[objective], seed, tokenizer.fingerprint, files)
 
@@ -71,6 +74,7 @@ class _Preparation:
     untrained: int = 0
     unreasoned: int = 0
     reasoned: int = 0
+    alike: int = 0
     lost: dict[str, Counter[str]] = field(default_factory=lambda: {TRAIN: Counter(), VALIDATION: Counter()})
 
     def run(self, file: ConversationFile, other: ConversationFile | None) -> Counts:
@@ -92,17 +96,20 @@ class _Preparation:
             rows_validation=self.used[VALIDATION],
             dropped=dict(sorted((sum((one.dropped for one in surveys), Counter()) + self.dropped).items())),
             problems=tuple(problem for one in surveys for problem in one.problems),
+            notes=file.notes,
             overlap=overlap,
             untrained=self.untrained,
             unreasoned=self.unreasoned,
             reasoned=self.reasoned,
+            alike=self.alike,
         )
         if counts.rows_read != counts.rows_used + counts.rows_validation + sum(counts.dropped.values()):
             raise AssertionError(f"rows got lost: {counts}")
         return counts
 
     def _survey(self, file: ConversationFile, stratify: str | None) -> Survey:
-        surveyed = survey(file, stratify, self.on_progress)
+        grouped = isinstance(self.spec.validation, int | float)  # only then is this file divided
+        surveyed = survey(file, stratify, self.on_progress, grouped=grouped)
         check_kind(file, self.objective)
         if self.spec.bad_rows == "stop":
             stop_at_problems(file, surveyed)
@@ -120,33 +127,40 @@ class _Preparation:
             asked = self.spec.validation
             raise DataError("data_validation_rows", path=file.source.path, validation=asked, rows=len(chosen))
         if isinstance(self.spec.validation, int | float):
-            held = hold_out([surveyed.questions[index] for index in chosen], self.spec.validation, self.seed)
+            held = self._held(surveyed, chosen, self.spec.validation)
             if not held.any():
                 raise DataError("data_too_few", path=file.source.path, rows=len(chosen))
             parts[chosen[held]] = VALIDATION
         return [str(part) for part in parts]
 
+    def _held(self, surveyed: Survey, chosen: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+        """Which of the chosen rows validate. Near duplicates stay together where the file allows it; `alike` counts the
+        held-out rows that have one in training."""
+        groups, strata = surveyed.groups(), surveyed.strata()
+        keys, questions, components = (
+            [names[index] for index in chosen] for names in (groups.keys, surveyed.questions, groups.components)
+        )
+        held = divide((keys, questions), share, self.seed, [strata[index] for index in chosen] if strata else None)
+        trained = {component for component, is_held in zip(components, held, strict=True) if not is_held}
+        self.alike = sum(components[index] in trained for index in np.flatnonzero(held))
+        return held
+
     def _write(self, file: ConversationFile, surveyed: Survey, parts: list[str], names: list[str]) -> None:
         """Read a file again and write the tokens of its chosen conversations."""
         writers = {name: SamplesWriter(self.folder / name) for name in names}
         late = Survey(rows_read=surveyed.rows_read)
-        seen = 0
+        chosen = _Chosen(file, parts, self.on_progress)
         try:
-            for conversation in (one for one in file if isinstance(one, Conversation)):
-                if seen == len(parts):
-                    raise DataError("data_changed", path=file.source.path)
-                if seen % max(1, len(parts) // 100) == 0:
-                    self.on_progress("data_tokens", seen, len(parts))
-                if parts[seen] == NOT_SAMPLED:
-                    self.dropped[NOT_SAMPLED] += conversation.rows
-                else:
-                    self._write_one(file, conversation, parts[seen], writers[parts[seen]], late)
-                seen += 1
+            for conversation, samples in tokenise_all(self.tokenizer, chosen.rows(), self.spec, cores()):
+                part = chosen.parts.popleft()
+                self._write_one(file, conversation, samples, part, writers[part], late)
         finally:
             for writer in writers.values():
                 writer.close()
-        if seen != len(parts):
+        if chosen.seen != len(parts):
             raise DataError("data_changed", path=file.source.path)
+        if chosen.left_out:
+            self.dropped[NOT_SAMPLED] += chosen.left_out
         if self.spec.bad_rows == "stop" or "row_too_long" in late.dropped:
             stop_at_problems(file, late)
         surveyed.problems += late.problems
@@ -156,9 +170,9 @@ class _Preparation:
                 raise _nothing_left(file, parts.count(name), self.lost[name], name)
 
     def _write_one(
-        self, file: ConversationFile, conversation: Conversation, part: str, writer: SamplesWriter, late: Survey
-    ) -> None:
-        samples = tokenise(self.tokenizer, conversation, self.spec)
+        self, file: ConversationFile, conversation: Conversation, samples: Encodings | Problem, part: str,
+        writer: SamplesWriter, late: Survey,
+    ) -> None:  # fmt: skip
         if not isinstance(samples, Problem) and KINDS[self.objective] == "texts":
             for piece in pieces(samples[0][0], self.spec.length):
                 writer.add((piece,), conversation.line)
@@ -181,6 +195,33 @@ class _Preparation:
             self.reasoned += fitting.samples[0][0].thinks
 
 
+class _Chosen:
+    """The chosen rows of a file as they are read again. parts: those of the rows that were given and not yet written.
+
+    seen: rows that were read; left_out: rows of the file that were not sampled. Raises DataError for a file that has
+    more rows than before.
+    """
+
+    def __init__(self, file: ConversationFile, parts: list[str], on_progress: OnProgress) -> None:
+        self._file, self._all, self._on_progress = file, parts, on_progress
+        self.parts: deque[str] = deque()
+        self.seen = self.left_out = 0
+
+    def rows(self) -> Iterator[Conversation]:
+        for conversation in (one for one in self._file if isinstance(one, Conversation)):
+            if self.seen == len(self._all):
+                raise DataError("data_changed", path=self._file.source.path)
+            if self.seen % max(1, len(self._all) // 100) == 0:
+                self._on_progress("data_tokens", self.seen, len(self._all))
+            part = self._all[self.seen]
+            self.seen += 1
+            if part == NOT_SAMPLED:
+                self.left_out += conversation.rows
+            else:
+                self.parts.append(part)
+                yield conversation
+
+
 def check_kind(file: ConversationFile, objective: str) -> None:
     """Raise DataError if a file holds another kind of data than the objective learns from."""
     for member in file.members:
@@ -189,26 +230,8 @@ def check_kind(file: ConversationFile, objective: str) -> None:
         if member.format and kind != wanted and not plain:
             raise DataError(
                 f"data_{kind}", path=member.source.path, format=member.format, objective=objective,
-                wanted=those_of(wanted), fitting=those_of(kind),
+                wanted=those_of(wanted), fitting=those_of(kind), plain=member.plain,
             )  # fmt: skip
-
-
-def tokenise(tokenizer: ChatTokenizer, conversation: Conversation, spec: DataSpec) -> Encodings | Problem:
-    """A conversation as tokens of any length, or the reason why the template refuses it.
-
-    Raises DataError if an id has no row in the model's embedding.
-    """
-    try:
-        samples = tokenizer.encode_row(conversation, spec.system, spec.thinking)
-    except DataError as error:
-        if error.key == "template_place":
-            return Problem("row_template_place", {"line": conversation.line, **error.params})
-        key = "row_tokenizer" if error.key == "tokenizer_refused" else "row_template"
-        return Problem(key, {"line": conversation.line, "detail": error.params["detail"]})
-    highest = max(int(one.ids.max(initial=0)) for sample in samples for one in sample)
-    if highest >= tokenizer.vocab_size:
-        raise DataError("data_vocabulary", line=conversation.line, id=highest, rows=tokenizer.vocab_size)
-    return samples
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """python -m xiaozao.data.reading: reads parquet and xlsx in a process of its own, which may crash or be killed.
 
-A question is {"kind": ..., "path": ...}; an answer {"rows": [[number, values], ...]}, or in place of all that would
+A question is {"kind": ..., "path": ..., "arguments": [...]}; an answer {"rows": [[number, values], ...]}, a note on the
+file {"note": [key, params]}, or in place of all that would
 follow {"error": key, "params": ..., "problems": [[key, params], ...]}. What JSON does not know is {MARK: [kind, text]}.
 All answers to a question together have no more bytes than a file of its size may unpack to.
 """
@@ -15,19 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from xiaozao.data.allowance import MARK, most_bytes
-from xiaozao.errors import DataError
+from xiaozao.errors import DataError, Problem
 from xiaozao.machine.apart import Json, serve
 
 TOGETHER = 65_536  # characters of rows in one answer
-DAMAGED = {"parquet": "data_parquet", "xlsx": "data_workbook"}
-READERS = {"parquet": "xiaozao.data.parquet", "xlsx": "xiaozao.data.workbook"}
+DAMAGED = {"parquet": "data_parquet", "xlsx": "data_workbook", "arrow": "data_arrow"}
+READERS = {
+    "parquet": "xiaozao.data.parquet", "xlsx": "xiaozao.data.workbook", "arrow": "xiaozao.data.arrow"
+}  # fmt: skip
 
 
 def answers(question: Json) -> Iterator[str]:
     """The rows of a file, or what is wrong with it."""
     path = Path(question["path"])
     try:
-        yield from _rows(path, import_module(READERS[question["kind"]]).rows_of(path))
+        reader = import_module(READERS[question["kind"]])
+        yield from _rows(path, reader.rows_of(path, *question.get("arguments", ())))
     except DataError as error:
         problems = [[one.key, _plain(one.params)] for one in error.problems]
         yield json.dumps({"error": error.key, "params": _plain(error.params), "problems": problems})
@@ -36,9 +40,13 @@ def answers(question: Json) -> Iterator[str]:
         yield json.dumps({"error": DAMAGED[question["kind"]], "params": params, "problems": []})
 
 
-def _rows(path: Path, rows: Iterable[tuple[int, Any]]) -> Iterator[str]:
+def _rows(path: Path, rows: Iterable[tuple[int, Any] | Problem]) -> Iterator[str]:
     limit, told, waiting, length = most_bytes(path), 0, list[str](), 0
-    for number, values in rows:
+    for row in rows:
+        if isinstance(row, Problem):
+            yield json.dumps({"note": [row.key, _plain(row.params)]})
+            continue
+        number, values = row
         text = json.dumps([number, values], default=_told)
         waiting.append(text)
         length += len(text)

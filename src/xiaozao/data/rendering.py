@@ -21,7 +21,7 @@ from typing import Any
 
 from xiaozao.data.calls import Call
 from xiaozao.data.sealing import Sealer
-from xiaozao.data.templates import ChatTemplate
+from xiaozao.data.templates import ChatTemplate, length_of
 from xiaozao.data.turns import Turn
 from xiaozao.errors import DataError
 
@@ -115,10 +115,11 @@ class Rendering:
         self._tools = self._escaped(described)
         self.lost_reasoning = 0 if abilities.reasoning else sum(bool(turn.reasoning.strip()) for turn in turns)
         self._messages = self._written(turns)
+        self._size = length_of(self._messages) + length_of(self._tools)
 
     def render(self, count: int, ask: bool) -> str:
         """The first `count` turns, with the generation prompt if asked. Placeholders are still in it."""
-        return self._template.render(self._messages[:count], ask, self._tools, self._switches)
+        return self._template.render(self._messages[:count], ask, self._tools, self._switches, self._size)
 
     def whole(self) -> tuple[str, str]:
         """The prompt of the last answer, and the answer with all that the template writes after it.

@@ -1,8 +1,10 @@
-"""Chooses the sampled rows and the validation rows, as pure functions of the seed and the rows' order.
+"""Chooses the sampled rows and the validation rows, as pure functions of the seed and of the rows.
 
 A file is often sorted (by intent, by date), so nothing here takes the first or the last rows.
 """
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,10 +36,13 @@ def choose(count: int, rows: int, seed: int, labels: Sequence[str] | None = None
     return np.sort(np.concatenate(chosen))
 
 
-def hold_out(groups: Sequence[bytes], share: float, seed: int) -> NDArray[np.bool_]:
+def hold_out(
+    groups: Sequence[bytes], share: float, seed: int, labels: Sequence[str] | None = None
+) -> NDArray[np.bool_]:
     """Mark the validation rows with True: about `share` of all, at least one, leaving at least one for training.
 
-    A share that is an int is a number of rows.
+    A share that is an int is a number of rows. With `labels` (one per row) each label gives its share, as far as the
+    groups allow it. The order of the rows does not matter, only the names of their groups.
 
     groups: one value per row; rows of one group stay on one side. All False where there is only one group.
     """
@@ -47,17 +52,57 @@ def hold_out(groups: Sequence[bytes], share: float, seed: int) -> NDArray[np.boo
     held = np.zeros(len(groups), dtype=np.bool_)
     if len(members) < 2:
         return held
-    asked = share if isinstance(share, int) else round(share * len(groups))
-    wanted = min(max(1, asked), len(groups) - 1)
-    order = list(members.values())
-    taken = 0
-    for at in _random(seed, SPLIT).permutation(len(order)):
-        if taken + len(order[at]) <= wanted:
-            held[order[at]] = True
-            taken += len(order[at])
-    if not taken:
+    wanted = _wanted(len(groups), share)
+    order = [members[group] for group in sorted(members, key=lambda group: _rank(group, seed))]
+    labels = labels if labels is not None else [""] * len(groups)
+    free = quotas(labels, wanted, seed)
+    left = []
+    for indices in order:
+        part = Counter(labels[index] for index in indices)
+        if all(free[label] >= count for label, count in part.items()):
+            held[indices] = True
+            free.subtract(part)
+        else:
+            left.append(indices)
+    for indices in left:  # what the labels alone could not fill
+        if held.sum() + len(indices) <= wanted:
+            held[indices] = True
+    if not held.any():
         held[min(order, key=len)] = True
     return held
+
+
+def divide(
+    levels: Sequence[Sequence[bytes]], share: float, seed: int, labels: Sequence[str] | None = None
+) -> NDArray[np.bool_]:
+    """`hold_out` by the first of several groupings, coarse to fine, that gives half to twice of what is wanted; by the
+    last one if none does."""
+    for groups in levels:
+        held = hold_out(groups, share, seed, labels)
+        wanted, taken = _wanted(len(groups), share), int(held.sum())
+        if wanted / 2 <= taken <= 2 * wanted:
+            break
+    return held
+
+
+def quotas(labels: Sequence[str], rows: int, seed: int) -> Counter[str]:
+    """How many of `rows` each label gives: its share, rounded down, and one more for the largest remainders."""
+    counts = Counter(labels)
+    exact = {label: rows * count / len(labels) for label, count in counts.items()}
+    quota = Counter({label: int(part) for label, part in exact.items()})
+    by_remainder = sorted(exact, key=lambda label: (quota[label] - exact[label], _rank(label.encode(), seed)))
+    quota.update(by_remainder[: rows - quota.total()])
+    return quota
+
+
+def _wanted(rows: int, share: float) -> int:
+    asked = share if isinstance(share, int) else round(share * rows)
+    return min(max(1, asked), rows - 1)
+
+
+def _rank(name: bytes, seed: int) -> bytes:
+    """A place in an order that is drawn by the seed and does not depend on what else there is."""
+    return hashlib.blake2b(name, digest_size=16, key=f"{SPLIT} {seed}".encode()).digest()
 
 
 def _random(seed: int, purpose: int) -> np.random.Generator:

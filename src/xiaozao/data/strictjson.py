@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from xiaozao.data.encodings import BOMS, CHUNK, LINE_LIMIT
+from xiaozao.data.notes import Notes
 from xiaozao.data.rows import Row, Rows
 from xiaozao.errors import DataError, Problem
 
 DEPTH = 100
 DIGITS = 100
 HALF = re.compile("[\ud800-\udfff]")
-SPACE = re.compile(r"[ \t\r\n]*")
+SPACE = re.compile("[ \t\r\n\ufeff]*")  # a byte order mark within is left by files that were put together
 
 
 class StrictError(ValueError):
@@ -58,14 +59,32 @@ def to_row(text: str, line: int, offset: int) -> Row | Problem:
     return Row(value, line, offset)
 
 
-def read_values(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
+def read_values(
+    path: Path, encoding: str, limit: int = LINE_LIMIT, inside: tuple[str, ...] = (), notes: Notes | None = None
+) -> Rows:
     """The objects in a .json file: an array's elements, or one object, or objects one after another.
 
-    If the structure itself is broken (a file cut off, a missing comma), the number of lost rows is unknown. That is a
+    `inside` are the keys that lead to the array, where it is part of an object; arrays beside it are noted. If the
+    structure itself is broken (a file cut off, a missing comma), the number of lost rows is unknown. That is a
     DataError for the whole file, even with bad_rows=drop.
     """
-    text = _Window(path, encoding, limit)
+    text, notes = _Window(path, encoding, limit), notes or Notes()
     text.skip_space()
+    for name in inside:
+        _enter(text, name, notes)
+    yield from _elements(text)
+    for _ in inside:
+        text.skip_space()
+        if not text.at_end() and text.take(","):
+            _enter(text, None, notes)
+        elif not text.take("}"):
+            raise text.broken("Expecting ',' or '}'")
+    text.skip_space()
+    if not text.at_end():
+        raise text.broken("Extra data")
+
+
+def _elements(text: "_Window") -> Rows:
     in_array = text.take("[")
     text.skip_space()
     if in_array and text.take("]"):
@@ -79,9 +98,30 @@ def read_values(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
         if in_array and not text.take(","):
             raise text.broken("Expecting ',' or ']'")
         text.skip_space()
-    text.skip_space()
-    if not text.at_end():
-        raise text.broken("Extra data")
+
+
+def _enter(text: "_Window", wanted: str | None, notes: Notes) -> None:
+    """Move to the value of an object's member, or behind the object if None is wanted; arrays on the way are noted."""
+    text.take("{")
+    while True:
+        text.skip_space()
+        if text.take("}"):
+            return
+        name = parse(text.value())
+        text.skip_space()
+        if not text.take(":"):
+            raise text.broken("Expecting ':'")
+        text.skip_space()
+        if name == wanted:
+            return
+        if text.starts("["):
+            count = sum(1 for row in _elements(text) if isinstance(row, Row))
+            if count:
+                notes.tell("note_beside", field=name, count=count)
+        else:
+            text.value()
+        text.skip_space()
+        text.take(",")
 
 
 def kind_of(value: object) -> str:
@@ -114,8 +154,11 @@ class _Window:
             if self._at < len(self._buffer):
                 return
 
+    def starts(self, sign: str) -> bool:
+        return not self.at_end() and self._buffer[self._at] == sign
+
     def take(self, sign: str) -> bool:
-        if self.at_end() or self._buffer[self._at] != sign:
+        if not self.starts(sign):
             return False
         self._move(self._at + 1)
         return True
@@ -144,7 +187,7 @@ class _Window:
     def _move(self, end: int) -> None:
         passed = self._buffer[self._at : end]
         self.line += passed.count("\n")
-        self.offset += len(passed.encode(self._encoding))
+        self.offset += len(passed.encode(self._encoding, errors="replace"))
         self._at = end
 
     def _grow(self) -> bool:

@@ -4,21 +4,27 @@ Cells are values, never formulas: what a cell says is data, and nothing here is 
 """
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from xiaozao.data.allowance import COLUMNS, MARK
 from xiaozao.data.encodings import LINE_LIMIT, Line, read_lines
+from xiaozao.data.headers import LOOKED_AT, header_place
+from xiaozao.data.notes import Notes
 from xiaozao.data.rows import Row, Rows
 from xiaozao.errors import DataError, Problem
 from xiaozao.machine.apart import MEMORY, SECONDS, Lost, ask
 
 READING = "xiaozao.data.reading"
-DELIMITERS = (",", "\t", ";")
+BREAK = re.compile("_x000[dD]_\n?|_x000[aA]_")
+DELIMITERS = (",", "\t", ";", "|")
+SEPARATOR = re.compile(r'"?sep=(\\t|.)"?[,;\t ]*', re.IGNORECASE)  # Excel's own first line
 KINDS: dict[str, Callable[[str], Any]] = {
     "datetime": datetime.fromisoformat, "date": date.fromisoformat, "time": time.fromisoformat, "decimal": Decimal,
     "timedelta": lambda text: timedelta(seconds=float(text)), "bytes": bytes.fromhex,
@@ -26,16 +32,42 @@ KINDS: dict[str, Callable[[str], Any]] = {
 csv.field_size_limit(LINE_LIMIT)  # of the whole module, which has no other way
 
 
-def read_csv(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
-    """The rows below the header line. The delimiter is the most frequent of comma, tab, semicolon in the header.
+def read_csv(path: Path, encoding: str, limit: int = LINE_LIMIT, notes: Notes | None = None) -> Rows:
+    """The rows below the header line. The delimiter is the most frequent of comma, tab, semicolon, bar in the header.
 
     A row with more or fewer cells than the header is a Problem. A quote that is never closed is a DataError, because
     every row after it would be misread.
     """
-    feed = _Feed(read_lines(path, encoding, limit))
-    delimiter = _delimiter(feed.peek())
+    notes, records = notes or Notes(), _records(path, _Feed(read_lines(path, encoding, limit)))
+    first = list(islice(records, LOOKED_AT))
+    whole = [record for record in first if not isinstance(record, Problem)]
+    header = header_place([cells for _, _, cells in whole])
+    names = _header(path, whole[header][2]) if whole else []
+    _note_titles(notes, [cells for _, _, cells in whole[:header]])
+    above = {line for line, _, _ in whole[: header + 1]}
+    for record in chain(first, records):
+        if isinstance(record, Problem):
+            yield record
+            continue
+        line, offset, cells = record
+        if line in above:
+            continue
+        if [cell.strip() for cell in cells] == names:
+            notes.count("note_header_again", line)
+        elif len(cells) != len(names):
+            yield Problem("row_columns", {"line": line, "offset": offset, "found": len(cells), "expected": len(names)})
+        else:
+            _note_nameless(notes, names, cells, line)
+            yield Row({name: _broken(cell) for name, cell in zip(names, cells, strict=True) if name}, line, offset)
+
+
+def _records(path: Path, feed: "_Feed") -> Iterator[tuple[int, int, list[str]] | Problem]:
+    """The records of a csv file that hold anything, with the line and the byte at which each begins."""
+    separator = SEPARATOR.fullmatch(feed.peek())
+    if separator:
+        next(feed)
+    delimiter = separator[1].replace("\\t", "\t") if separator else feed.delimiter()
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
-    names: list[str] = []
     while True:
         line, offset = feed.start()
         try:
@@ -48,49 +80,81 @@ def read_csv(path: Path, encoding: str, limit: int = LINE_LIMIT) -> Rows:
             return
         if feed.problem is not None:
             yield feed.problem
-        elif not any(cell.strip() for cell in cells):
-            continue
-        elif not names:
-            names = _header(path, cells)
-        elif len(cells) != len(names):
-            yield Problem("row_columns", {"line": line, "offset": offset, "found": len(cells), "expected": len(names)})
-        else:
-            yield Row({name: cell for name, cell in zip(names, cells, strict=True) if name}, line, offset)
+        elif any(cell.strip() for cell in cells):
+            yield line, offset, cells
 
 
-def read_parquet(path: Path) -> Rows:
+def _broken(cell: str) -> str:
+    """A cell with the line breaks that Excel's files write as _x000D_."""
+    return BREAK.sub("\n", cell) if "_x000" in cell else cell
+
+
+def _note_titles(notes: Notes, rows: Sequence[Sequence[Any]]) -> None:
+    if rows:
+        titles = [str(cell).strip() for cells in rows for cell in cells if cell is not None and str(cell).strip()]
+        notes.tell("note_titles", count=len(rows), text=" | ".join(titles)[:80])
+
+
+def _note_nameless(notes: Notes, names: Sequence[str], cells: Sequence[Any], line: int) -> None:
+    """Note cells in columns without a name, which are not read."""
+    if "" in names and any(not name and cell not in (None, "") for name, cell in zip(names, cells, strict=False)):
+        notes.count("note_nameless", line)
+
+
+def read_parquet(path: Path, notes: Notes | None = None) -> Rows:
     """The rows of a parquet file; `line` counts them from 1."""
-    for number, values in _read_apart("parquet", path):
+    for number, values in _read_apart("parquet", path, notes or Notes()):
         yield Row(values, number, 0)
 
 
-def read_xlsx(path: Path) -> Rows:
-    """The rows of a workbook's first sheet below its header row; `line` is Excel's row number.
+def read_arrow(paths: Sequence[Path], notes: Notes | None = None) -> Rows:
+    """The rows of Arrow files, one after the other; `line` counts them from 1 over all files."""
+    rows = (values for path in paths for _, values in _read_apart("arrow", path, notes or Notes()))
+    for number, values in enumerate(rows, 1):
+        yield Row(values, number, 0)
+
+
+def read_xlsx(path: Path, notes: Notes | None = None, sheet: str = "") -> Rows:
+    """The rows of a workbook's sheet, by default the first, below its header row; `line` is Excel's row number.
 
     Numbers become text (1 and 1.0 read "1"), because a cell's kind is Excel's guess; dates stay dates.
     """
-    names: list[str] = []
-    for number, cells in _read_apart("xlsx", path):
-        if not any(cell is not None and str(cell).strip() for cell in cells):
-            continue
-        if not names:
-            names = _header(path, ["" if cell is None else str(cell) for cell in cells])
+    notes = notes or Notes()
+    rows = (row for row in _read_apart("xlsx", path, notes, sheet) if any(map(_is_filled, row[1])))
+    first = list(islice(rows, LOOKED_AT))
+    header = header_place([cells for _, cells in first])
+    names = _header(path, ["" if cell is None else str(cell) for cell in first[header][1]]) if first else []
+    while names and not names[-1]:
+        names.pop()
+    _note_titles(notes, [cells for _, cells in first[:header]])
+    for number, cells in chain(first[header + 1 :], rows):
+        if [str(cell).strip() for cell in cells if cell is not None] == [name for name in names if name]:
+            notes.count("note_header_again", number)
             continue
         if any(cell is not None for cell in cells[len(names) :]):
             yield Problem("row_columns", {"line": number, "offset": 0, "found": len(cells), "expected": len(names)})
             continue
+        _note_nameless(notes, names, cells, number)
         values = {name: _cell(cell) for name, cell in zip(names, cells, strict=False) if name}
         yield Row({name: values.get(name) for name in names if name}, number, 0)
 
 
-def _read_apart(kind: str, path: Path) -> Iterator[tuple[int, Any]]:
+def _is_filled(cell: Any) -> bool:
+    return cell is not None and bool(str(cell).strip())
+
+
+def _read_apart(kind: str, path: Path, notes: Notes, *arguments: str) -> Iterator[tuple[int, Any]]:
     """The rows of a file with their numbers, read in a process of its own. Raises DataError."""
     refused: DataError | None = None
+    question = {"kind": kind, "path": str(path), "arguments": arguments}
     try:
-        for answer in ask(READING, {"kind": kind, "path": str(path)}, _value):
+        for answer in ask(READING, question, _value):
             if "error" in answer:  # raised when all is heard, so that the process can be asked again
                 problems = [Problem(key, params) for key, params in answer["problems"]]
                 refused = DataError(answer["error"], problems, **answer["params"])
+            if "note" in answer:
+                key, params = answer["note"]
+                notes.tell(key, **params)
             yield from answer.get("rows", ())
     except Lost as lost:
         key = "data_silent" if lost.why == "silent" else "data_lost"
@@ -121,6 +185,13 @@ class _Feed:
         while self._next is not None and not self._next.text.strip() and self._next.problem is None:
             self._next = next(self._lines, None)
         return self._next.text if self._next is not None else ""
+
+    def delimiter(self) -> str:
+        """The delimiter of the first line that holds one: titles above the header hold none."""
+        ahead = [line for line in (self._next, *islice(self._lines, LOOKED_AT)) if line is not None]
+        self._lines = chain(ahead[1:], self._lines)
+        header = next((line.text for line in ahead if any(sign in line.text for sign in DELIMITERS)), "")
+        return _delimiter(header)
 
     def start(self) -> tuple[int, int]:
         """The line number and byte offset of the next record."""

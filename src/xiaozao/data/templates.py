@@ -59,16 +59,17 @@ class ChatTemplate:
         add_generation_prompt: bool,
         tools: Sequence[Message] | None = None,
         switches: Mapping[str, bool] | None = None,
+        size: int | None = None,
     ) -> str:
         """The text of a conversation. Raises DataError if the template refuses it or fails.
 
         `tools` are described to the model where the template has a place for them; `switches` are variables that only
-        some templates read, such as `enable_thinking`.
+        some templates read, such as `enable_thinking`. `size`: the characters of messages and tools, if known.
         """
-        _budget.start(TEXT + 20 * (_length(messages) + _length(tools)))
+        _budget.start(TEXT + 20 * (length_of(messages) + length_of(tools) if size is None else size))
         try:
             pieces = self._template.generate(
-                messages=_copied(messages), add_generation_prompt=add_generation_prompt, tools=_copied(tools),
+                messages=messages, add_generation_prompt=add_generation_prompt, tools=tools,
                 documents=None, **(switches or {}), **self._tokens,
             )  # fmt: skip
             return "".join(_budget.counted(pieces))
@@ -76,19 +77,12 @@ class ChatTemplate:
             raise DataError("template_refused", detail=_reason(error)) from None
 
 
-def _length(value: Any) -> int:
+def length_of(value: Any) -> int:
     """The characters of all texts within a value."""
     if isinstance(value, str):
         return len(value)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return sum(map(_length, inner))
-
-
-def _copied(value: Any) -> Any:
-    """A copy that a template may use without changing the original."""
-    if isinstance(value, dict):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list | tuple) else value
+    return sum(map(length_of, inner))
 
 
 class _Budget(threading.local):
@@ -125,7 +119,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(("+", "*", "%", "**"))
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """As in Jinja, with a short way for the fields of messages, which are most of what a template asks for."""
+        if type(obj) is dict and attribute in obj and not hasattr(dict, attribute):
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "+" and type(left) is str and type(right) is str:
+            _budget.allow(len(left) + len(right))
+            return left + right
         if operator == "*":
             if isinstance(left, list | tuple) or isinstance(right, list | tuple):
                 raise SecurityError("a repeated list")

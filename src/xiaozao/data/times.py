@@ -5,25 +5,32 @@ without one as if it were UTC.
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 DATE = re.compile(r"(\d{4})\s*[-/.年]\s*(\d{1,2})\s*[-/.月]\s*(\d{1,2})日?")
-DATE_YEAR_LAST = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})(?!\d)")
-CLOCK = re.compile(r"(\d{1,2})\s*[:：时点]\s*(\d{1,2})(?:\s*[:：分]\s*(\d{1,2})(?:[.,](\d{1,6}))?)?")
+DATE_KOREAN = re.compile(r"(\d{4})년\s*(\d{1,2})월\s*(\d{1,2})일")
+DATE_OPEN = re.compile(r"(\d{1,2})\s?[-/.]\s?(\d{1,2})\s?[-/.]\s?(\d{4}|\d{2})(?!\d)\.?")
+MONTHS = {name: place for place, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+DATE_NAMED = re.compile(r"(?:\w{3,9},? )?(?:(\d{1,2})\.? ([A-Za-z]{3,9})|([A-Za-z]{3,9}) (\d{1,2})),? (\d{4})(?: at)?")
+ORDERS = {"dmy": (2, 1, 0), "mdy": (2, 0, 1), "ymd": (0, 1, 2)}  # the places of year, month and day
+CLOCK = re.compile(r"(\d{1,2})\s*[:：时点.]\s*(\d{1,2})(?:\s*[:：分]\s*(\d{1,2})(?:[.,](\d{1,6}))?)?")
 ZONE = re.compile(r"(Z|[+-]\d{2}:?\d{2})$")
-AFTERNOON = re.compile(r"下午|晚上|傍晚|pm\b|p\.m\.", re.IGNORECASE)
-MORNING = re.compile(r"上午|凌晨|早上|am\b|a\.m\.", re.IGNORECASE)
+AFTERNOON = re.compile(r"下午|晚上|傍晚|中午|오후|午後|p\.?\s?m\b|μ\.?μ", re.IGNORECASE)
+MORNING = re.compile(r"上午|凌晨|清晨|早上|오전|午前|a\.?\s?m\b|π\.?μ", re.IGNORECASE)
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 EXCEL_ZERO = datetime(1899, 12, 30, tzinfo=UTC)
 
 
-def parse_time(value: Any) -> float | None:
+def parse_time(value: Any, order: str = "") -> float | None:
     """Seconds since 1970, or None if the value is no time in a known format.
 
     The known formats: cells that are dates; 2024-03-05 14:02[:33], 2024/3/5, 2024年3月5日 下午2:02, ISO 8601 with
-    T and zone, 3/5/2024 2:02 PM (month first unless that cannot be); numbers as unix seconds, milliseconds,
-    or Excel's days.
+    T and zone, 3/5/2024 2:02 PM in the order of day, month and year that `order` says (without it month first, unless
+    that cannot be); numbers as unix seconds, milliseconds, or Excel's days.
     """
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
@@ -31,11 +38,58 @@ def parse_time(value: Any) -> float | None:
         return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    text = str(value).strip()
+    text = str(value).strip().strip("[]").strip()
     try:
-        return _number(float(text)) if NUMBER.fullmatch(text) else _text(text)
+        return _number(float(text)) if NUMBER.fullmatch(text) else _text(text, order)
     except (ValueError, OverflowError):
         return None
+
+
+def has_clock_alone(value: Any) -> bool:
+    """Whether a value is a time of day without a day."""
+    return (
+        isinstance(value, str) and CLOCK.search(value) is not None and not re.search(r"\d+\D\d+\D\d{4}|\d{4}\D", value)
+    )
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of day, month and year in a file. example: a value that shows it. certain: no other can be."""
+
+    name: str
+    example: str = ""
+    certain: bool = True
+    matters: bool = False  # another order gives other distances between the times
+
+
+def order_of(values: Sequence[Any], asked: str) -> Order:
+    """The order in which a file writes its dates: in which most can be dates, then the one without steps back."""
+    open_values = [value for value in values if isinstance(value, str) and DATE_OPEN.match(value.strip().strip("[] "))]
+    if asked != "auto" or not open_values:
+        return Order(asked if asked != "auto" else "")
+    long_years = any(len(match[3]) == 4 for value in open_values if (match := DATE_OPEN.match(value.strip("[] "))))
+    judged = sorted((*_judged(open_values, name), name) for name in ORDERS if name != "ymd" or not long_years)
+    best, second = judged[0], judged[1]
+    times = {name: [parse_time(value, name) for value in open_values] for name in (best[-1], second[-1])}
+    matters = best[0] < second[0] or _steps(times[best[-1]]) != _steps(times[second[-1]])
+    example = next((value for value in open_values if parse_time(value, second[-1]) is None), open_values[0])
+    return Order(best[-1], example, certain=best[0] < second[0], matters=matters)
+
+
+def _judged(values: Sequence[str], order: str) -> tuple[int, int, float, int]:
+    """What speaks against an order: dates that cannot be, steps back in time, a long time in all, being the rarer."""
+    times = [parse_time(value, order) for value in values]
+    steps = _steps(times)
+    back = min(sum(step < 0 for step in steps), sum(step > 0 for step in steps))
+    known = [time for time in times if time is not None]
+    span = max(known) - min(known) if known else 0.0
+    years = sum(order == "ymd" and len(value) > 0 for value in values[:1])
+    return times.count(None), back, span, years * 2 + (order == "mdy")
+
+
+def _steps(times: Sequence[float | None]) -> list[float]:
+    known = [time for time in times if time is not None]
+    return [later - earlier for earlier, later in pairwise(known)]
 
 
 def _number(value: float) -> float | None:
@@ -46,27 +100,30 @@ def _number(value: float) -> float | None:
     return value / 1000 if 1e11 <= value < 1e13 else None
 
 
-def _text(text: str) -> float | None:
-    day = _day(text)
+def _text(text: str, order: str) -> float | None:
+    day = _day(text, order)
     if day is None:
         return None
     rest = text[day[1] :].strip()
     clock = CLOCK.search(rest)
-    if rest.strip(" T,，()（）星期周一二三四五六日天") and clock is None:
+    if rest.strip(" T,，.()（）星期周一二三四五六日天") and clock is None:
         return None
     moment = day[0] + (_clock(clock, rest) if clock else timedelta())
     zone = ZONE.search(rest) if clock else None
     return (moment - _offset(zone[1] if zone else "Z")).timestamp()
 
 
-def _day(text: str) -> tuple[datetime, int] | None:
-    if match := DATE.match(text):
+def _day(text: str, order: str) -> tuple[datetime, int] | None:
+    if match := DATE.match(text) or DATE_KOREAN.match(text):
         year, month, day = (int(part) for part in match.groups())
-    elif match := DATE_YEAR_LAST.match(text):
-        month, day, year = (int(part) for part in match.groups())
-        if month > 12:
+    elif match := DATE_OPEN.match(text):
+        places = ORDERS["dmy"] if order == "ymd" and len(match[3]) == 4 else ORDERS[order or "mdy"]
+        year, month, day = (int(match[place + 1]) for place in places)
+        if not order and month > 12:
             month, day = day, month
         year += 2000 if year < 100 else 0
+    elif (match := DATE_NAMED.match(text)) and (named := MONTHS.get((match[2] or match[3])[:3].lower())):
+        year, month, day = int(match[5]), named, int(match[1] or match[4])
     else:
         return None
     return datetime(year, month, day, tzinfo=UTC), match.end()

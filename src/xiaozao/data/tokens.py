@@ -14,6 +14,7 @@ that is cut from the history) is not trained in that place but in a sample of it
 """
 
 import hashlib
+import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,17 +29,12 @@ from tokenizers import Tokenizer
 from xiaozao.data.encoder import Encoder, check, try_apart
 from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.modelfiles import ChatFiles, read_chat_files
+from xiaozao.data.namedtemplates import OWN, PLAIN, named_template
 from xiaozao.data.rendering import ANSWER, QUESTION, Abilities, Rendering, abilities_of, alike
 from xiaozao.data.sealing import Sealer
 from xiaozao.data.templates import ChatTemplate
-from xiaozao.errors import DataError, UnsupportedModel
+from xiaozao.errors import ArtefactError, DataError, Problem, UnsupportedModel
 
-PLAIN_TEMPLATE = """{% for message in messages %}
-{{ message.role | capitalize }}: {{ message.content }}
-{%- if message.role == 'assistant' and eos_token is defined %}{{ eos_token }}{% endif %}
-{{ '\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}Assistant:{% endif %}"""
 VERSION = 2  # counts changes of this file that change ids or masks
 
 
@@ -63,7 +59,8 @@ class Encoded:
 class ChatTokenizer:
     """A tokenizer with its chat template. Training and serving both use it, so their ids agree.
 
-    has_own_template   False where the folder has none and PLAIN_TEMPLATE stands in
+    folder             where it was read from
+    has_own_template   False where the folder has none and another one stands in
     template           the source of the one that is used
     turn_end           the text of the control token that it writes after an answer; None where it writes none
     vocab_size         rows of the embedding: every id is below it
@@ -72,15 +69,17 @@ class ChatTokenizer:
     fingerprint        changes with anything that could change an id
     """
 
-    def __init__(self, files: ChatFiles) -> None:
+    def __init__(self, files: ChatFiles, template: str = OWN) -> None:
         path = files.folder / "tokenizer.json"
         check(path, files.tokenizer_json)
         try_apart(path, files.tokenizer_json)
         self._encoder = Encoder(path, files.tokenizer_json)
+        _check_added(path, self._encoder, files.tokenizer_json)
         self._tokenizer = self._encoder.tokenizer
         self._files = files
+        self.folder = files.folder
         self.has_own_template = files.template is not None
-        self.template = source = files.template or PLAIN_TEMPLATE
+        self.template = source = self._chosen(files, template)
         self._template = ChatTemplate(source, files.tokens)
         self.abilities: Abilities = abilities_of(self._template)
         self._control = _control_tokens(self._tokenizer)
@@ -96,15 +95,18 @@ class ChatTokenizer:
                                  sorted(self.eos_ids), self._bos, self._eos, self.vocab_size)  # fmt: skip
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "ChatTokenizer":
-        """The tokenizer of a model folder. Raises NotFound, UnsupportedModel, ArtefactError."""
-        return cls(read_chat_files(folder))
+    def from_folder(cls, folder: Path, template: str = OWN) -> "ChatTokenizer":
+        """The tokenizer of a model folder, with a named template or its own.
+
+        Raises NotFound, UnsupportedModel, ArtefactError, UsageError (a template that is not known).
+        """
+        return cls(read_chat_files(folder), template)
 
     def encode(self, conversation: Conversation, system: str | None = None, thinking: Thinking = "auto") -> Encoded:
         """A sample. `system` is the system text of conversations that have none.
 
         `thinking`: whether the model is asked to think before it answers; "auto" where the last answer has reasoning.
-        Raises DataError(template_refused, template_place).
+        Raises DataError(template_refused, template_place, template_stop).
         """
         if conversation.text:
             return self._encode_text(conversation.text)
@@ -156,12 +158,29 @@ class ChatTokenizer:
         chat = self._chat(tuple(turns), tools, thinking)
         return self._ids(chat, chat.render(len(chat.turns), ask=True))
 
+    def _chosen(self, files: ChatFiles, template: str) -> str:
+        """The template's source. Raises UnsupportedModel where the vocabulary lacks its control tokens."""
+        if template == OWN:
+            return files.template or PLAIN
+        source, needed = named_template(template)
+        control = _control_tokens(self._tokenizer)
+        missing = [token for token in needed if self._encoder.id_of(token) not in control]
+        if missing:
+            raise UnsupportedModel(
+                "template_tokens", template=template, folder=files.folder, missing=", ".join(missing)
+            )
+        return source
+
     def _chat(self, turns: tuple[Turn, ...], tools: str, thinking: bool) -> Rendering:
         return Rendering(self._template, self.abilities, self._sealer, turns, tools, thinking)
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of ids, without control tokens unless they are asked for."""
         return self._encoder.decode(ids, skip_special)
+
+    def is_control(self, token: int) -> bool:
+        """Whether an id is that of a control token."""
+        return token in self._control
 
     def id_of(self, token: str) -> int | None:
         """The id of a token of the vocabulary."""
@@ -263,11 +282,20 @@ class ChatTokenizer:
         return slice(start, max(start, end))
 
     def _last_end(self, ids: list[int], start: int) -> int:
-        """The index after the token that ends the last answer; without one, after the last token."""
-        if self._turn_end is not None:
-            with suppress(ValueError):
-                return ids.index(self._turn_end, start) + 1
-        return len(ids)
+        """The index after the token that ends the last answer; after the last token where the template writes none.
+
+        A call of a tool may end with a control token of its own. Raises DataError for an answer that ends with none,
+        because the model would not learn to stop.
+        """
+        if self._turn_end is None:
+            return len(ids)
+        with suppress(ValueError):
+            return ids.index(self._turn_end, start) + 1
+        ends = [place for place in range(start, len(ids)) if ids[place] in self._control]
+        if not ends:
+            found = self.decode(ids[start:], skip_special=False)[-60:]
+            raise DataError("template_stop", wanted=self.turn_end, found=found)
+        return ends[-1] + 1
 
     def _find_bos(self) -> int | None:
         """The BOS that the tokenizer itself puts before a text, or None."""
@@ -313,6 +341,15 @@ class _Whole:
     ids: list[int]
     marks: list[tuple[int, int]]
     places: list[int]
+
+
+def _check_added(path: Path, encoder: Encoder, tokenizer_json: str) -> None:
+    """Raise ArtefactError where an added token has another id than its file says."""
+    for token in json.loads(tokenizer_json).get("added_tokens") or []:
+        found = encoder.id_of(token["content"])
+        if found != token["id"]:
+            problem = Problem("tokenizer_added", {"token": token["content"], "said": token["id"], "found": found})
+            raise ArtefactError("artefact_damaged", [problem], path=path)
 
 
 def _with_system(turns: tuple[Turn, ...], system: str | None) -> tuple[Turn, ...]:

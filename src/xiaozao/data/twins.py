@@ -12,8 +12,8 @@ A pair whose sets of grams have a Jaccard index of 0.65 (about a cosine of 0.8) 
 candidate is always confirmed by its cosine, so no pair below the threshold is told.
 
 A distinct text costs about 500 bytes and its compressed characters, at most 1,000 of them: a million questions are
-0.7 GB. Of a longer text up to 128
-grams are kept, chosen by their hash; its cosine is an estimate with a standard error of about 0.05.
+0.7 GB. Of a longer text up to 128 grams are kept, chosen by their hash; its cosine is an estimate with a standard error
+of about 0.05.
 """
 
 import hashlib
@@ -185,18 +185,23 @@ class Twins:
             self._hash_waiting()
         return len(self._distinct) - 1
 
-    def groups(self) -> list[int]:
+    def forms(self) -> list[int]:
+        """Of each text the index of the first text with the same normalised form."""
+        return [self._first[number] for number in self._distinct]
+
+    def groups(self, threshold: float | None = None) -> list[int]:
         """Of each text the number of its component: texts that are linked by twins, directly or through others.
 
-        The number is the index of the component's first text.
+        The number is the index of the component's first text. threshold: another than that of pairs.
         """
+        least = self.threshold if threshold is None else threshold
         parent = np.arange(len(self._first))
         for left, right in self._candidates():
             apart = np.flatnonzero(_roots(parent, left) != _roots(parent, right))
             for at in range(0, len(apart), PAIRS):
                 chosen = apart[at : at + PAIRS]
                 chosen = chosen[_roots(parent, left[chosen]) != _roots(parent, right[chosen])]
-                close = self._cosines(left[chosen], right[chosen]) >= self.threshold
+                close = self._cosines(left[chosen], right[chosen]) >= least
                 for first, second in zip(left[chosen][close].tolist(), right[chosen][close].tolist(), strict=True):
                     _unite(parent, first, second)
         roots = _roots(parent, np.arange(len(parent)))
@@ -254,7 +259,8 @@ class Twins:
         bands, digests = self._bands[0], self._digests[0]
         least = BANDS * BAND * (LEAST + (1 - LEAST) / 256)  # numbers that agree by chance among them
         for band in range(BANDS):
-            order = np.argsort(bands[:, band], kind="stable")
+            # Of a crowded bucket those with another equal band are neighbours, in whatever order the texts came.
+            order = np.lexsort((bands[:, (band + 1) % BANDS], bands[:, band]))
             column = bands[order, band]
             for distance in range(1, min(NEIGHBOURS + 1, len(order))):
                 equal = column[distance:] == column[:-distance]

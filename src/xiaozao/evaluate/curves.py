@@ -11,7 +11,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +123,12 @@ def draw_curve(events: Iterable[Event], folder: Path, language: Language) -> tup
 
 def _save(history: History, path: Path, language: Language, font: str | None) -> None:
     """One file of the curve."""
+    guessed = language == "zh-CN" and font is None
+    save_figure(path, font, lambda axes: _draw(axes, history, language, room=0.87 if guessed else 1.0))
+
+
+def save_figure(path: Path, font: str | None, draw: Callable[[Axes], None]) -> None:
+    """One picture, a PNG or an SVG by its name: what `draw` puts on its axes, in our style."""
     style = matplotlib.rc_context(
         {
             "font.family": [font, "DejaVu Sans"] if font else ["DejaVu Sans"],
@@ -132,13 +138,12 @@ def _save(history: History, path: Path, language: Language, font: str | None) ->
             "svg.hashsalt": "xiaozao",
         }
     )
-    metadata = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
+    metadata = {"Software": None} if path.suffix.lower() == ".png" else {"Date": None, "Creator": None}
     with style, warnings.catch_warnings():
         # Without a font the widths of Chinese characters are guessed; the browser has one.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=(7.2, 4.0), layout="constrained", facecolor=SURFACE)
-        guessed = language == "zh-CN" and font is None
-        _draw(figure.add_subplot(), history, language, room=0.87 if guessed else 1.0)
+        draw(figure.add_subplot())
         figure.savefig(path, dpi=160, metadata=metadata)
 
 
@@ -150,9 +155,9 @@ def inline_svg(svg: str) -> str:
     return body
 
 
-def chinese_font() -> str | None:
-    """The first usable font that has every character of our labels, if any."""
-    needed = set("".join(catalogue("zh-CN")[label] for label in LABELS)) - {" "}
+def chinese_font(labels: Iterable[str] = LABELS) -> str | None:
+    """The first usable font that has every character of our labels (keys of the catalogue), if any."""
+    needed = set("".join(catalogue("zh-CN")[label] for label in labels)) - {" "}
     for name in CJK_FONTS:
         try:
             path = findfont(FontProperties(family=name), fallback_to_default=False)
@@ -197,10 +202,15 @@ def _draw(axes: Axes, history: History, language: Language, room: float) -> None
 
 
 def _style(axes: Axes, language: Language) -> None:
-    axes.set_facecolor(SURFACE)
-    axes.set_xlabel(say("curve.step", language), color=TEXT)
-    axes.set_ylabel(say("curve.loss", language), color=TEXT)
+    style_axes(axes, say("curve.step", language), say("curve.loss", language))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def style_axes(axes: Axes, below: str, beside: str) -> None:
+    """Axes in our colours, with what they measure."""
+    axes.set_facecolor(SURFACE)
+    axes.set_xlabel(below, color=TEXT)
+    axes.set_ylabel(beside, color=TEXT)
     axes.tick_params(colors=MUTED, labelcolor=TEXT)
     axes.grid(color=GRID, lw=0.8)
     axes.set_axisbelow(True)

@@ -69,7 +69,9 @@ class Exam:
         )
         if not questions:
             raise DataError("no_questions", path=str(spec.evaluate.questions))
-        return cls(questions, samples, ChatTokenizer.from_folder(model.path), spec.evaluate.answer_tokens)
+        return cls(
+            questions, samples, ChatTokenizer.from_folder(model.path, spec.data.template), spec.evaluate.answer_tokens
+        )
 
     @property
     def sizes(self) -> Questions:

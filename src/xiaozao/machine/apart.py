@@ -5,6 +5,7 @@ waits for the next question for a moment, because to start it and to import its 
 
     for answer in ask("xiaozao.data.reading", {...}, hook): ...         in the program
     serve(answers)                                                    in the process: question -> its answers
+    with Crew("...", 4) as crew: crew.answers(questions)              several processes side by side
 """
 
 import atexit
@@ -15,9 +16,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, Any, Self
 
 MEMORY = 6_000_000_000  # bytes of addresses; of those most libraries reserve one or two without using them
 SECONDS = 120.0  # without a word; the largest row group of a real file takes some seconds
@@ -173,6 +176,44 @@ def ask(
             _IDLE.put(process)
         else:  # it failed, or nobody wants the rest
             process.end()
+
+
+class Crew:
+    """Processes of one module that answer questions side by side. To be used in a `with`; then they end.
+
+    questions -> answers, in the order of the questions, with a few questions on their way at a time.
+    """
+
+    def __init__(self, module: str, count: int, seconds: float = SECONDS) -> None:
+        self._module, self._count, self._seconds = module, count, seconds
+        self._local = threading.local()
+        self._processes: list[_Process] = []
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="crew")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in self._processes:
+            process.end()
+
+    def answers(self, questions: Iterable[Json]) -> Iterator[Json]:
+        """The first answer to each question. Raises Lost where a process ended."""
+        waiting: deque[Future[Json]] = deque()
+        for question in questions:
+            waiting.append(self._pool.submit(self._answer, question))
+            if len(waiting) > 2 * self._count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _answer(self, question: Json) -> Json:
+        process: _Process | None = getattr(self._local, "process", None)
+        if process is None:
+            process = self._local.process = _Process(self._module)
+            self._processes.append(process)
+        return list(process.ask(question, _same, self._seconds))[0]
 
 
 def serve(answers: Callable[[Json], Iterable[str]], memory: int = MEMORY) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from xiaozao.data.chatcontract import contract_of, read_contract, write_contract
 from xiaozao.data.modelfiles import template_of_readers
+from xiaozao.data.namedtemplates import OWN
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.hub.spellings import plain_tokenizer
 
@@ -23,17 +24,18 @@ TEMPLATE, SETTINGS, SPECIAL = "chat_template.jinja", "tokenizer_config.json", "s
 CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
-def write_chat_files(target: Path, source: Path, thinking: bool | None = None) -> None:
+def write_chat_files(target: Path, source: Path, thinking: bool | None = None, template: str = OWN) -> None:
     """Write into `target` what of the model folder `source` makes it talk; its config.json, if there, is completed.
 
     thinking: whether the model learned to think before it answers; None takes over the contract that `source` holds.
+    template: the option of training, where another one than the folder's own was learned.
 
     Nothing is written for a folder without a tokenizer, which no run can have trained from. Raises UnsupportedModel and
     ArtefactError for one whose tokenizer cannot be read.
     """
     if not (source / COPIED[0]).is_file():
         return
-    tokenizer = ChatTokenizer.from_folder(source)
+    tokenizer = ChatTokenizer.from_folder(source, template)
     for name in COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from xiaozao.data.namedtemplates import OWN
 from xiaozao.hub.folder import WEIGHTS
 from xiaozao.hub.spellings import both_spellings
 from xiaozao.models.artefacts.disk import DISK
@@ -26,6 +27,7 @@ def write_model(
     dtype: torch.dtype,
     keeps: bool = True,
     thinking: bool | None = None,
+    template: str = OWN,
 ) -> None:
     """Write weights in `dtype`, config, and what makes the model talk, from the folder it was trained with.
 
@@ -34,7 +36,7 @@ def write_model(
     The model itself becomes what is written: fp32 weights are rounded at random (layers/rounding.py), so that what was
     learned in steps smaller than the distance of two bf16 numbers is not lost.
     keeps: False leaves a model whose weights lie on disk as it is, for a rehearsal. It must not be so for another one.
-    thinking: see write_chat_files.
+    thinking, template: see write_chat_files.
     `target` must exist, best as a staging folder (artefacts/checkpoint.py), because this is not atomic by itself.
     """
     store = store_of(model)
@@ -53,7 +55,7 @@ def write_model(
     values = json.loads((target / CONFIG).read_text(encoding="utf-8"))
     values = both_spellings(values, type(model.config).attribute_map)
     (target / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    write_chat_files(target, source, thinking)
+    write_chat_files(target, source, thinking, template)
 
 
 def _describe(config: PreTrainedConfig, dtype: torch.dtype) -> None:

@@ -5,6 +5,7 @@ Flags, YAML keys, `key=value`, the JSON schema and docs/options.md are all made 
 Field names are unique over all parts, because to a user they are one flat list.
 """
 
+import codecs
 import re
 import unicodedata
 from enum import Enum
@@ -18,7 +19,13 @@ COMMA, EQUALS = re.compile("[,，]"), re.compile("[=＝：]")
 DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|xlsx|txt)(#.*)?$", re.IGNORECASE)
 # What `auto` means of these where memory is no concern: the fastest, and exact. plan/ladder.py goes on from here.
 FIRST = {"checkpointing": "none", "optimizer": "adamw", "base": "none", "stream": "none"}
+WIDER = {
+    "utf-8-sig": "utf-8", "gbk": "gb18030", "gb2312": "gb18030", "euc_kr": "cp949", "shift_jis": "cp932",
+    "tis-620": "cp874", "big5": "big5hkscs", "ascii": "utf-8",
+}  # fmt: skip
 EPOCHS = 3  # where neither epochs nor steps are named
+TEMPLATES = ("auto", "plain", "chatml", "llama3")  # names; a FILE.jinja may be given as well
+TEMPLATE_FILES = (".jinja", ".jinja2", ".j2")
 SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -56,6 +63,28 @@ def parse_validation(value: object) -> object:
     if value is True or (isinstance(value, float) and value >= 1):
         raise ValueError
     return "none" if value == 0 else value
+
+
+def parse_encoding(value: object) -> object:
+    """`GBK` -> gb18030, `Shift-JIS` -> cp932: any encoding that Python knows, in its widest form.
+
+    Raises ValueError for what is none, or one in which a line of ASCII is no line.
+    """
+    if not isinstance(value, str):
+        return value
+    name = value.strip().lower()
+    if name == "auto":
+        return name
+    try:
+        known = codecs.lookup(name).name
+        plain = "a\n1{".encode(known)
+    except (LookupError, UnicodeError):
+        raise ValueError from None
+    if known.startswith(("utf-16", "utf-32")):
+        return known
+    if plain != b"a\n1{" or known in ("raw-unicode-escape", "unicode-escape", "idna", "utf-7"):
+        raise ValueError
+    return WIDER.get(known, known)
 
 
 def parse_columns(value: object) -> object:
@@ -117,17 +146,24 @@ class DataSpec(Part):
         BeforeValidator(parse_validation),
         NO_NUMBER,
     ] = 0.05
-    format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt", "text", "chatlog", "preference", "kto"] = "auto"
-    encoding: Literal["auto", "utf-8", "utf-16", "gb18030"] = "auto"
+    format: Literal[
+        "auto", "messages", "sharegpt", "alpaca", "prompt", "text", "classification", "chatlog", "preference", "kto"
+    ] = "auto"
+    encoding: Annotated[str, BeforeValidator(parse_encoding)] = Field(
+        "auto",
+        json_schema_extra=unit("auto, utf-8, gb18030, big5, cp949, cp1252 or another that Python knows"),
+    )
     rows: int | None = Field(None, ge=1, json_schema_extra=unit("rows"))
     stratify: str | None = None
     length: int = Field(2048, ge=8, json_schema_extra=unit("tokens"))
     truncation: Literal["drop", "error", "left", "right"] = "drop"
+    template: str = Field("auto", min_length=1)
     thinking: Literal["auto", "on", "off"] = "auto"
     bad_rows: Literal["stop", "drop"] = "stop"
     system: str | None = None
     columns: Annotated[str | None, BeforeValidator(parse_columns)] = None
     assistant: Names = ()
+    dates: Literal["auto", "dmy", "mdy", "ymd"] = "auto"
     gap: float = Field(30.0, gt=0, json_schema_extra=unit("minutes"))
 
 

@@ -18,6 +18,8 @@ from xiaozao.spec.fields import OPTIONS, PARTS, Option, nearest, show
 from xiaozao.spec.objectives import READ_BY
 from xiaozao.spec.parts import (
     FIRST,
+    TEMPLATE_FILES,
+    TEMPLATES,
     DataSpec,
     EvalSpec,
     MethodSpec,
@@ -143,6 +145,8 @@ def conflicts(spec: RunSpec, given: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("steps_epochs", {"steps": spec.train.steps, "epochs": spec.train.epochs}))
     if spec.train.patience and spec.data.validation == "none":
         problems.append(Problem("patience_without_validation", {"patience": spec.train.patience}))
+    if spec.data.template not in TEMPLATES and not spec.data.template.endswith(TEMPLATE_FILES):
+        problems.append(Problem("peer_template", {"name": f"template={spec.data.template[:60]}"}))
     if spec.data.stratify and spec.data.rows is None:
         problems.append(Problem("stratify_without_rows", {"stratify": spec.data.stratify}))
     if spec.data.validation in data_files(spec.data.data):

@@ -210,13 +210,15 @@ def save_result(ready: Ready, decoder: Decoder, ranks: Ranks = ALONE) -> None:
                 base = ready.model
                 documents = {CONFIG: adapter_config(decoder.model, base_name(base)), FACTS: adapter_facts(base)}
                 tensors = {WEIGHTS: adapter_tensors(decoder.model)}
-                more = partial(write_chat_files, source=base.path, thinking=thinks(ready))
+                template = ready.spec.data.template
+                more = partial(write_chat_files, source=base.path, thinking=thinks(ready), template=template)
                 checkpoint.write_folder(ready.folder.adapter, tensors, documents, more=more)
         return
     model = whole_model(decoder, ranks)
     if model is not None:
         with checkpoint.staged_folder(ready.folder.model) as staging:
-            write_model(model, staging, ready.model.path, DTYPES[ready.spec.method.precision], thinking=thinks(ready))
+            precision, template = DTYPES[ready.spec.method.precision], ready.spec.data.template
+            write_model(model, staging, ready.model.path, precision, thinking=thinks(ready), template=template)
 
 
 def thinks(ready: Ready) -> bool:

@@ -8,12 +8,11 @@ settle       resolved.yaml is written; nothing large is in memory yet
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from xiaozao.data.conversations import ConversationFile
+from xiaozao.data.conversations import open_conversations
 from xiaozao.data.formats import Conversation
 from xiaozao.data.modelfiles import read_chat_files
 from xiaozao.data.prepare import PreparedData, prepare
@@ -212,14 +211,25 @@ def notices(spec: RunSpec, model: ModelFolder, data: PreparedData, config: Model
     counts = data.counts
     if counts.overlap:
         told.append(Noticed("overlap", {"count": counts.overlap}))
+    if counts.alike:
+        told.append(Noticed("alike", {"count": counts.alike, "rows": counts.rows_validation}))
     if counts.untrained:
         told.append(Noticed("untrained_answers", {"count": counts.untrained, "length": spec.data.length}))
     if counts.unreasoned:
         why = "off" if spec.data.thinking == "off" else "template"
         told.append(Noticed(f"unreasoned_{why}", {"count": counts.unreasoned}))
+    told += [Noticed("data_note", {"note": note_text(note)}) for note in data.counts.notes]
     if config.stripped:
         told.append(Noticed("config_stripped", {"keys": ", ".join(config.stripped)}))
     return told
+
+
+def note_text(note: Problem) -> dict[str, object]:
+    """A note on the data as a text that is said in the reader's language."""
+    plain = {
+        name: value if isinstance(value, int | float | dict) else str(value) for name, value in note.params.items()
+    }
+    return {"text": f"problem.{note.key}", **plain}
 
 
 def tell_warmup(warmup: float, steps: int, emit: Emit) -> None:
@@ -231,9 +241,9 @@ def tell_warmup(warmup: float, steps: int, emit: Emit) -> None:
 
 def trained_plain(spec: RunSpec, model: ModelFolder) -> bool:
     """Whether conversations are written with our plain template, because the model brings none."""
-    if read_chat_files(model.path).template:
+    if spec.data.template not in ("auto", "plain") or read_chat_files(model.path).template:
         return False
-    rows = ConversationFile(Path(spec.data.data), spec.data)
+    rows = open_conversations(spec.data)
     first = next((row for row in rows if isinstance(row, Conversation)), None)
     return first is not None and not first.text
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from xiaozao.data.formats import Conversation
 from xiaozao.data.quality.findings import answers
-from xiaozao.data.quality.scripts import WORDS, spoken
+from xiaozao.data.quality.languages import WORDS, spoken
 
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 SPARED = re.compile(r"(?m)^\s*\d{1,2}[.)、]")  # numbers of list items say nothing

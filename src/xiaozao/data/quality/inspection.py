@@ -15,13 +15,13 @@ import numpy as np
 
 from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation, Dropped
-from xiaozao.data.quality import across, dialogue, leftovers, private, replies, scripts, trailing
+from xiaozao.data.quality import across, dialogue, languages, leftovers, private, replies, trailing
 from xiaozao.data.quality.findings import EXAMPLES, Check, Example, Found, Hit, by_gravity, head
 from xiaozao.data.twins import TWIN, Twins
 from xiaozao.events import OnProgress
 
 CHECKS: dict[str, Check] = {
-    **private.CHECKS, **leftovers.CHECKS, **replies.CHECKS, **dialogue.CHECKS, **scripts.CHECKS,
+    **private.CHECKS, **leftovers.CHECKS, **replies.CHECKS, **dialogue.CHECKS, **languages.CHECKS,
 }  # fmt: skip
 SERIOUS = {"api_key", "private_key", "password", "id_card", "bank_card", "iban", "ssn", "template_token", "mojibake",
            "unclosed_think", "leak_validation", "leak_questions", "contradiction", "broken_json",
@@ -85,7 +85,7 @@ class Inspection:
         if "cut_at_length" in self._kinds:
             self._kinds["cut_at_length"].params["longest"] = longest
         rate = tokens / max(characters, 1)
-        if rate > TOKENS_A_CHARACTER and across.main_language(self.rows) not in scripts.LATIN:
+        if rate > TOKENS_A_CHARACTER and across.main_language(self.rows) not in languages.LATIN:
             self.add("model_language", self.rows.lines[0], Hit(""), rate=f"{rate:.1f}")
 
     def finish(

@@ -1,0 +1,336 @@
+"""Exports of messengers in several countries' forms, and the order of day and month."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xiaozao.data.conversations import ConversationFile
+from xiaozao.data.formats import Conversation, Dropped
+from xiaozao.data.times import order_of, parse_time
+from xiaozao.errors import Problem
+from xiaozao.spec.parts import DataSpec
+
+TALK = [[("user", "is the mug in stock"), ("assistant", "Yes.\nWe have 14.")]]
+
+
+def read(path: Path, **options: Any) -> tuple[ConversationFile, list[list[tuple[str, str]]], dict[str, int]]:
+    """The file after it was read, its conversations, and how many rows were dropped by reason."""
+    file = ConversationFile(path, DataSpec(data=str(path), **options))
+    talks, dropped = [], dict[str, int]()
+    for verdict in file:
+        assert not isinstance(verdict, Problem), verdict
+        if isinstance(verdict, Dropped):
+            dropped[verdict.reason] = dropped.get(verdict.reason, 0) + verdict.rows
+        else:
+            talks.append([(turn.role, turn.content) for turn in verdict.turns])
+    return file, talks, dropped
+
+
+def keys(file: ConversationFile) -> set[str]:
+    return {note.key for note in file.notes}
+
+
+def whatsapp(first: str, second: str, media: str = "<Media omitted>") -> str:
+    system = first.partition("Ann: ")[0]
+    return (
+        f"{system}Messages and calls are end-to-end encrypted. No one outside of this chat can read them.\n"
+        f"{first}is the mug in stock\n{second}Yes.\nWe have 14.\n{first}{media}\n"
+    )
+
+
+WHATSAPP = {
+    "Android, day first": ("12/03/24, 14:02 - Ann: ", "12/03/24, 14:03 - Support: ", "<Media omitted>"),
+    "Android, US": (
+        "3/13/24, 2:02 PM - Ann: ",
+        "3/13/24, 2:03\u202fPM - Support: ",
+        "IMG-20240313-WA0001.jpg (file attached)",
+    ),
+    "Android, German": ("12.03.24, 14:02 - Ann: ", "12.03.24, 14:03 - Support: ", "<Medien ausgeschlossen>"),
+    "Android, Spanish": ("12/3/24, 2:02 p. m. - Ann: ", "12/3/24, 2:03 p. m. - Support: ", "<Multimedia omitido>"),
+    "Android, French": ("12/03/2024 à 14:02 - Ann: ", "12/03/2024 à 14:03 - Support: ", "<Médias omis>"),
+    "Android, Dutch": ("12-03-2024 14:02 - Ann: ", "12-03-2024 14:03 - Support: ", "<Media weggelaten>"),
+    "Android, Chinese": ("2024/3/12 下午2:02 - Ann: ", "2024/3/12 下午2:03 - Support: ", "<省略多媒体文件>"),
+    "Android, Korean": (
+        "2024. 3. 12. 오후 2:02 - Ann: ",
+        "2024. 3. 12. 오후 2:03 - Support: ",
+        "<미디어 파일을 제외됨>",
+    ),
+    "Android, Finnish": ("12.3.2024 klo 14.02 - Ann: ", "12.3.2024 klo 14.03 - Support: ", "<Media jätettiin pois>"),
+    "iPhone": ("[12/03/24, 14:02:33] Ann: ", "[12/03/24, 14:03:33] Support: ", "\u200eimage omitted"),
+    "iPhone, US": (
+        "\u200e[3/13/24, 2:02:33\u202fPM] Ann: ",
+        "[3/13/24, 2:03:33\u202fPM] Support: ",
+        "\u200e<attached: a.jpg>",
+    ),
+    "iPhone, Chinese": ("[2024/3/12 下午2:02:33] Ann: ", "[2024/3/12 下午2:03:33] Support: ", "\u200e图片已省略"),
+    "iPhone, German": ("[12.03.24, 14:02:33] Ann: ", "[12.03.24, 14:03:33] Support: ", "\u200eBild weggelassen"),
+}
+
+
+@pytest.mark.parametrize("name", WHATSAPP)
+def test_whatsapp_is_read_as_a_chat_in_many_forms(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.txt").write_text(whatsapp(*WHATSAPP[name]), encoding="utf-8")
+    file, talks, dropped = read(tmp_path / "a.txt")
+    assert (file.format, talks) == ("chatlog", TALK)
+    assert dropped == {"media": 1, "system_line": 1} and "note_messenger" in keys(file)
+
+
+def test_what_whatsapp_itself_writes_under_a_name_is_no_answer(tmp_path: Path) -> None:
+    head = "[12/03/24, 14:02:33] "
+    lines = [
+        *("Ann: is it there", "Support: Yes \u200e<This message was edited>", "Ann: \u200eThis message was deleted."),
+        *("Support: \u200eVoice call, 3 min", "~ Bob: thanks"),
+    ]
+    (tmp_path / "a.txt").write_text("".join(f"{head}{line}\n" for line in lines), encoding="utf-8")
+    file = ConversationFile(tmp_path / "a.txt", DataSpec(data="x", columns=None, assistant=("Support", "~ x")[:1]))
+    with pytest.raises(Exception, match="Bob"):
+        list(file)
+    (tmp_path / "a.txt").write_text("".join(f"{head}{line}\n" for line in lines[:4]), encoding="utf-8")
+    _, talks, dropped = read(tmp_path / "a.txt")
+    assert talks == [[("user", "is it there"), ("assistant", "Yes")]]
+    assert dropped == {"system_line": 2} or dropped == {"system_line": 1, "recalled": 1}
+
+
+RULE = "=" * 64 + "\n"
+SAID, ANSWERED = "is the mug in stock\n", "Yes.\nWe have 14.\n"
+TEXTS = {
+    "QQ": f"消息记录（此消息记录为文本格式，不支持重新导入）\n\n{RULE}消息分组:我的好友\n{RULE}消息对象:小美\n{RULE}\n"
+    f"2024-03-05 14:02:33 小美(12345)\n{SAID}\n2024-03-05 14:03:33 客服\n{ANSWERED}\n",
+    "QQ group": f"2024-03-05 14:02:33 小美<a@qq.com>\n{SAID}\n2024-03-05 下午2:03:33 客服\n{ANSWERED}",
+    "WeChat": f"小美 2024-03-05 14:02\n{SAID}\n客服 2024-03-05 14:03\n{ANSWERED}",
+    "WeChat, clocks": f"小美 14:02\n{SAID}客服小王 14:03\n{ANSWERED}",
+    "WeChat, Chinese dates": f"小美: 2024年3月5日 下午2:02\n{SAID}\n客服: 2024年3月5日 下午2:03\n{ANSWERED}",
+    "LINE": "[LINE] Chat history with Ann\nSaved on: 2024/03/06 10:00\n\n2024/03/05(Tue)\n"
+    f"14:02\tAnn\t{SAID}14:03\tSupport\t{ANSWERED}",
+    "Telegram, copied": f"Ann, [5 Mar 2024 at 14:02]\n{SAID}\nSupport, [5 Mar 2024 at 14:03]\n{ANSWERED}",
+    "three lines": f"2024-03-05 14:02:33\n小美\n{SAID}\n2024-03-05 14:03:33\n客服\n{ANSWERED}",
+    "one line": f"2024-03-05 14:02:33 小美: {SAID}2024-03-05 14:03:33 客服: {ANSWERED}",
+    "WeChat, by mail": f"—————  2024-03-05  —————\n\n\n小美  14:02\n\n{SAID}\n客服  14:03\n\n{ANSWERED}",
+    "KakaoTalk": "--------------- 2024년 3월 5일 화요일 ---------------\n"
+    f"[Ann] [오후 2:02] {SAID}[Support] [오후 2:03] {ANSWERED}",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_other_messengers_texts_are_read_as_chats(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.txt").write_text(TEXTS[name], encoding="utf-8")
+    file, talks, dropped = read(tmp_path / "a.txt")
+    assert (talks, dropped) == (TALK, {}) and file.format == "chatlog"
+    assert ("note_undated" in keys(file)) == (name == "WeChat, clocks")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The boat left at 14:02.\nIt was Ann: she waved.\nThen came the night.\n",
+        "2024-03-05 The shop opens\nRules:\n1. No refunds after 7 days\n2. Ask us\n",
+        "Ann: hello\nBo: hi\nAnn: bye\n",
+        "发货时间 14:00\n退货时间 18:00\n周末不发货\n",
+    ],
+)
+def test_other_texts_stay_texts(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    file = ConversationFile(tmp_path / "a.txt", DataSpec(data="x"))
+    assert all(isinstance(one, Conversation) and one.text for one in file) and file.format == "text"
+
+
+def test_a_talk_without_times_is_a_doubt_and_the_advice_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("小美：在吗\n客服甲：在的\n\n小美：多少钱\n客服甲：十元\n", encoding="utf-8")
+    file, texts, _ = read(tmp_path / "a.txt")
+    assert len(texts) == 4 and file.format == "text"
+    note = next(note for note in file.notes if note.key == "note_speakers")
+    assert "format=chatlog" in note.text() and "客服甲" in note.text("zh-CN")
+    _, talks, dropped = read(tmp_path / "a.txt", format="chatlog", assistant="客服甲")
+    assert (
+        talks == [[("user", "在吗"), ("assistant", "在的"), ("user", "多少钱"), ("assistant", "十元")]] and not dropped
+    )
+
+
+def test_a_chat_is_plain_text_where_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(whatsapp(*WHATSAPP["iPhone"]), encoding="utf-8")
+    file = ConversationFile(tmp_path / "a.txt", DataSpec(data="x", format="text"))
+    assert len([one for one in file if isinstance(one, Conversation)]) == 5 and file.format == "text"
+
+
+def at(clock: str, **values: Any) -> dict[str, Any]:
+    return {"date": f"2024-03-05T14:{clock}", **values}
+
+
+TELEGRAM = [
+    at("02:00", id=0, type="service", actor="Ann", action="phone_call", text=""),
+    {**at("02:33", id=1, type="message", from_id="user1", text="is the mug in stock"), "from": "Ann"},
+    {
+        **at("03:33", id=2, type="message", from_id="user2", text=["Yes.\n", {"type": "bold", "text": "We have 14."}]),
+        "from": "Support",
+    },
+    {**at("04:00", id=3, type="message", from_id="user1", photo="a.jpg", text=""), "from": "Ann"},
+]
+ANN, SUPPORT = {"real_name": "Ann"}, {"real_name": "Support"}
+SLACK = [
+    {"type": "message", "subtype": "channel_join", "user": "U1", "text": "<@U1> has joined", "ts": "1709647300.0001"},
+    {"type": "message", "user": "U1", "user_profile": ANN, "text": "is the mug in stock", "ts": "1709647353.0001"},
+    {"type": "message", "user": "U2", "user_profile": SUPPORT, "text": "Yes.\nWe have 14.", "ts": "1709647393.1"},
+    {"type": "message", "user": "U1", "user_profile": ANN, "text": "", "files": [{}], "ts": "1709647399.1"},
+]
+
+
+def discord(clock: str, name: str, text: str, type: str = "Default", **values: Any) -> dict[str, Any]:
+    return {
+        "type": type,
+        "timestamp": f"2024-03-05T14:{clock}+00:00",
+        "content": text,
+        "author": {"name": name},
+        **values,
+    }
+
+
+DISCORD = [
+    discord("02:00", "Ann", "Joined.", "GuildMemberJoin"),
+    discord("02:33", "Ann", "is the mug in stock"),
+    discord("03:33", "Support", "Yes.\nWe have 14.", "Reply"),
+    discord("04:33", "Ann", "", attachments=[{}]),
+]
+META = [
+    {"sender_name": "Ann", "timestamp_ms": 1709647400000, "photos": [{}]},
+    {"sender_name": "Support", "timestamp_ms": 1709647393000, "content": "Yes.\nWe have 14."},
+    {"sender_name": "Ann", "timestamp_ms": 1709647353000, "content": "is the mug in stock"},
+]
+CHAT = {"name": "Ann", "type": "personal_chat", "id": 1}
+EXPORTS = {
+    "Telegram": {**CHAT, "messages": TELEGRAM},
+    "Telegram, all chats": {"about": "x", "chats": {"about": "y", "list": [{**CHAT, "messages": TELEGRAM}]}},
+    "Slack": SLACK,
+    "Discord": {"guild": {"id": "1"}, "channel": {"name": "shop"}, "messages": DISCORD},
+    "Messenger": {"participants": [{"name": "Ann"}], "messages": META, "title": "Ann"},
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports_in_json_are_read_as_chats(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(EXPORTS[name], indent=1), encoding="utf-8")
+    file, talks, dropped = read(tmp_path / "a.json")
+    assert (file.format, talks) == ("chatlog", TALK)
+    assert dropped["media"] == 1 and sum(dropped.values()) == (1 if name == "Messenger" else 2)
+
+
+def test_messengers_bytes_as_characters_are_put_right(tmp_path: Path) -> None:
+    said = [("Ann", "café?"), ("Support", "Oui, à 9 h")]
+    messages = [
+        {"sender_name": name, "timestamp_ms": 1709647353000 + place, "content": text.encode().decode("latin-1")}
+        for place, (name, text) in enumerate(said)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"participants": [], "messages": messages}), encoding="utf-8")
+    assert read(tmp_path / "a.json")[1] == [[("user", "café?"), ("assistant", "Oui, à 9 h")]]
+
+
+def table(path: Path, *rows: tuple[Any, ...]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def test_a_wechat_exporters_table_says_whose_side_it_is(tmp_path: Path) -> None:
+    xml = '<?xml version="1.0"?><msg><appmsg><title>新品</title></appmsg></msg>'
+    path = table(
+        tmp_path / "a.csv",
+        ("localId", "TalkerId", "Type", "SubType", "IsSender", "CreateTime", "StrContent", "StrTime", "NickName"),
+        (1, 7, 1, 0, 0, 1709647353, "在吗", "2024-03-05 14:02:33", "小美"),
+        (2, 7, 47, 0, 0, 1709647360, "<msg><emoji/></msg>", "2024-03-05 14:02:40", "小美"),
+        (3, 7, 1, 0, 1, 1709647400, "在的，请讲", "2024-03-05 14:03:20", "阿宝"),
+        (4, 7, 49, 5, 1, 1709647410, xml, "2024-03-05 14:03:30", "阿宝"),
+        (5, 7, 34, 0, 0, 1709647412, "语音", "2024-03-05 14:03:32", "小美"),
+        (6, 7, 10000, 0, 0, 1709647420, "以上是打招呼", "2024-03-05 14:03:40", ""),
+    )
+    file, talks, dropped = read(path)
+    assert talks == [[("user", "在吗"), ("assistant", "在的，请讲")]]
+    assert dropped == {"xml_message": 2, "media": 1, "system_line": 1}
+
+
+@pytest.mark.parametrize("side", ["is_sender", "isSelf", "是否本人"])
+def test_a_table_without_names_needs_only_the_side(tmp_path: Path, side: str) -> None:
+    path = table(
+        tmp_path / "a.csv", ("time", side, "content"), ("2024-03-05 14:02", 0, "hi"), ("2024-03-05 14:03", 1, "ok")
+    )
+    assert read(path)[1] == [[("user", "hi"), ("assistant", "ok")]]
+
+
+@pytest.mark.parametrize(
+    "text", ["[转账] ¥15.00", "[红包] 恭喜发财", "[文件] 报价单.pdf", "[位置] 人民路1号", "【链接】新品上架"]
+)
+def test_what_stands_behind_a_mark_of_media_is_no_answer(tmp_path: Path, text: str) -> None:
+    rows = [
+        ("2024-03-05 14:02", "小美", "多少钱"),
+        ("2024-03-05 14:03", "客服", "15元"),
+        ("2024-03-05 14:04", "客服", text),
+    ]
+    _, talks, dropped = read(table(tmp_path / "a.csv", ("时间", "发送者", "内容"), *rows))
+    assert talks == [[("user", "多少钱"), ("assistant", "15元")]] and dropped == {"media": 1}
+
+
+def test_lines_of_media_within_a_message_are_left_out_and_told(tmp_path: Path) -> None:
+    said = (
+        ("小美", "14:02", "多少钱"),
+        ("客服", "14:03", "[转账] ¥15.00\n[图片]\n15元"),
+        ("小美", "14:04", "[图片]\n[图片]"),
+    )
+    text = "".join(f"{name} 2024-03-05 {hour}\n{words}\n" for name, hour, words in said)
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    file, talks, dropped = read(tmp_path / "a.txt")
+    assert talks == [[("user", "多少钱"), ("assistant", "15元")]] and dropped == {"media": 1}
+    assert next(note for note in file.notes if note.key == "note_media_lines").params == {"line": 3, "count": 1}
+
+
+@pytest.mark.parametrize(("day", "hour"), [("日期", "时间"), ("Time", "Date")])
+def test_day_and_clock_may_stand_in_two_columns(tmp_path: Path, day: str, hour: str) -> None:
+    times = [("2024-03-05", "14:02"), ("2024-03-05", "14:03"), ("2024-03-05", "18:00"), ("2024-03-05", "18:01")]
+    rows = [(*time, ("Ann", "Support")[place % 2], f"m{place}") for place, time in enumerate(times)]
+    assert len(read(table(tmp_path / "a.csv", (day, hour, "sender", "message"), *rows))[1]) == 2
+
+
+def test_times_in_brackets_are_read(tmp_path: Path) -> None:
+    rows = [("[05/03/24, 14:02:33]", "Ann", "hi"), ("[05/03/24, 14:03:33]", "Support", "hello")]
+    assert read(table(tmp_path / "a.csv", ("date", "sender", "message"), *rows))[1] == [
+        [("user", "hi"), ("assistant", "hello")]
+    ]
+
+
+def dated(path: Path, *times: str) -> Path:
+    rows = [(time, ("Ann", "Support")[place % 2], f"m{place}") for place, time in enumerate(times)]
+    return table(path, ("date", "sender", "message"), *rows)
+
+
+def test_the_order_of_day_and_month_is_one_for_the_whole_file_and_told(tmp_path: Path) -> None:
+    path = dated(tmp_path / "a.csv", "12/03/2024 23:58", "13/03/2024 00:02", "13/03/2024 00:05", "13/03/2024 00:06")
+    file, talks, dropped = read(path)
+    assert talks == [[("user", "m0"), ("assistant", "m1"), ("user", "m2"), ("assistant", "m3")]] and not dropped
+    assert file.notes == (Problem("note_dates", {"order": "dmy", "example": "13/03/2024 00:02"}),)
+    path = dated(tmp_path / "b.csv", "3/12/2024 11:58 PM", "3/13/2024 12:02 AM")
+    file, talks, _ = read(path)
+    assert len(talks) == 1 and file.notes[0].params["order"] == "mdy"
+
+
+def test_dates_that_both_orders_can_read_are_a_doubt_whose_advice_is_followed(tmp_path: Path) -> None:
+    path = dated(tmp_path / "a.csv", "03/04/2024 23:58", "04/04/2024 00:02")
+    file, talks, _ = read(path)
+    assert [len(talk) for talk in talks] == [2]
+    assert file.notes[0].key == "note_dates_doubt" and file.notes[0].params["order"] == "dmy"
+    file, talks, dropped = read(path, dates="mdy")
+    assert (talks, dropped, file.notes) == ([], {"unanswered": 1, "before_customer": 1}, ())
+
+
+@pytest.mark.parametrize(
+    ("values", "asked", "name"),
+    [
+        (["24/03/05 10:00", "24/03/06 10:00", "24/03/31 10:00"], "auto", "ymd"),
+        (["2024-03-05 10:00"], "auto", ""),
+        (["01.02.2024", "13.02.2024"], "auto", "dmy"),
+        (["1/2/2024"], "ymd", "ymd"),
+        (["5 Mar 2024 at 14:02", "March 5, 2024 2:02 PM", "Tue, Mar 5 2024"], "auto", ""),
+    ],
+)
+def test_the_order_is_that_in_which_all_can_be_dates(values: list[str], asked: str, name: str) -> None:
+    assert order_of(values, asked).name == name
+    assert all(parse_time(value, name) is not None for value in values)

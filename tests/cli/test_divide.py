@@ -79,8 +79,8 @@ def test_the_file_that_is_read_is_never_written(tmp_path: Path, capsys: pytest.C
         ("train=0", ("train=0", "train=0.1")),
         ("validation=-3", ("validation=-3",)),
         ("seed=x", ("seed=x", "seed=1")),
-        ("questions=500", ("questions=500", "100 usable", "questions=0")),
-        ("by=topic", ("topic", "intent", "by=")),
+        ("questions=500", ("500 question", "100 usable", "questions=0")),
+        ("by=topic", ("topic", "intent", "--by")),
         ("learning=3", ("learning",)),
     ],
 )

@@ -11,6 +11,7 @@ from tests.data.quality.planted import clean, plant
 from xiaozao.data.checks import check
 from xiaozao.data.quality.fixing import CHANGES, DROPPABLE, PART, Fixed, Wanted, fix, wanted
 from xiaozao.data.quality.inspection import CHECKS, SAFE
+from xiaozao.data.quality.mending import mend
 from xiaozao.errors import DataError, EnvironmentProblem, UsageError
 from xiaozao.spec.parts import DataSpec
 
@@ -243,3 +244,19 @@ def test_unknown_kinds_are_named_with_those_that_are_known() -> None:
         "nonsense" in caught.value.what() and "refusal" in caught.value.fix() and "refusals" not in caught.value.what()
     )
     assert set(DROPPABLE).isdisjoint(SAFE) and set(CHECKS) - SAFE <= set(DROPPABLE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '｛"messages"： [{"role": "user"， "content": "运费：多少，｛含税｝？"}, '
+        '{"role": "assistant", "content": "“十元”。"}]｝',
+        '{“messages”：［{“role”：“user”，“content”：“运费：多少，｛含税｝？”}，{“role”：“assistant”，“content”：“\\"十元\\"。”}］}',
+        '{"messages"：[{"role"："user","content":"运费：多少，｛含税｝？"},{"role":"assistant","content":"“十元”。"},]}，',
+    ],
+)
+def test_full_width_signs_of_json_are_narrowed_and_those_of_texts_stay(text: str) -> None:
+    mended = mend(text)
+    assert mended is not None
+    assert mended["messages"][0] == {"role": "user", "content": "运费：多少，｛含税｝？"}
+    assert "十元" in mended["messages"][1]["content"] and mended["messages"][1]["content"].endswith("。")

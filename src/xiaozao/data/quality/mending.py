@@ -24,6 +24,9 @@ WHOLE = 64_000_000  # bytes of a broken .json file that is repaired in memory
 ESCAPED = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|//[^\n]*|/\*.*?\*/", re.DOTALL)
 HALF = re.compile("[\ud800-\udfff]")
 LOST = 2  # letters and digits that a repair may lose: quotes typed as letters, a stray mark
+CLOSED = ("}", "},", "｝", "｝，", "｝,")
+WIDE = dict(zip("｛｝［］：，", "{}[]:,", strict=True))
+QUOTES = {'"': '"', "“": "”", "＂": "＂"}  # of a string: how it begins and how it ends
 NO_ROW = {"", "[", "]", ",", "],", "[,"}
 
 
@@ -51,11 +54,11 @@ def mended_rows(source: Source) -> Iterator[tuple[Mended, int]]:
 
 def mend(text: str) -> dict[str, Any] | None:
     """An object from text that is no JSON; None where words would be lost."""
-    bare = text.strip().rstrip(",，").strip()
-    if not bare or bare[-1] not in "}]｝" or "{" not in bare.replace("｛", "{"):
+    bare = narrowed(text).strip().rstrip(",").strip()
+    if not bare or bare[-1] not in "}]" or "{" not in bare:
         return None
     try:
-        value = json_repair.loads(bare.replace("｛", "{", 1) if bare[0] == "｛" else bare)
+        value = json_repair.loads(bare)
     except (ValueError, RecursionError, IndexError, TypeError):
         return None
     if isinstance(value, list) and len(value) == 1:
@@ -73,6 +76,21 @@ def mend(text: str) -> dict[str, Any] | None:
     except StrictError:
         return None
     return parsed if isinstance(parsed, dict) else None
+
+
+def narrowed(text: str) -> str:
+    """The text with full-width signs of JSON as JSON has them, outside of strings; what strings say stays."""
+    out, closing, escaped = list[str](), "", False
+    for character in text:
+        if closing:
+            ends = character == closing and not escaped
+            escaped = character == "\\" and not escaped
+            out.append('"' if ends else character)
+            closing = "" if ends else closing
+        else:
+            closing = QUOTES.get(character, "")
+            out.append('"' if closing else WIDE.get(character, character))
+    return "".join(out)
 
 
 def _lines(source: Source) -> Iterator[tuple[Mended, int]]:
@@ -93,7 +111,7 @@ def _lines(source: Source) -> Iterator[tuple[Mended, int]]:
         if text in NO_ROW and line.problem is None:
             continue
         row = _line(line, source)
-        if row.values is None and line.problem is None and text.startswith("{") and not text.endswith(("}", "},")):
+        if row.values is None and line.problem is None and text.startswith(("{", "｛")) and not text.endswith(CLOSED):
             open_ = [line]
         else:
             yield row, line.offset

@@ -265,9 +265,9 @@ class _Look:
 
 
 def _sample(conversation: Conversation) -> dict[str, Any]:
-    turns = [{"role": turn.role, "content": turn.content[:LONGEST_SHOWN]} for turn in conversation.turns]
+    turns = [{"role": turn.role, "content": turn.spoken[:LONGEST_SHOWN]} for turn in conversation.turns]
     turns += [
-        {"role": f"{turn.role} (rejected)", "content": turn.content[:LONGEST_SHOWN]}
+        {"role": f"{turn.role} (rejected)", "content": turn.spoken[:LONGEST_SHOWN]}
         for turn in conversation.rejected[conversation.shared :]
     ]
     return {"line": conversation.line, "turns": turns, "text": conversation.text[:LONGEST_SHOWN]}

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from tests.toy import toy_folder, toy_samples
+from xiaozao.data.order import Order
 from xiaozao.events import Evaluated, Event, Step
 from xiaozao.models.adapter import adapter_tensors
 from xiaozao.models.artefacts import checkpoint
@@ -27,7 +28,6 @@ from xiaozao.models.layers.linear import adapt, matching
 from xiaozao.models.load import InMemory, load
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
-from xiaozao.train.batches import Order
 from xiaozao.train.distributed import shard, whole_adapters, whole_model
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import sft

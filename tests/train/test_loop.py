@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from tests.toy import toy_decoder, toy_samples
+from xiaozao.data.order import Order
 from xiaozao.errors import TrainingError
 from xiaozao.events import Evaluated, Event, Saved, Step
 from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
-from xiaozao.train.batches import Order, PackedRow, packed_row
+from xiaozao.train.batches import PackedRow, packed_row
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import Loss, mean_loss, sft
 from xiaozao.train.optim.engine import Options

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from tests.toy import toy_decoder, toy_pairs, toy_samples, toy_verdicts
+from xiaozao.data.order import Order
 from xiaozao.data.samples import Samples
 from xiaozao.events import Evaluated, Event, Step
 from xiaozao.models.artefacts import checkpoint
@@ -20,7 +21,7 @@ from xiaozao.models.blocks import Decoder, Head
 from xiaozao.models.layers.linear import without_adapters
 from xiaozao.models.recompute import recompute
 from xiaozao.models.swap import fuse
-from xiaozao.train.batches import Order, packed_row
+from xiaozao.train.batches import packed_row
 from xiaozao.train.head import token_losses
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES, Loss, mean_loss, mean_over

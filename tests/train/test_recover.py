@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.toy import toy_decoder, toy_samples, toy_verdicts
+from xiaozao.data.order import Order, divided
 from xiaozao.data.samples import Samples
 from xiaozao.errors import OutOfMemory
 from xiaozao.events import Evaluated, Event, Split, Step
@@ -20,7 +21,7 @@ from xiaozao.models.artefacts import checkpoint
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.layers.autograd import call
 from xiaozao.train import recover
-from xiaozao.train.batches import Order, PackedRow, divided
+from xiaozao.train.batches import PackedRow
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES, Loss, sft
 from xiaozao.train.optim.engine import Options

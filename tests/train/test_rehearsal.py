@@ -10,11 +10,12 @@ from torch import Tensor
 
 from tests.toy import toy_decoder, toy_pairs, toy_samples, toy_verdicts
 from tests.train.test_recover import LENGTHS, SETTINGS, Small, digest_of
+from xiaozao.data.order import Order
 from xiaozao.data.samples import Samples
 from xiaozao.errors import DoesNotFit
 from xiaozao.events import Evaluated, Event, Rehearsed, Split, Step
 from xiaozao.models.blocks import Decoder
-from xiaozao.train.batches import Order, PackedRow
+from xiaozao.train.batches import PackedRow
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import LOSSES, Loss, sft
 from xiaozao.train.optim.by_blocks import ByBlocks

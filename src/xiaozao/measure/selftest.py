@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+from xiaozao.data.order import Order
 from xiaozao.data.samples import Samples
 from xiaozao.events import Ended, Planned
 from xiaozao.models.artefacts import checkpoint
@@ -38,7 +39,6 @@ from xiaozao.spec.parts import ATTENTION
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_events
-from xiaozao.train.batches import Order
 from xiaozao.train.head import head_loss
 from xiaozao.train.loop import Loop, Settings
 from xiaozao.train.losses import sft

@@ -1,4 +1,4 @@
-"""Samples -> packed rows of tensors, in an order that is a pure function of their lengths and (seed, epoch).
+"""Samples -> packed rows of tensors. The order of the samples is that of data/order.py.
 
 ids       [ a0 a1 a2 a3 | b0 b1 b2 ]        positions  [ 0 1 2 3 | 0 1 2 ]
 targets   [ .  .  a2 a3 | .  b1 b2 ]        a state at position p predicts the token at p + 1 of its own sequence
@@ -15,10 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xiaozao.data.order import Order, divided, largest, worst_rows
 from xiaozao.data.prepare import Samples
-
-__all__ = ["Order", "PackedRow", "divided", "largest", "packed_row", "worst_rows"]
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ from functools import partial
 
 import torch
 
-from xiaozao.data.order import in_order
+from xiaozao.data.order import Order, in_order, largest
 from xiaozao.data.prepare import Samples
 from xiaozao.errors import TrainingError
 from xiaozao.events import Evaluated, Event, Noticed, Saved, Split, Step
 from xiaozao.machine.heap import give_back
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.precision import computing
-from xiaozao.train.batches import Order, PackedRow, largest
+from xiaozao.train.batches import PackedRow
 from xiaozao.train.losses import Loss, Mean, mean_over
 from xiaozao.train.optim.engine import Optimizer
 from xiaozao.train.preference_losses import Preference, packed_rows

@@ -26,11 +26,11 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from xiaozao.data.order import in_order
+from xiaozao.data.order import in_order, largest
 from xiaozao.errors import DoesNotFit, TrainingError
 from xiaozao.events import Rehearsed, Split
 from xiaozao.models.loading.trainstore import PagedStore
-from xiaozao.train.batches import PackedRow, largest
+from xiaozao.train.batches import PackedRow
 from xiaozao.train.loop import Loop
 from xiaozao.train.optim.engine import Optimizer, local
 from xiaozao.train.recover import Gauge, Lack, Short, attempt, gigabytes, halved, watched

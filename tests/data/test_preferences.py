@@ -167,3 +167,18 @@ def test_a_check_reads_pairs_for_the_objective_that_learns_from_them(model: Path
 def test_chats_and_pairs_in_one_file_are_told_apart(model: Path, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="line 2"):
         run([PAIRS["texts"], chat("hi", "hello")], model, tmp_path, "dpo")
+
+
+def test_a_preference_pair_of_openai_is_read_as_it_is() -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    row = {
+        "input": {"messages": [{"role": "user", "content": "hi"}], "tools": [tool], "parallel_tool_calls": True},
+        "preferred_output": [{"role": "assistant", "content": "hello"}],
+        "non_preferred_output": [{"role": "assistant", "content": "go away"}],
+    }
+    assert format_of(row) == "preference"
+    parsed = parse_row(Row(row, 1, 0), "preference")
+    assert isinstance(parsed, Conversation)
+    assert [turn.content for turn in parsed.turns] == ["hi", "hello"]
+    assert (parsed.rejected[-1].content, parsed.shared) == ("go away", 1)
+    assert json.loads(parsed.tools) == [tool]

@@ -24,7 +24,7 @@ from typing import Any
 from xiaozao.data.badfield import BadField
 from xiaozao.data.calls import TOOLS, read_tools
 from xiaozao.data.fieldtext import is_prose, listed_text, plain_name
-from xiaozao.data.preferences import SIDES, has_verdict, is_pair, sides, verdict
+from xiaozao.data.preferences import SIDES, has_verdict, is_pair, sides, verdict, with_plain_sides
 from xiaozao.data.rounds import is_round, turns_of
 from xiaozao.data.rows import Row
 from xiaozao.data.strictjson import kind_of
@@ -244,7 +244,7 @@ def _style(turns: list[Any]) -> str:
 
 def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     """The row with normalised column names, and with lists that stand as text: `Question ` becomes `question`."""
-    fields = {plain_name(name): value for name, value in values.items()}
+    fields = with_plain_sides({plain_name(name): value for name, value in values.items()})
     for name in LISTS:
         if name in fields:
             fields[name] = listed_text(fields[name])

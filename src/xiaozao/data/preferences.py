@@ -4,6 +4,7 @@
         messages | conversations | prompt as turns       what was said before
         prompt | question | instruction (+ input) ...    the question as text
         nothing                                          each is a whole conversation; they begin alike
+    OpenAI's pair: `input` with messages and tools, `preferred_output`, `non_preferred_output`
     a verdict, `label` (or `kto_tag`) true or false      beside any conversation, or `prompt` and `completion` as
                                                          turns: whether the last answer is a good one
 
@@ -20,11 +21,22 @@ from xiaozao.data.turns import Turn, check_count, parse_turn
 
 Fields = Mapping[str, Any]
 SIDES = ("chosen", "rejected")
+OPENAI = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
 LABELS = ("label", "kto_tag")
 GOOD = ("true", "1", "1.0", "yes", "y", "good", "desirable", "chosen", "thumbs_up", "是", "好", "对", "👍")
 BAD = ("false", "0", "0.0", "-1", "no", "n", "bad", "undesirable", "rejected", "thumbs_down", "否", "坏", "错", "👎")
 WORDS = {**dict.fromkeys(GOOD, True), **dict.fromkeys(BAD, False)}  # how tables write it
 STYLES = (("role", "content"), ("from", "value"))
+
+
+def with_plain_sides(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a row with those of OpenAI's preference files under our names."""
+    if not OPENAI.keys() <= fields.keys():
+        return fields
+    asked = fields.get("input")
+    inner = asked if isinstance(asked, dict) else {"messages": asked} if isinstance(asked, list) else {}
+    rest = {OPENAI.get(name, name): value for name, value in fields.items() if name != "input" or not inner}
+    return {**inner, **rest}
 
 
 def is_pair(fields: Fields) -> bool:

@@ -194,3 +194,14 @@ def test_punctuation_in_chinese_is_full_width() -> None:
 def test_quotes_stand_close_to_chinese_words() -> None:
     spaced = re.compile(r"[\u4e00-\u9fff] “|” [\u4e00-\u9fff]|\d %|\} %")
     assert {key for key in catalogue("zh-CN") if spaced.search(catalogue("zh-CN")[key])} == set()
+
+
+@pytest.mark.parametrize(
+    "broken", ["{", '{"a" 1}', '{"a": 1 "b"}', "{'a': 1}", '{"a": 1} x', '{"a": "\n"}', '{"a', '{"\\q": 1}']
+)
+def test_what_python_says_of_json_is_in_the_readers_language(broken: str) -> None:
+    with pytest.raises(json.JSONDecodeError) as caught:
+        json.loads(broken)
+    english = say("problem.row_json", "en", line=1, column=2, detail=caught.value.msg)
+    assert caught.value.msg in english
+    assert not re.search(r"[A-Za-z]{5}", say("problem.row_json", "zh-CN", line=1, column=2, detail=caught.value.msg))

@@ -16,6 +16,7 @@ from xiaozao.texts.visible import in_line
 
 Language = Literal["en", "zh-CN"]
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # but tab, newline
+KNOWN_LENGTH = 80  # characters of the messages of Python's json
 LANGUAGES: tuple[Language, ...] = ("en", "zh-CN")
 
 
@@ -47,7 +48,14 @@ def _shown(value: object, language: Language) -> object:
         return say(value["text"], language, **{name: one for name, one in value.items() if name != "text"})
     if isinstance(value, Mapping):
         return counted(value, language)
-    return value if isinstance(value, int | float) else in_line(str(value))
+    return value if isinstance(value, int | float) else in_line(_known(str(value), language))
+
+
+def _known(text: str, language: Language) -> str:
+    """A message of Python's json in the reader's language; any other text as it is."""
+    named = text.lower().replace("','", "comma").replace("':'", "colon") if len(text) < KNOWN_LENGTH else ""
+    key = "json." + re.sub(r"[^a-z]+", "_", named).strip("_")
+    return say(key, language) if has(key) else text
 
 
 def has(key: str) -> bool:

@@ -65,10 +65,11 @@ class Between:
 
 @dataclass(frozen=True)
 class Division:
-    """What came of a file. rows_read == sum(rows) + sum(dropped); `rows` has the rows that no part took as `unused`.
+    """The result of splitting one file. rows_read == sum(rows) + sum(dropped).
 
-    conversations: by part; groups: rows that ask nearly the same are one. divided: rows in groups that were too large
-    to stay together. by: the field that was kept in shares, None without one; guessed: nobody named it.
+    rows, conversations: by part; rows that went into no part count under `unused`. groups: the number of groups of near
+    duplicates. divided: rows whose group was too large to stay in one part. by: the field whose proportions every part
+    keeps, or None. guessed: whether that field was found rather than named.
     """
 
     path: str

@@ -30,7 +30,7 @@ STYLES = (("role", "content"), ("from", "value"))
 
 
 def with_plain_sides(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a row with those of OpenAI's preference files under our names."""
+    """Rename the fields of OpenAI's preference files to our names. Other rows come back unchanged."""
     if not OPENAI.keys() <= fields.keys():
         return fields
     asked = fields.get("input")

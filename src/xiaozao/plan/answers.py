@@ -9,9 +9,10 @@ ROOM = 128  # tokens by which keys and values grow, as in models/layers/kvcache.
 
 
 def choices(shape: ModelShape, load: Load, questions: Questions | None) -> list[tuple[int, int]]:
-    """The possible batch sizes, from all (at most 64) down to 1, each with its bytes beside the weights.
+    """List the batch sizes for answering, each with the memory that it needs in addition to the weights, in bytes.
 
-    Empty without questions.
+    The first is the number of questions, at most 64; then come the smaller powers of two, down to 1. Empty without
+    questions.
     """
     if questions is None:
         return []

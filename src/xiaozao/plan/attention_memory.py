@@ -33,7 +33,10 @@ def buckets(lengths: Sequence[int]) -> list[Bucket]:
 
 
 def transients(kind: str, heads: Sequence[Heads], groups: Sequence[Bucket], wide: int) -> tuple[int, int]:
-    """(forward, backward) bytes at most, over the buckets and the model's kinds of attention; `wide` bytes a number."""
+    """The largest temporary memory of one attention call, in bytes: of forward, and of backward.
+
+    Each maximum is taken over all buckets and all kinds of attention of the model. wide: bytes per element.
+    """
     bytes_of = [TRANSIENTS[kind](one, group, wide) for one in heads for group in groups]
     return max((f for f, _ in bytes_of), default=0), max((b for _, b in bytes_of), default=0)
 

@@ -33,7 +33,10 @@ class DiskNeed:
 
 
 def disk_need(plan: MemoryPlan, method: MethodSpec, train: TrainSpec, steps: int, paged: bool = False) -> DiskNeed:
-    """What a planned run writes, which saves every `save_every` steps and at its end. paged: what learns is on disk."""
+    """Compute the disk space that a planned run needs for its checkpoints and its result.
+
+    The run saves every `save_every` steps and at its end. paged: whether the trained weights lie on disk.
+    """
     assert train.save_every
     states = max(moment.parts["optimizer"] for moment in plan.moments)
     if train.optimizer == "adamw":  # cut over the devices; a checkpoint is whole

@@ -109,10 +109,12 @@ def mlp_activations(shape: ModelShape, load: Load) -> int:
 
 
 def churned(shape: ModelShape, load: Load) -> int:
-    """Bytes that may be taken anew from one look at the memory to the next (train/recover.py): what a block keeps, what
-    comes and goes in its backward, and the logits of a chunk. A sum, since of what was freed nothing may be used again:
-    113 MB for a run of a 135M model in which 60 to 136 MB were measured between two looks, and with weights on disk, a
-    tile of the head as well, 166 MB for 188 to 257 (bench/churn.py). The plan's interval has 40 MB and a tile more.
+    """Estimate how many bytes a run may newly allocate between two checks of its memory (train/recover.py).
+
+    The estimate adds what a block keeps, what its backward pass allocates for a time, and the logits of one chunk,
+    because the allocator may not use freed memory again. With weights on disk a tile of the head is added.
+    bench/churn.py measured 60 to 136 MB on a 135M model (estimate: 113 MB), and 188 to 257 MB with weights on disk
+    (estimate: 166 MB): it can be too low. The plan's interval allows for 40 MB and one more tile.
     """
     chunk = min(CHUNK, load.tokens) * shape.vocabulary * (load.compute_bytes + 4)
     taken = block_activations(shape, load) + one_block_back(shape, load) + chunk

@@ -1,7 +1,8 @@
 """Recovers when memory runs out: frees everything that the attempt held and computes in smaller parts.
 
-    attempt    work -> its result, or Short; by then nothing of it lives, and generators stand where they stood
-    watched    the blocks look at a gauge, so that a budget is passed by one block at most, not by a whole pass
+    attempt    runs work and returns its result, or a Short if memory ran out. Then all memory of the attempt is freed
+               and the random number generators are restored
+    watched    makes each block check the memory, so that a limit is exceeded by at most one block
     halved     how many tokens a micro-batch may have from now on
 
 Only what an allocator says counts. A RuntimeError that merely speaks of memory is somebody's own error, and trying
@@ -63,7 +64,10 @@ class Short:
 
 @dataclass(frozen=True)
 class Lack:
-    """The state of a run when memory ran out: bytes, and the samples; `line` is that of the first one."""
+    """Describes a run at the moment when memory ran out.
+
+    tokens: of the samples of that micro-batch. line: of its first sample in the data file. peak, limit: in bytes.
+    """
 
     step: int
     tokens: int

@@ -175,7 +175,7 @@ def get_loop(ready: Ready, sharded: Sharded, emit: Emit, ranks: Ranks = ALONE) -
 
 
 def get_optimizer(spec: RunSpec, decoder: Decoder) -> Optimizer:
-    """The optimizer of a resolved run over what it trains."""
+    """Build the optimizer that the resolved run names, over the parameters that train."""
     train = spec.train
     factors = rate_factors(decoder, spec.method.lora_plus)
     every = train.switch_every or 1  # only those that switch have one

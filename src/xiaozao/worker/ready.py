@@ -277,7 +277,10 @@ def check_devices(device: torch.device, place: Place) -> None:
 
 
 def import_what_is_named(spec: RunSpec) -> None:
-    """Packages that base and optimizer need. Raises EnvironmentProblem for one that is missing."""
+    """Import the packages that the storage of the frozen weights (`base=`) and the optimizer need.
+
+    Raises EnvironmentProblem for one that is missing.
+    """
     if spec.model.base != "auto":
         import_base(spec.model.base)
     if spec.train.optimizer != "auto":

@@ -141,7 +141,10 @@ class _Repair:
         self._origins = array("q")
 
     def run(self, source: Path, on_progress: OnProgress) -> "array[int]":
-        """Write all rows; gives the line of the original for each line written."""
+        """Write the repaired rows, without those that are left out.
+
+        Returns, for each line written, the number of its line in the original file.
+        """
         opened, told = open_source(source, self._spec.encoding), -1
         for mended, offset in mended_rows(opened):
             percent = offset * 100 // max(opened.size, 1)

@@ -107,7 +107,10 @@ def is_code(text: str) -> bool:
 
 
 def placeholder(conversation: Conversation) -> Hit | None:
-    """A blank that nobody filled in. In code braces and names in capitals are no blanks."""
+    """Find a template blank that was left unfilled.
+
+    In a text that contains code only a blank that starts with `{{` counts.
+    """
     for number, turn in said(conversation):
         if not holds(turn.content, SIGNS):
             continue

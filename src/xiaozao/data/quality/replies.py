@@ -140,7 +140,7 @@ def refusal(conversation: Conversation) -> Hit | None:
 
 
 def disclaimer(conversation: Conversation) -> Hit | None:
-    """An answer that speaks of another model's nature."""
+    """Find an answer in which the model describes itself as an AI, such as “As an AI language model”."""
     for number, turn in answers(conversation):
         if not holds(turn.content, NATURES):
             continue

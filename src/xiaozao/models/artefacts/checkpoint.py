@@ -286,7 +286,8 @@ def _swap_in(staging: Path, target: Path, disk: Disk) -> None:
 def discard(folder: Path, disk: Disk = DISK) -> None:
     """Remove a whole folder.
 
-    The new name must be certain before the first file goes, else a power cut leaves a checkpoint with holes.
+    The folder is first renamed and the new name synced to disk. Only then are its files deleted: otherwise a power cut
+    could leave a half-deleted folder that looks like a checkpoint.
     """
     trash = _beside(folder, TRASH)
     disk.remove(trash)

@@ -30,9 +30,12 @@ STEP = 32
 
 @dataclass(frozen=True)
 class Layout:
-    """How a row is divided. buckets: for the samples of like length, (n, size) places of their tokens in the row, where
-    padding repeats the sample's last token. ends: the lengths of the samples of each bucket (n). order: where each
-    token of the row lies in all buckets laid end to end."""
+    """Describes how a packed row is divided into samples. Samples of similar length form a bucket.
+
+    buckets: one tensor per bucket, (n, size), with the positions of the samples' tokens in the row; padding repeats the
+    position of the last token. ends: n sample lengths per bucket. order: for each token of the row its position in the
+    concatenated buckets.
+    """
 
     lengths: tuple[int, ...]
     buckets: tuple[Tensor, ...]

@@ -66,7 +66,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Int8:
-    """Stored as models/layers/quantize.py's Int8Base holds it."""
+    """An int8 weight matrix in a mapped file, in the layout of Int8Base (models/layers/quantize.py)."""
 
     codes: Mapped
     absmax: Mapped
@@ -85,7 +85,7 @@ class Int8:
 
 @dataclass(frozen=True)
 class Nf4:
-    """Stored as models/layers/quantize.py's Nf4Base holds it."""
+    """An nf4 weight matrix in a mapped file, in the layout of Nf4Base (models/layers/quantize.py)."""
 
     codes: Mapped
     absmax: Mapped

@@ -83,7 +83,7 @@ def rsqrt(tape: Tape, a: Tensor) -> Tensor:
 
 
 def silu(tape: Tape, a: Tensor) -> Tensor:
-    """`silu(a)`, whose input is saved."""
+    """Record `silu(a)` on the tape. Its input stays in memory for the backward pass."""
     return tape.out(a.numel, a.item, tape.node((a,), (a,), _scale_back))
 
 

@@ -45,7 +45,7 @@ class _LowRank(Rule):
                 slot.value.sub_(update if wide else update.t(), alpha=rate)
 
     def direction(self, slot: Slot, grad: Tensor) -> Tensor:
-        """The step for a rate of 1, from the gradient turned so that it is wide."""
+        """The update at a learning rate of 1. The gradient was transposed where it has more rows than columns."""
         raise NotImplementedError
 
 

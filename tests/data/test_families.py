@@ -215,3 +215,19 @@ def test_an_answer_without_its_end_or_in_another_place_is_a_problem_of_its_row(t
     assert "helper" in refused.text("en") and "assistant" in refused.text("en")
     other = Conversation((Turn("user", "hi"), Turn("assistant", "bye")), 7)
     assert not isinstance(tokenise(tokenizer, other, spec), Problem)
+
+
+@pytest.mark.parametrize("role", ["tool", "system"])
+def test_a_turn_that_the_template_leaves_out_is_a_problem_of_its_row(tmp_path: Path, role: str) -> None:
+    """Zephyr and its like know three roles, and a system text only at the beginning; the rest vanished silently."""
+    written = CHATML.replace("{% for message in messages %}", "{% for message in messages %}{% if KNOWN %}").replace(
+        "\n{% endfor %}", "\n{% endif %}{% endfor %}"
+    )
+    known = "message.role in ('user', 'assistant') or (message.role == 'system' and loop.first)"
+    folder = model_folder(tmp_path / "m", byte_level(), written.replace("KNOWN", known))
+    tokenizer = ChatTokenizer.from_folder(folder)
+    turns = (Turn("user", "hello"), Turn("assistant", "how"), Turn(role, "3 degrees"), Turn("assistant", "bye"))
+    refused = tokenise(tokenizer, Conversation(turns, 7), DataSpec(data="a"))
+    assert isinstance(refused, Problem) and refused.key == "row_template_left_out"
+    assert "3 degrees" in refused.text("en") and role in refused.text("zh-CN")
+    assert not isinstance(tokenise(tokenizer, Conversation(turns[:2], 7), DataSpec(data="a")), Problem)

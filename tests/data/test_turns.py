@@ -156,3 +156,39 @@ def test_with_mask_history_only_the_last_answer_is_learned(marked: Any) -> None:
     turns = conversation(ASK, SAY, ASK, SAY, mask_history=marked).turns
     assert [turn.learned for turn in turns if turn.role == "assistant"] == [False, True]
     assert problem(ASK, SAY, mask_history="yes").params["field"] == "mask_history"
+
+
+def test_a_whole_row_that_is_marked_is_a_problem_and_another_number_is_a_column() -> None:
+    assert problem(ASK, SAY, weight=0).key == "row_all_masked"
+    assert problem(ASK, SAY, train=False).key == "row_all_masked"
+    assert conversation(ASK, SAY, weight=3).labels == {"weight": "3"}
+    values = {"instruction": "hi", "output": "hello", "weight": 0}
+    assert isinstance(parse_row(Row(values, 7, 0), "alpaca"), Problem)
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "cot", "Complex_CoT"])
+def test_reasoning_in_a_column_of_its_own_is_reasoning(name: str) -> None:
+    values = {"question": "2 + 3?", "answer": "5", name: "Two and three."}
+    parsed = parse_row(Row(values, 7, 0), format_of(values))
+    assert isinstance(parsed, Conversation) and parsed.turns[-1] == Turn("assistant", "5", "Two and three.")
+
+
+@pytest.mark.parametrize("name", ["system", "system_prompt"])
+def test_the_system_text_is_known_by_its_usual_names(name: str) -> None:
+    values = {name: "Be kind.", "question": "hi", "response": "hello"}
+    parsed = parse_row(Row(values, 7, 0), format_of(values))
+    assert isinstance(parsed, Conversation) and parsed.turns[0] == Turn("system", "Be kind.")
+
+
+def test_parts_of_reasoning_and_names_in_capitals_within_are_known() -> None:
+    details = [{"type": "reasoning.text", "text": "Two and three."}]
+    turns = conversation(ASK, {**SAY, "reasoning_details": details}).turns
+    assert turns[-1].reasoning == "Two and three."
+    called = {"role": "assistant", "content": "", "toolCalls": [{"name": "weather", "arguments": {"town": "Oslo"}}]}
+    assert conversation(ASK, called).turns[-1].calls == (OSLO,)
+
+
+def test_tools_as_a_map_of_names_are_read_and_a_tool_without_a_name_is_a_problem() -> None:
+    read = conversation(ASK, SAY, tools={"weather": {"description": "d", "parameters": {"type": "object"}}})
+    assert json.loads(read.tools)[0]["function"]["name"] == "weather"
+    assert problem(ASK, SAY, tools=[{"description": "d"}]).key == "row_call_name"

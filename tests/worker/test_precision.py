@@ -11,6 +11,8 @@ from xiaozao.spec.run import read_file
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
+ALIKE = "alike"  # what is told of toy chats, which ask nearly the same
+
 
 @pytest.mark.parametrize("options", [{}, {"base": "nf4"}, {"method": "full"}], ids=str)
 def test_sixteen_bits_learn_as_thirty_two_do_and_slow_ones_are_told(
@@ -22,7 +24,7 @@ def test_sixteen_bits_learn_as_thirty_two_do_and_slow_ones_are_told(
         asked = {**options, "precision": name, "epochs": 3, "learning_rate": 1e-2}
         events = heard(make(tmp_path / name, model, "sft", **asked))
         losses[name] = [one.loss for one in events if isinstance(one, Step)]
-        told[name] = [(one.key, one.params) for one in events if isinstance(one, Noticed)]
+        told[name] = [(one.key, one.params) for one in events if isinstance(one, Noticed) and one.key != ALIKE]
     assert losses["fp32"][-1] < losses["fp32"][0] - 0.2
     assert losses["fp16"] == pytest.approx(losses["fp32"], abs=0.004)
     assert losses["bf16"] == pytest.approx(losses["fp32"], abs=0.02)

@@ -17,7 +17,7 @@ from typing import Any
 from xiaozao.data.badfield import BadField
 from xiaozao.data.strictjson import StrictError, kind_of, parse
 
-CALLS = ("tool_calls", "function_call", "function_calls")
+CALLS = ("tool_calls", "toolcalls", "function_call", "functioncall", "function_calls")  # in lower case
 TOOLS = ("tools", "functions")
 ARGUMENTS = ("arguments", "parameters", "input")
 
@@ -83,6 +83,8 @@ def read_tools(fields: Mapping[str, Any]) -> str:
         return ""
     if not isinstance(value, list | dict):
         raise BadField("row_tools", name, found=kind_of(value))
+    if isinstance(value, dict) and value and not value.keys() & {"name", "function", "type"}:
+        value = [{"name": key, **about} for key, about in value.items() if isinstance(about, dict)] or [value]
     listed = value if isinstance(value, list) else [value]
     tools = [_tool(tool, f"{name}[{index}]") for index, tool in enumerate(listed)]
     return json.dumps(plain(tools), ensure_ascii=False)
@@ -147,6 +149,9 @@ def _tool(tool: Any, where: str) -> Any:
         raise BadField("row_tools", where, found=kind_of(tool))
     if "name" in tool and not isinstance(tool.get("function"), dict):
         return {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
+    function = tool.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise BadField("row_call_name", where, fields=", ".join(map(str, tool)))
     return tool
 
 

@@ -108,7 +108,9 @@ LISTS = (*DIALOGUES, *SIDES, "history", "prompt", "completion")  # may be lists,
 LABEL_LENGTH = 200
 DIALOGUE = "dialogue"  # a list of turns without a turn that would tell its style
 PAIR, VERDICT = "preference", "kto"
-BESIDE = {"system", "history", "mask_history", "parallel_tool_calls", *TOOLS}  # fields that are read beside the turns
+SYSTEMS = ("system", "system_prompt", "system_message")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "cot", "complex_cot", "chain_of_thought")
+BESIDE = {*SYSTEMS, "history", "mask_history", "parallel_tool_calls", *TOOLS}  # fields that are read beside the turns
 READ = {*SIDES, *DIALOGUES, *QUESTIONS, *BESIDE, *CONTEXTS}  # what a pair may consist of
 
 
@@ -297,8 +299,9 @@ def _asked(fields: Mapping[str, Any], question: str, answer: str) -> Parsed:
     """A question with what belongs to it, and its answer."""
     used, context = _context(fields, {question, answer})
     asked, answered = _pair(fields, question, answer, context)
-    turns = (*_system(fields), *_history(fields), Turn("user", asked), Turn("assistant", answered))
-    return {question, answer, *used, *BESIDE} - _others(fields), turns, ""
+    thought = "" if question in THOUGHTS else reasoning_of(fields)
+    turns = (*_system(fields), *_history(fields), Turn("user", asked), Turn("assistant", answered, thought))
+    return {question, answer, *used, *BESIDE, *THOUGHTS} - _others(fields), turns, ""
 
 
 def _context(fields: Mapping[str, Any], taken: set[str]) -> tuple[set[str], str]:
@@ -390,12 +393,17 @@ def _first(value: Any) -> Any:
 
 def _system(fields: Mapping[str, Any]) -> tuple[Turn, ...]:
     """The system text beside the turns, with the tools where they are described in words."""
-    system = fields.get("system")
+    system = next((fields[name] for name in SYSTEMS if fields.get(name)), fields.get("system"))
     if system is not None and not isinstance(system, str):
         raise BadField("row_not_text", "system", found=kind_of(system))
     worded = _worded_tools(fields)
     text = "\n\n".join(part for part in (system, f"Tools:\n{worded}" if worded else "") if part and part.strip())
     return (Turn("system", text),) if text else ()
+
+
+def reasoning_of(fields: Mapping[str, Any]) -> str:
+    """The reasoning that stands in a column of its own beside a question and its answer; "" without one."""
+    return next((fields[name] for name in THOUGHTS if isinstance(fields.get(name), str) and fields[name].strip()), "")
 
 
 def _worded_tools(fields: Mapping[str, Any]) -> str:
@@ -411,6 +419,11 @@ def _tools(fields: Mapping[str, Any]) -> str:
 
 def _masked(turns: tuple[Turn, ...], fields: Mapping[str, Any]) -> tuple[Turn, ...]:
     """The turns with `mask_history` applied: only the last answer is learned."""
+    weight = fields.get("weight")  # of the whole row; another number is a column of the user's
+    if weight is not None and not isinstance(weight, str | list | dict) and weight == 0:
+        raise BadField("row_all_masked", "weight")
+    if fields.get("train") is False:
+        raise BadField("row_all_masked", "train")
     asked = fields.get("mask_history")
     if asked is not None and not isinstance(asked, bool) and (isinstance(asked, str | list) or asked not in (0, 1)):
         raise BadField("row_weight", "mask_history", found=repr(asked)[:60], allowed="true, false")

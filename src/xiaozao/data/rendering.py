@@ -131,6 +131,7 @@ class Rendering:
         """
         last = len(self.turns) - 1
         prompt, full = self.render(last, ask=True), self.render(last + 1, ask=False)
+        self._check_all_is_there(prompt)
         trace = self.turns[last].reasoning.strip()
         opened = OPEN.search(prompt)
         if full.startswith(prompt) and not (opened and trace and trace not in self._plain(full[len(prompt) :])):
@@ -141,6 +142,19 @@ class Rendering:
             thought = self._escaped(trace, True) if trace else ""
             answer = f"{thought}\n</{opened[1]}>\n\n{answer.lstrip()}"
         return prompt, answer
+
+    def _check_all_is_there(self, prompt: str) -> None:
+        """Raise DataError for a turn that the template leaves out of the prompt of the last answer.
+
+        Only what people and tools say counts: a template may write an earlier answer otherwise than it was said. A text
+        may be trimmed, and written as JSON.
+        """
+        for message in self._messages[:-1]:
+            if message["role"] == "assistant":
+                continue
+            said = message["content"].strip()
+            if said and said not in prompt and json.dumps(said, ensure_ascii=False)[1:-1] not in prompt:
+                raise DataError("template_left_out", role=message["role"], text=self._plain(said)[:60])
 
     def sealed(self, text: str) -> str:
         """The text with its placeholders filled, for the tokenizer."""

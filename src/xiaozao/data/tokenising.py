@@ -93,7 +93,7 @@ def _tokenised(
     try:
         return tokenizer.encode_row(conversation, system, thinking)
     except DataError as error:
-        if error.key in ("template_place", "template_stop"):
+        if error.key in ("template_place", "template_stop", "template_left_out"):
             return Problem(f"row_{error.key}", {"line": conversation.line, **error.params})
         key = "row_tokenizer" if error.key == "tokenizer_refused" else "row_template"
         return Problem(key, {"line": conversation.line, "detail": error.params["detail"]})

@@ -24,7 +24,7 @@ ROLES = {
     **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response", "ipython"), "tool"),
 }
 CALLING = ("function_call", "tool_call")  # roles whose content is a call
-REASONING = ("reasoning_content", "reasoning", "thinking")
+REASONING = ("reasoning_content", "reasoning", "thinking", "thoughts", "reasoning_details")
 THOUGHTS = {"thinking": ("thinking", "text"), "reasoning": ("reasoning", "text")}  # part type -> where its text is
 LEARNED = ("train", "loss", "trainable")  # fields of a turn that say with true or false whether it is learned
 
@@ -133,6 +133,11 @@ def _reasoning(turn: Mapping[str, Any], thought: str, where: str) -> str:
         value = turn.get(name)
         if isinstance(value, str) and value.strip():
             return value
+        if isinstance(value, list) and value:
+            parts = [part.get("text") or part.get("summary") if isinstance(part, dict) else part for part in value]
+            texts = [part for part in parts if isinstance(part, str)]
+            if len(texts) == len(parts):
+                return "\n".join(texts)
         if value is not None and not isinstance(value, str | bool):
             raise BadField("row_not_text", f"{where}.{name}", found=kind_of(value))
     return ""

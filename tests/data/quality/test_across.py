@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 from tests.data.folders import byte_level, chat, model_folder, write_jsonl
 from tests.data.quality.planted import clean
 from xiaozao.data.checks import DataReport, check
+from xiaozao.data.formats import Conversation
+from xiaozao.data.quality.across import whole_key
 from xiaozao.data.quality.findings import Found
+from xiaozao.data.turns import Turn
 from xiaozao.spec.parts import DataSpec
 
 
@@ -132,3 +136,9 @@ def test_memory_grows_by_numbers_and_not_by_texts(rows: int, tmp_path: Path) -> 
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
     assert int(done.stdout) * 1024 < path.stat().st_size
+
+
+def test_rows_with_other_tools_are_no_duplicates() -> None:
+    turns = (Turn("user", "book a table for two please"), Turn("assistant", "I have no tool for it."))
+    rows = [Conversation(turns, 1, tools=tools) for tools in ("", '[{"type": "function"}]')]
+    assert whole_key(rows[0]) != whole_key(rows[1]) and whole_key(rows[0]) == whole_key(replace(rows[0], line=2))

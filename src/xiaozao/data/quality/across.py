@@ -66,7 +66,7 @@ def whole_key(conversation: Conversation) -> int:
     """Everything in a row that is trained on."""
     parts = [f"{turn.role}\1{turn.content.strip()}\1{turn.reasoning}\1{turn.calls}" for turn in
              (*conversation.turns, *conversation.rejected)]  # fmt: skip
-    return key_of("\0".join([*parts, conversation.text.strip(), str(conversation.liked)]))
+    return key_of("\0".join([*parts, conversation.text.strip(), str(conversation.liked), conversation.tools]))
 
 
 def claim_key(text: str) -> int:

@@ -192,3 +192,11 @@ def test_tools_as_a_map_of_names_are_read_and_a_tool_without_a_name_is_a_problem
     read = conversation(ASK, SAY, tools={"weather": {"description": "d", "parameters": {"type": "object"}}})
     assert json.loads(read.tools)[0]["function"]["name"] == "weather"
     assert problem(ASK, SAY, tools=[{"description": "d"}]).key == "row_call_name"
+
+
+def test_arguments_that_are_meant_to_be_json_and_are_none_are_a_problem_and_words_stay_words() -> None:
+    def called(arguments: str) -> dict[str, Any]:
+        return {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": arguments}]}
+
+    assert "not valid JSON" in problem(ASK, called('{"city": Oslo')).text("en")
+    assert conversation(ASK, called("Oslo")).turns[-1].calls[0].arguments == "Oslo"

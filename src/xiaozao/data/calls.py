@@ -137,8 +137,8 @@ def _arguments(value: Any, where: str) -> str:
     try:
         return json.dumps(parse(value), ensure_ascii=False)
     except StrictError as error:
-        if error.key == "row_json":
-            return value  # arguments that are no JSON stay the text they are
+        if error.key == "row_json" and not value.lstrip().startswith(("{", "[")):
+            return value  # words that were never meant to be JSON
         raise _placed(error, where) from None
 
 

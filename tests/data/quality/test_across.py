@@ -142,3 +142,14 @@ def test_rows_with_other_tools_are_no_duplicates() -> None:
     turns = (Turn("user", "book a table for two please"), Turn("assistant", "I have no tool for it."))
     rows = [Conversation(turns, 1, tools=tools) for tools in ("", '[{"type": "function"}]')]
     assert whole_key(rows[0]) != whole_key(rows[1]) and whole_key(rows[0]) == whole_key(replace(rows[0], line=2))
+
+
+def test_many_answers_to_one_question_are_no_fault_where_answers_are_judged(tmp_path: Path) -> None:
+    asked = "Where is my parcel with the lamp, please?"
+    rows: list[dict[str, Any]] = [{"prompt": asked, "completion": "It is at home 1.", "label": True}]
+    rows += [{"prompt": asked, "completion": "It is lost, no idea 2.", "label": False}]
+    pairs = [{"prompt": asked, "chosen": f"At home {n}.", "rejected": f"No idea {n}."} for n in range(2)]
+    for name, given in (("kto", rows), ("pairs", pairs)):
+        path = write_jsonl(tmp_path / f"{name}.jsonl", given)
+        kinds = {found.kind for found in check(DataSpec(data=str(path), validation="none"), None).findings}
+        assert not kinds & {"near_duplicate", "contradiction", "duplicate"}

@@ -90,6 +90,7 @@ class Rows:
     length: "array[int]" = field(default_factory=lambda: array("Q"))
     language: "array[int]" = field(default_factory=lambda: array("B"))
     system: "array[int]" = field(default_factory=lambda: array("B"))
+    judged: "array[int]" = field(default_factory=lambda: array("B"))  # a pair, or a verdict: one question, many answers
     json: "array[int]" = field(default_factory=lambda: array("B"))
     languages: list[str] = field(default_factory=lambda: [""])
     labels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -101,6 +102,7 @@ class Rows:
         last = given[-1] if given else ""
         self.lines.append(conversation.line)
         self.whole.append(whole_key(conversation))
+        self.judged.append(bool(conversation.rejected) or conversation.liked is not None)
         self.question.append(question_key(conversation))
         self.answer.append(key_of(bare(last)) if len(last) >= SHORT and len(given) == 1 else 0)
         self.claim.append(claim_key("\n".join(given)) if given else 0)
@@ -134,7 +136,8 @@ def duplicates(rows: Rows) -> Iterator[tuple[int, int]]:
 def contradictions(rows: Rows) -> Iterator[tuple[int, int]]:
     """Rows with the question of an earlier row and an answer whose numbers, or yes and no, are others."""
     claims = numbers(rows.claim)
-    for group in groups(numbers(rows.question)):
+    for same in groups(numbers(rows.question)):
+        group = [place for place in same if not rows.judged[place]]
         for place in group[1:]:
             if claims[place] != claims[group[0]] and rows.whole[place] != rows.whole[group[0]]:
                 yield rows.lines[place], rows.lines[group[0]]

@@ -148,6 +148,8 @@ class Inspection:
         if self._twins is None:
             return
         for place, first in enumerate(self._twins.groups()):
+            if self.rows.judged[place] or self.rows.judged[first]:
+                continue
             if first != place and self.rows.whole[place] != self.rows.whole[first]:
                 yield self.rows.lines[place], self.rows.lines[first]
 

@@ -28,16 +28,18 @@ def pytest_configure() -> None:
 # leave them out; `make test` runs them with the real ones.
 SLOW = frozenset({
     "cli/test_advice.py", "cli/test_chat.py", "cli/test_control.py", "cli/test_doctor.py", "cli/test_plan.py",
-    "cli/test_streams.py", "cli/test_suggest.py", "cli/test_train.py", "data/test_real_data.py",
-    "export/test_merge.py", "fuzz/test_fuzz.py", "hub/test_bounds.py", "machine/test_apart.py",
-    "measure/test_fastest.py", "measure/test_profiles.py", "measure/test_rates.py", "measure/test_recording.py",
-    "measure/test_trace.py", "measure/test_work.py", "models/test_adapter.py", "models/test_dora.py",
-    "models/test_families.py", "models/test_load.py", "models/test_paged.py", "models/test_pissa.py",
-    "models/test_stream.py", "models/test_trainable.py", "runs/test_launch.py", "runs/test_restart.py",
-    "test_readme.py", "test_security.py", "train/test_preference_losses.py", "train/test_quantised.py",
-    "train/test_recover.py", "train/test_rehearsal.py", "train/test_rounded_steps.py", "train/test_scaler.py",
-    "worker/test_limits.py", "worker/test_paged.py", "worker/test_precision.py", "worker/test_ready.py",
-    "worker/test_reference.py", "worker/test_result.py", "worker/test_stream.py",
+    "cli/test_stats.py", "cli/test_streams.py", "cli/test_suggest.py", "cli/test_train.py",
+    "data/quality/test_across.py", "data/quality/test_planted.py", "data/test_conversion.py", "data/test_division.py",
+    "data/test_real_data.py", "data/test_twins.py", "export/test_merge.py", "fuzz/test_fuzz.py", "hub/test_bounds.py",
+    "machine/test_apart.py", "measure/test_fastest.py", "measure/test_profiles.py", "measure/test_rates.py",
+    "measure/test_recording.py", "measure/test_trace.py", "measure/test_work.py", "models/test_adapter.py",
+    "models/test_dora.py", "models/test_families.py", "models/test_load.py", "models/test_paged.py",
+    "models/test_pissa.py", "models/test_stream.py", "models/test_trainable.py", "runs/test_launch.py",
+    "runs/test_restart.py", "test_readme.py", "test_security.py", "train/test_loop.py",
+    "train/test_preference_losses.py", "train/test_quantised.py", "train/test_recover.py", "train/test_rehearsal.py",
+    "train/test_rounded_steps.py", "train/test_scaler.py", "worker/test_limits.py", "worker/test_paged.py",
+    "worker/test_precision.py", "worker/test_ready.py", "worker/test_reference.py", "worker/test_result.py",
+    "worker/test_stream.py",
 })  # fmt: skip
 
 

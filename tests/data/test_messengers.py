@@ -114,6 +114,20 @@ TEXTS = {
 }
 
 
+def test_a_title_above_a_talk_is_no_message(tmp_path: Path) -> None:
+    lines = ["Ann 님과 카카오톡 대화", "저장한 날짜 : 2024-03-06 10:00:00", "", "----- 2024년 3월 5일 화요일 -----"]
+    said = [
+        "[Ann] [오후 2:02] hello",
+        "[Support] [오후 2:03] yes?",
+        "[Ann] [오후 2:04] open?",
+        "[Support] [오후 2:05] yes",
+    ]
+    (tmp_path / "a.txt").write_text("\n".join([*lines, *said]), encoding="utf-8")
+    file, talks, _ = read(tmp_path / "a.txt")
+    assert talks == [[("user", "hello"), ("assistant", "yes?"), ("user", "open?"), ("assistant", "yes")]]
+    assert file.format == "chatlog"
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_other_messengers_texts_are_read_as_chats(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.txt").write_text(TEXTS[name], encoding="utf-8")

@@ -24,6 +24,7 @@ from xiaozao.data.rows import Row
 from xiaozao.errors import Problem
 
 TIME, SENDER, TEXT, CUSTOMER, LEFT, OURS = "time", "sender", "text", "customer", "left out", "ours"
+TITLES = 4  # lines by which a talk has begun: some exports put their name and date above it
 LOOKED_AT = 200  # lines from which a messenger is told
 INVISIBLE = str.maketrans(dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\u2066\u2067\u2068\u2069\ufeff"), ""))
 SPACES = str.maketrans({"\u202f": " ", "\xa0": " ", "\u3000": " "})
@@ -93,7 +94,8 @@ def text_messenger(lines: Iterable[str]) -> str:
             isinstance(one, dict) and not one[TEXT] and isinstance(after, dict) and not one[LEFT]
             for one, after in pairwise(begun)
         )  # heads without a text, which no chat has
-        known = begun[0] is not None or DECORATION.fullmatch(plain[0]) is not None
+        titled = heads * 5 >= len(plain) * 3 and any(one is not None for one in begun[:TITLES])
+        known = begun[0] is not None or DECORATION.fullmatch(plain[0]) is not None or titled
         if (
             heads >= 2
             and known

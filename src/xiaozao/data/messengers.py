@@ -94,7 +94,7 @@ def text_messenger(lines: Iterable[str]) -> str:
             isinstance(one, dict) and not one[TEXT] and isinstance(after, dict) and not one[LEFT]
             for one, after in pairwise(begun)
         )  # heads without a text, which no chat has
-        titled = heads * 5 >= len(plain) * 3 and any(one is not None for one in begun[:TITLES])
+        titled = heads * 2 >= len(plain) and any(one is not None for one in begun[:TITLES])
         known = begun[0] is not None or DECORATION.fullmatch(plain[0]) is not None or titled
         if (
             heads >= 2

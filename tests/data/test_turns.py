@@ -200,3 +200,10 @@ def test_arguments_that_are_meant_to_be_json_and_are_none_are_a_problem_and_word
 
     assert "not valid JSON" in problem(ASK, called('{"city": Oslo')).text("en")
     assert conversation(ASK, called("Oslo")).turns[-1].calls[0].arguments == "Oslo"
+
+
+def test_a_turn_of_analysis_is_the_reasoning_of_the_answer_behind_it() -> None:
+    thought = {"role": "assistant", "channel": "analysis", "content": "Two and three."}
+    final = {"role": "assistant", "channel": "final", "content": "5"}
+    assert conversation(ASK, thought, final).turns[-1] == Turn("assistant", "5", "Two and three.")
+    assert len(conversation(ASK, thought, final).turns) == 2

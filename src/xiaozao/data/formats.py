@@ -28,7 +28,7 @@ from xiaozao.data.preferences import SIDES, has_verdict, is_pair, sides, verdict
 from xiaozao.data.rounds import is_round, turns_of
 from xiaozao.data.rows import Row
 from xiaozao.data.strictjson import kind_of
-from xiaozao.data.turns import Turn, check_count, parse_turn
+from xiaozao.data.turns import Turn, check_count, parse_turn, with_thoughts_joined
 from xiaozao.errors import Problem
 
 __all__ = ["Conversation", "Dropped", "Turn", "Verdict", "format_of", "parse_row"]
@@ -460,6 +460,7 @@ def _others(fields: Mapping[str, Any]) -> set[str]:
 
 def _checked(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     """The turns that can be learned from. Two system texts at the start (beside and inside the turns) become one."""
+    turns = with_thoughts_joined(turns)
     turns = tuple(turn for turn in turns if turn.role != "system" or turn.content.strip())
     if len(turns) > 1 and turns[0].role == turns[1].role == "system":
         turns = (Turn("system", f"{turns[1].content}\n\n{turns[0].content}"), *turns[2:])

@@ -10,7 +10,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xiaozao.data.badfield import BadField
@@ -58,6 +58,20 @@ class Turn:
         return "\n".join(filter(None, [self.content, *(spoken_call(call) for call in self.calls)]))
 
 
+def with_thoughts_joined(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """The turns with an assistant's reasoning, where it is a turn of its own, in the answer that follows it."""
+    joined: list[Turn] = []
+    for turn in turns:
+        before = joined[-1] if joined else None
+        alone = before is not None and before.role == "assistant" and not before.content.strip() and not before.calls
+        if before is not None and alone and before.reasoning.strip() and turn.role == "assistant":
+            thought = "\n".join(filter(None, [before.reasoning, turn.reasoning]))
+            joined[-1] = replace(turn, reasoning=thought)
+        else:
+            joined.append(turn)
+    return tuple(joined)
+
+
 def check_count(turns: Any, where: str) -> None:
     """Raise BadField for more turns than are read in one row."""
     if isinstance(turns, list) and len(turns) > TURNS:
@@ -86,7 +100,10 @@ def parse_turn(turn: Any, where: str, role_key: str, content_key: str) -> Turn:
     content, thought = _content(names, f"{where}.{content_key}", content_key, role)
     if said in CALLING and not calls and (parsed := read_calls({"tool_calls": content}, where, lenient=True)):
         calls, content = parsed, ""
-    return Turn(role, content, _reasoning(names, thought, where), calls, learned)
+    reasoning = _reasoning(names, thought, where)
+    if str(names.get("channel")).lower() in ("analysis", "thinking") and not calls:
+        content, reasoning = "", "\n".join(filter(None, [reasoning, content]))
+    return Turn(role, content, reasoning, calls, learned)
 
 
 def _content(turn: Mapping[str, Any], where: str, key: str, role: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@
 "content": [{"type": "thinking", "thinking": "..."}, ...]           reasoning before the answer
 "reasoning_content" | "reasoning" | "thinking": "..."               the same
 "tool_calls": [...] | {...} | JSON text, "function_call": {...}     calls of tools (calls.py)
+"channel": "analysis"                                               the reasoning of the answer that follows
 "weight": 0, "train": false, "loss": false                          the turn is context and is not learned
 """
 

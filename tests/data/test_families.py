@@ -231,3 +231,18 @@ def test_a_turn_that_the_template_leaves_out_is_a_problem_of_its_row(tmp_path: P
     assert isinstance(refused, Problem) and refused.key == "row_template_left_out"
     assert "3 degrees" in refused.text("en") and role in refused.text("zh-CN")
     assert not isinstance(tokenise(tokenizer, Conversation(turns[:2], 7), DataSpec(data="a")), Problem)
+
+
+def test_a_result_that_the_template_writes_as_an_answer_is_a_problem_of_its_row(tmp_path: Path) -> None:
+    """Vicuna's template takes whoever is no user for the assistant."""
+    vicuna = (
+        "{% for message in messages %}{% if message.role == 'user' %}USER: {{ message.content }} "
+        "{% else %}ASSISTANT: {{ message.content }}</s>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    )
+    tokenizer = ChatTokenizer.from_folder(model_folder(tmp_path / "m", byte_level(), vicuna))
+    turns = (Turn("user", "hello"), Turn("assistant", "how"), Turn("tool", "3 degrees"), Turn("assistant", "bye"))
+    refused = tokenise(tokenizer, Conversation(turns, 7), DataSpec(data="a"))
+    assert isinstance(refused, Problem) and refused.key == "row_template_as_answer" and "tool" in refused.text("zh-CN")
+    again = (*turns[:2], *turns[:2])
+    assert not isinstance(tokenise(tokenizer, Conversation(again, 7), DataSpec(data="a")), Problem)

@@ -27,6 +27,7 @@ from xiaozao.errors import DataError
 
 QUESTION, ANSWER = "zao probe question", "zao probe answer"
 TRACE, TOOL, KEY, RESULT = "zao probe trace", "zao_probe_tool", "zao_probe_key", "zao probe result"
+SHORTEST = 3  # characters of what stands before an answer, to be told apart
 SWITCHES = ("enable_thinking", "thinking")
 FIELDS = ("reasoning_content", "thinking", "reasoning")
 OPEN = re.compile(r"<([A-Za-z_]*think[A-Za-z_]*)>\s*\Z")  # a prompt that opens the reasoning
@@ -144,17 +145,22 @@ class Rendering:
         return prompt, answer
 
     def _check_all_is_there(self, prompt: str) -> None:
-        """Raise DataError for a turn that the template leaves out of the prompt of the last answer.
+        """Raise DataError for a turn that the template leaves out of the prompt, or writes as the assistant's.
 
         Only what people and tools say counts: a template may write an earlier answer otherwise than it was said. A text
         may be trimmed, and written as JSON.
         """
+        asked = self._messages[-2]["content"].strip() if len(self._messages) > 1 else ""
+        scaffold = prompt.rstrip()[prompt.rstrip().rfind(asked) + len(asked) :] if asked else ""
         for message in self._messages[:-1]:
             if message["role"] == "assistant":
                 continue
             said = message["content"].strip()
             if said and said not in prompt and json.dumps(said, ensure_ascii=False)[1:-1] not in prompt:
                 raise DataError("template_left_out", role=message["role"], text=self._plain(said)[:60])
+            before = prompt[: prompt.rfind(said)].rstrip()
+            if said and message["role"] == "tool" and len(scaffold) > SHORTEST and before.endswith(scaffold):
+                raise DataError("template_as_answer", role=message["role"], text=self._plain(said)[:60])
 
     def sealed(self, text: str) -> str:
         """The text with its placeholders filled, for the tokenizer."""

@@ -28,6 +28,7 @@ from xiaozao.spec.parts import DataSpec
 
 Encodings = tuple[tuple[Encoded, ...], ...]  # of one row: its samples, each a sequence or the two of a pair
 MODULE = "xiaozao.data.tokenising"
+TOLD = ("template_place", "template_stop", "template_left_out", "template_as_answer")  # errors of a row's template
 CHUNK = 64  # rows
 WORTH = 2_000  # rows; fewer are done here before processes have started
 MOST = 16  # processes
@@ -93,7 +94,7 @@ def _tokenised(
     try:
         return tokenizer.encode_row(conversation, system, thinking)
     except DataError as error:
-        if error.key in ("template_place", "template_stop", "template_left_out"):
+        if error.key in TOLD:
             return Problem(f"row_{error.key}", {"line": conversation.line, **error.params})
         key = "row_tokenizer" if error.key == "tokenizer_refused" else "row_template"
         return Problem(key, {"line": conversation.line, "detail": error.params["detail"]})

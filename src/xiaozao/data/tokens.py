@@ -106,7 +106,7 @@ class ChatTokenizer:
         """A sample. `system` is the system text of conversations that have none.
 
         `thinking`: whether the model is asked to think before it answers; "auto" where the last answer has reasoning.
-        Raises DataError(template_refused, template_place, template_stop, template_left_out).
+        Raises DataError(template_refused, template_place, template_stop, template_left_out, template_as_answer).
         """
         if conversation.text:
             return self._encode_text(conversation.text)
@@ -320,7 +320,7 @@ class ChatTokenizer:
         try:
             prompt, answer = chat.whole()
         except DataError as error:
-            if error.key in ("template_place", "template_left_out"):
+            if error.key in ("template_place", "template_left_out", "template_as_answer"):
                 raise UnsupportedModel("template_prefix", folder=self._files.folder) from None
             raise UnsupportedModel("template_probe", detail=error.params["detail"]) from None
         full = prompt + answer

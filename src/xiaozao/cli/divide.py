@@ -89,12 +89,12 @@ def _facts(division: Division, output: Output) -> list[str]:
         facts.append(output.say("split.chatlog"))
     if any(division.dropped.values()):
         facts.append(output.say("split.dropped", reasons=counted(division.dropped, output.language)))
-    for one in division.between:
-        names = {"part": output.say(f"split.part.{one.part}"), "other": output.say(f"split.part.{one.other}")}
-        if one.most is None:
+    for pair in division.between:
+        names = {"part": output.say(f"split.part.{pair.part}"), "other": output.say(f"split.part.{pair.other}")}
+        if pair.most is None:
             facts.append(output.say("split.apart", **names, cosine=COMPONENT))
         else:
-            counts = {"twins": one.twins, "alike": one.alike, "most": f"{one.most:.2f}"}
+            counts = {"twins": pair.twins, "alike": pair.alike, "most": f"{pair.most:.2f}"}
             facts.append(output.say("split.between", **names, **counts, twin=TWIN, cosine=COMPONENT))
     return facts
 

@@ -27,8 +27,8 @@ def findings_view(report: DataReport, output: Output) -> list[RenderableType]:
     shown: list[RenderableType] = [
         Text(""), Text(output.say("finding.title"), style="bold"), Text(output.say("finding.count", **counts)),
     ]  # fmt: skip
-    for found in report.findings:
-        shown += _kind(found, output)
+    for finding in report.findings:
+        shown += _kind(finding, output)
     if report.compared < report.conversations:
         shown.append(Text(output.say("finding.partly", rows=f"{report.compared:,}"), style="dim"))
     return shown

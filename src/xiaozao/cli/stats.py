@@ -127,8 +127,8 @@ def bar_lines(histogram: tuple[Bin, ...], width: int, unicode: bool) -> list[str
     beside = max(map(len, names)) + max(map(len, counts)) + 4
     room, most = max(1, min(BAR, width - beside)), max(one.rows for one in histogram)
     full, lines = "█" if unicode else "#", []
-    for name, count, one in zip(names, counts, histogram, strict=True):
-        cells = max(1, round(room * one.rows / most)) if one.rows else 0  # a bin that is there is seen
+    for name, count, part in zip(names, counts, histogram, strict=True):
+        cells = max(1, round(room * part.rows / most)) if part.rows else 0  # a bin that is there is seen
         lines.append(f"  {name:>{max(map(len, names))}} {full * cells} {count}")
     return lines
 

@@ -4,6 +4,7 @@ Only JSON and Jinja text are read; a tokenizer that exists only as Python code o
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ class ChatFiles:
     """The parts of a model folder that ChatTokenizer needs. `template` is None if the model has none.
 
     add_bos: None if the folder does not say. rows: the number of embedding rows, None without a config.json.
+    added: ids of the tokens that only tokenizer_config.json lists.
     """
 
     folder: Path
@@ -31,6 +33,7 @@ class ChatFiles:
     bos_id: int | None
     add_bos: bool | None
     rows: int | None
+    added: Mapping[str, int]
 
 
 def read_chat_files(folder: Path) -> ChatFiles:
@@ -49,9 +52,11 @@ def read_chat_files(folder: Path) -> ChatFiles:
     add_bos = settings.get("add_bos_token")
     if add_bos is not None and not isinstance(add_bos, bool):
         raise _mistyped(folder, "add_bos_token", add_bos, "boolean")
+    text, added = _with_added(folder, _text(folder / "tokenizer.json"), settings.get("added_tokens_decoder"))
     return ChatFiles(
         folder=folder,
-        tokenizer_json=_with_added(folder, _text(folder / "tokenizer.json"), settings.get("added_tokens_decoder")),
+        added=added,
+        tokenizer_json=text,
         template=_template(folder, settings),
         tokens=_tokens(folder, _read(folder / "special_tokens_map.json")) | _tokens(folder, settings),
         eos_ids=frozenset(ends),
@@ -61,19 +66,19 @@ def read_chat_files(folder: Path) -> ChatFiles:
     )
 
 
-def _with_added(folder: Path, text: str, listed: object) -> str:
-    """tokenizer.json with the added tokens that only tokenizer_config.json lists, as transformers reads the two.
+def _with_added(folder: Path, text: str, listed: object) -> tuple[str, dict[str, int]]:
+    """tokenizer.json with the added tokens that only tokenizer_config.json lists, and their ids.
 
     A control token that is listed in one place alone would otherwise be ordinary text. Raises ArtefactError.
     """
     if not isinstance(listed, dict) or not listed:
-        return text
+        return text, {}
     try:
         document = json.loads(text)
         known = {token["content"] for token in document["added_tokens"]} if document.get("added_tokens") else set()
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return text  # encoder.py says what is wrong with it
-    more = []
+        return text, {}  # encoder.py says what is wrong with it
+    more: list[dict[str, Any]] = []
     for place, token in listed.items():
         content = token.get("content") if isinstance(token, dict) else None
         if not isinstance(content, str) or not content or not str(place).isdecimal() or len(str(place)) > DIGITS:
@@ -82,10 +87,10 @@ def _with_added(folder: Path, text: str, listed: object) -> str:
             flags = {name: bool(token.get(name)) for name in FLAGS}
             more.append({"id": int(place), "content": content, **flags})
     if not more:
-        return text
+        return text, {}
     tokens = [*(document.get("added_tokens") or []), *more]
     document["added_tokens"] = sorted(tokens, key=lambda token: int(token["id"]))
-    return json.dumps(document, ensure_ascii=False)
+    return json.dumps(document, ensure_ascii=False), {token["content"]: token["id"] for token in more}
 
 
 def template_of_readers(folder: Path) -> str | None:

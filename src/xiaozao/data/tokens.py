@@ -14,9 +14,8 @@ that is cut from the history) is not trained in that place but in a sample of it
 """
 
 import hashlib
-import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +73,7 @@ class ChatTokenizer:
         check(path, files.tokenizer_json)
         try_apart(path, files.tokenizer_json)
         self._encoder = Encoder(path, files.tokenizer_json)
-        _check_added(path, self._encoder, files.tokenizer_json)
+        _check_added(path, self._encoder, files.added)
         self._tokenizer = self._encoder.tokenizer
         self._files = files
         self.folder = files.folder
@@ -293,8 +292,8 @@ class ChatTokenizer:
             return ids.index(self._turn_end, start) + 1
         ends = [place for place in range(start, len(ids)) if ids[place] in self._control]
         if not ends:
-            found = self.decode(ids[start:], skip_special=False)[-60:]
-            raise DataError("template_stop", wanted=self.turn_end, found=found)
+            end = self.decode(ids[start:], skip_special=False)[-60:]
+            raise DataError("template_stop", wanted=self.turn_end, found=end)
         return ends[-1] + 1
 
     def _find_bos(self) -> int | None:
@@ -343,12 +342,12 @@ class _Whole:
     places: list[int]
 
 
-def _check_added(path: Path, encoder: Encoder, tokenizer_json: str) -> None:
-    """Raise ArtefactError where an added token has another id than its file says."""
-    for token in json.loads(tokenizer_json).get("added_tokens") or []:
-        found = encoder.id_of(token["content"])
-        if found != token["id"]:
-            problem = Problem("tokenizer_added", {"token": token["content"], "said": token["id"], "found": found})
+def _check_added(path: Path, encoder: Encoder, added: Mapping[str, int]) -> None:
+    """Raise ArtefactError where a token of tokenizer_config.json has another id than it says."""
+    for token, said in added.items():
+        given = encoder.id_of(token)
+        if given != said:
+            problem = Problem("tokenizer_added", {"token": token, "said": said, "found": given})
             raise ArtefactError("artefact_damaged", [problem], path=path)
 
 

@@ -223,8 +223,8 @@ class Twins:
                 some = slice(at, at + PAIRS)
                 cosines = self._cosines(left[some], right[some])
                 for place in np.flatnonzero(cosines >= self.threshold).tolist():
-                    one, other = self._first[int(left[at + place])], self._first[int(right[at + place])]
-                    yield min(one, other), max(one, other), float(cosines[place])
+                    mine, other = self._first[int(left[at + place])], self._first[int(right[at + place])]
+                    yield min(mine, other), max(mine, other), float(cosines[place])
 
     def _hash_waiting(self) -> None:
         """Turn the waiting forms into bands, and keep what will confirm them."""
@@ -313,8 +313,8 @@ def _roots(parent: Ints, forms: Ints) -> Ints:
 
 def _unite(parent: Ints, first: int, second: int) -> None:
     """Link two trees; the lower root, which is the earlier text, stays."""
-    one, other = _root(parent, first), _root(parent, second)
-    parent[max(one, other)] = min(one, other)
+    mine, other = _root(parent, first), _root(parent, second)
+    parent[max(mine, other)] = min(mine, other)
 
 
 def _root(parent: Ints, form: int) -> int:

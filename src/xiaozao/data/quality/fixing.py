@@ -214,9 +214,9 @@ def _thin(spec: DataSpec, asked: Wanted, fixed: Fixed, origins: "array[int]", ch
     survey(file, None, on_progress, checks.see)
     kinds = [found for found in checks.finish(file, judges, on_progress) if found.kind in asked.drop]
     gone: dict[int, Found] = {}
-    for found in kinds:
-        for line in found.lines:
-            gone.setdefault(line, found)
+    for kind in kinds:
+        for line in kind.lines:
+            gone.setdefault(line, kind)
     thinner = Path(fixed.path + PART + PART)
     with thinner.open("w", encoding="utf-8", newline="\n") as kept:
         for number, text in _numbered(part):

@@ -65,10 +65,10 @@ class Inspection:
         if kind not in self._kinds:
             gravity = "serious" if kind in SERIOUS else "note" if kind in NOTES else "warning"
             self._kinds[kind] = Found(kind, gravity, params=dict(params))
-        found = self._kinds[kind]
-        if hit.excerpt and kind not in private.CHECKS and len(found.examples) < EXAMPLES:
+        finding = self._kinds[kind]
+        if hit.excerpt and kind not in private.CHECKS and len(finding.examples) < EXAMPLES:
             hit = replace(hit, excerpt=private.hidden(hit.excerpt))
-        found.add(line, hit)
+        finding.add(line, hit)
 
     @property
     def compared(self) -> int:
@@ -113,9 +113,9 @@ class Inspection:
 
     def _without(self, kind: str, lines: set[int]) -> None:
         """Take rows out of a kind that another kind names better."""
-        found = self._kinds.pop(kind)
-        kept = [line for line in found.lines if line not in lines]
-        shown = {example.line: example.hit for example in found.examples}
+        finding = self._kinds.pop(kind)
+        kept = [line for line in finding.lines if line not in lines]
+        shown = {example.line: example.hit for example in finding.examples}
         for line in kept:
             self.add(kind, line, shown.get(line, Hit("")))
 
@@ -173,10 +173,10 @@ class Inspection:
                 texts[conversation.line] = _shown(conversation)
                 if len(texts) == len(wanted):
                     break
-        for found in self._kinds.values():
-            for place, example in enumerate(found.examples):
+        for finding in self._kinds.values():
+            for place, example in enumerate(finding.examples):
                 if example.line in texts and not example.hit.excerpt:
-                    found.examples[place] = Example(example.line, replace(example.hit, excerpt=texts[example.line]))
+                    finding.examples[place] = Example(example.line, replace(example.hit, excerpt=texts[example.line]))
 
 
 def _shown(row: Conversation | Dropped) -> str:

@@ -30,6 +30,8 @@ PLAIN_NOTES = {
     "note_merged",
     "note_marks_read",
     "note_messenger",
+    "note_letters",
+    "note_two_headers",
 }
 
 

@@ -16,6 +16,7 @@ from xiaozao.data.chatlog import Chatlog
 from xiaozao.data.encodings import LINE_LIMIT
 from xiaozao.data.fieldtext import plain_name
 from xiaozao.data.formats import DIALOGUE, VERDICT, Conversation, Dropped, Turn, Verdict, format_of, parse_row
+from xiaozao.data.headers import asked_columns
 from xiaozao.data.layout import FIRST, Layout, layout_of
 from xiaozao.data.mojibake import ENCODINGS, note_encoding
 from xiaozao.data.notes import Notes
@@ -49,6 +50,7 @@ class ConversationFile:
         self._chats = spec.format in ("auto", "chatlog") and not spec.columns
         self._spoken = spec.format == "chatlog" and not spec.columns
         self._layout, self._notes = Layout(), Notes()
+        self._asked = asked_columns(spec.columns)
 
     @property
     def members(self) -> tuple["ConversationFile", ...]:
@@ -75,7 +77,7 @@ class ConversationFile:
     def verdicts(self, on_bytes: OnBytes) -> Iterator[Verdict]:
         """The verdicts; `on_bytes` hears how far in the file they are."""
         self._notes, seen = Notes(), _Seen()
-        rows = read_rows(self.source, self._limit, self._notes, self._chats, self._spoken)
+        rows = read_rows(self.source, self._limit, self._notes, self._chats, self._spoken, self._asked)
         first = _first(rows)
         known = [row for row in first if isinstance(row, Row)]
         self._layout = layout_of(known, self._spec, self.rows, self._notes)
@@ -100,15 +102,14 @@ class ConversationFile:
             yield verdict
             unknown = unknown or (None if self.format else row)
         if not self.format and unknown is not None:
-            fields = ", ".join(unknown.values)[:300]
-            raise DataError("data_format", path=self.source.path, line=unknown.line, fields=fields)
+            raise self._unknown(unknown)
         if log is not None:
             yield from log.sessions()
         seen.tell(self._notes, self.format)
 
     def rows(self) -> Iterator[Row]:
         """The rows that can be read, from the beginning."""
-        rows = read_rows(self.source, self._limit, chats=self._chats, spoken=self._spoken)
+        rows = read_rows(self.source, self._limit, chats=self._chats, spoken=self._spoken, asked=self._asked)
         return (row for row in rows if isinstance(row, Row))
 
     def _verdict(self, row: Row) -> Verdict:
@@ -125,6 +126,14 @@ class ConversationFile:
         if recognised != DIALOGUE:
             self._tell(recognised, row)
         return self._named(parse_row(row, recognised))
+
+    def _unknown(self, row: Row) -> DataError:
+        """The error of a file whose format nobody knows, with what was noted while it was read."""
+        path, notes = self.source.path, self.notes
+        if not self._notes.columns:
+            return DataError("data_format", notes, path=path, line=row.line, fields=", ".join(row.values)[:300])
+        listed = ", ".join(f"{name} ({text})" for name, text in self._notes.columns.items())
+        return DataError("data_format_table", notes, path=path, line=row.line, columns=listed[:600])
 
     def _named(self, verdict: Verdict) -> Verdict:
         """A problem with the name that the file has for its field."""

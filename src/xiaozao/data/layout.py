@@ -235,7 +235,7 @@ def _by_name(rows: Sequence[Mapping[str, Any]], notes: Notes) -> Layout:
     asked = [name for name in asked if name not in answered] or asked
     answered = [name for name in answered if name not in asked] or answered
     if len(asked) != 1 or len(answered) != 1 or asked == answered:
-        certain = [[name for name in side if _is_part(name, CERTAIN)] for side in (asked, answered)]
+        certain = [[name for name in side if is_part(name, CERTAIN)] for side in (asked, answered)]
         asked, answered = certain
     if len(asked) != 1 or len(answered) != 1 or asked == answered:
         return Layout()
@@ -244,10 +244,10 @@ def _by_name(rows: Sequence[Mapping[str, Any]], notes: Notes) -> Layout:
 
 
 def _fitting(names: Iterable[str], parts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [name for name in names if _is_part(name, parts) and _holds_text([values.get(name) for values in rows])]
+    return [name for name in names if is_part(name, parts) and _holds_text([values.get(name) for values in rows])]
 
 
-def _is_part(name: str, parts: Sequence[str]) -> bool:
+def is_part(name: str, parts: Sequence[str]) -> bool:
     plain = plain_name(name)
     return any(part in plain if not part.isascii() else part in plain.replace("-", "_").replace(" ", "_").split("_")
                for part in parts)  # fmt: skip

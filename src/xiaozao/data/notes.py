@@ -8,7 +8,12 @@ from xiaozao.errors import Problem
 
 @dataclass
 class Notes:
-    """Collects the notes on one file. A note is a key of the catalogue (`problem.<key>`) and its parameters."""
+    """Collects the notes on one file. A note is a key of the catalogue (`problem.<key>`) and its parameters.
+
+    columns: of a table, the letters of its columns and what stands in them first.
+    """
+
+    columns: dict[str, str] = field(default_factory=dict)
 
     _counts: dict[tuple[Hashable, ...], int] = field(default_factory=dict)
     _told: dict[tuple[Hashable, ...], Problem] = field(default_factory=dict)

@@ -6,7 +6,7 @@ read_rows(source)   Row or Problem, in the order of the file; memory does not gr
 
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import chain
@@ -134,16 +134,21 @@ def _sheet_of(path: Path) -> tuple[Path, str]:
 
 
 def read_rows(
-    source: Source, limit: int = LINE_LIMIT, notes: Notes | None = None, chats: bool = True, spoken: bool = False
+    source: Source,
+    limit: int = LINE_LIMIT,
+    notes: Notes | None = None,
+    chats: bool = True,
+    spoken: bool = False,
+    asked: Sequence[str] = (),
 ) -> Rows:
     """The rows of a file; in place of a row that cannot be read, its Problem. `limit`: the longest line in bytes.
 
     What the reader guesses or passes over is added to `notes`. With `chats`, a messenger's export gives its messages,
-    and with `spoken` a talk line by line too.
+    and with `spoken` a talk line by line too. asked: the columns of a table that the user named.
     """
     notes = notes or Notes()
     if source.kind in TABLES:
-        return _read_table(source, limit, notes)
+        return _read_table(source, limit, notes, asked)
     if source.kind == "txt" and source.messenger and chats:
         notes.tell("note_messenger", name=source.messenger)
         return read_text(source.messenger, read_lines(source.path, source.encoding, limit))
@@ -189,17 +194,17 @@ def _inside(text: str) -> tuple[str, ...]:
     return () if several or not text.startswith("{") else path_to_rows(text)
 
 
-def _read_table(source: Source, limit: int, notes: Notes) -> Rows:
+def _read_table(source: Source, limit: int, notes: Notes, asked: Sequence[str]) -> Rows:
     """The rows of a table. The readers are imported here, because they take 30 MB that a run on JSON does not need."""
     read: Callable[..., Rows] = getattr(import_module("xiaozao.data.tables"), f"read_{source.kind}")
     if source.kind == "csv":
-        return read(source.path, source.encoding, limit, notes)
+        return read(source.path, source.encoding, limit, notes, asked)
     if source.split is not None:
         for name, rows in source.split.others:
             notes.tell("note_split", read=source.split.name, other=name, count=rows, path=source.path / name)
     if source.kind == "arrow":
         return read(source.files, notes)
-    return read(source.path, notes, source.sheet) if source.kind == "xlsx" else read(source.path, notes)
+    return read(source.path, notes, source.sheet, asked) if source.kind == "xlsx" else read(source.path, notes)
 
 
 def _read_line_rows(source: Source, limit: int) -> Rows:

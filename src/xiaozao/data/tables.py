@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from xiaozao.data.allowance import COLUMNS, MARK
+from xiaozao.data.cellkinds import letter
 from xiaozao.data.encodings import LINE_LIMIT, Line, read_lines
-from xiaozao.data.headers import LOOKED_AT, header_place
+from xiaozao.data.headers import COMPARED, LOOKED_AT, Heading, heading
 from xiaozao.data.notes import Notes
 from xiaozao.data.rows import Row, Rows
 from xiaozao.errors import DataError, Problem
 from xiaozao.machine.apart import MEMORY, SECONDS, Lost, ask
 
 READING = "xiaozao.data.reading"
+SHOWN = 30  # characters of a column's first cell in a message
 BREAK = re.compile("_x000[dD]_\n?|_x000[aA]_")
 DELIMITERS = (",", "\t", ";", "|")
 SEPARATOR = re.compile(r'"?sep=(\\t|.)"?[,;\t ]*', re.IGNORECASE)  # Excel's own first line
@@ -32,19 +34,22 @@ KINDS: dict[str, Callable[[str], Any]] = {
 csv.field_size_limit(LINE_LIMIT)  # of the whole module, which has no other way
 
 
-def read_csv(path: Path, encoding: str, limit: int = LINE_LIMIT, notes: Notes | None = None) -> Rows:
-    """The rows below the header line. The delimiter is the most frequent of comma, tab, semicolon, bar in the header.
+def read_csv(
+    path: Path, encoding: str, limit: int = LINE_LIMIT, notes: Notes | None = None, asked: Sequence[str] = ()
+) -> Rows:
+    """The rows below the header, or all where there is none (headers.py). asked: the columns that the user named.
 
     A row with more or fewer cells than the header is a Problem. A quote that is never closed is a DataError, because
     every row after it would be misread.
     """
     notes, records = notes or Notes(), _records(path, _Feed(read_lines(path, encoding, limit)))
-    first = list(islice(records, LOOKED_AT))
+    first = list(islice(records, COMPARED))
     whole = [record for record in first if not isinstance(record, Problem)]
-    header = header_place([cells for _, _, cells in whole])
-    names = _header(path, whole[header][2]) if whole else []
-    _note_titles(notes, [cells for _, _, cells in whole[:header]])
-    above = {line for line, _, _ in whole[: header + 1]}
+    rows = [cells for _, _, cells in whole]
+    head = _checked(path, heading(rows, asked))
+    names = head.names
+    _note_heading(notes, head, rows, [line for line, _, _ in whole])
+    above = {line for line, _, _ in whole[: head.begin]}
     for record in chain(first, records):
         if isinstance(record, Problem):
             yield record
@@ -52,7 +57,7 @@ def read_csv(path: Path, encoding: str, limit: int = LINE_LIMIT, notes: Notes | 
         line, offset, cells = record
         if line in above:
             continue
-        if [cell.strip() for cell in cells] == names:
+        if _is_header_again(head, rows, cells):
             notes.count("note_header_again", line)
         elif len(cells) != len(names):
             yield Problem("row_columns", {"line": line, "offset": offset, "found": len(cells), "expected": len(names)})
@@ -89,10 +94,36 @@ def _broken(cell: str) -> str:
     return BREAK.sub("\n", cell) if "_x000" in cell else cell
 
 
-def _note_titles(notes: Notes, rows: Sequence[Sequence[Any]]) -> None:
-    if rows:
-        titles = [str(cell).strip() for cells in rows for cell in cells if cell is not None and str(cell).strip()]
-        notes.tell("note_titles", count=len(rows), text=" | ".join(titles)[:80])
+def _is_header_again(head: Heading, rows: Sequence[Sequence[Any]], cells: Sequence[Any]) -> bool:
+    """Whether a row is the header once more."""
+    if head.bare or not rows:
+        return False
+    return _texts(cells) in (_texts(rows[head.begin - 1]), _texts(head.names))
+
+
+def _texts(cells: Sequence[Any]) -> list[str]:
+    texts = ["" if cell is None else str(cell).strip() for cell in cells]
+    while texts and not texts[-1]:
+        texts.pop()
+    return texts
+
+
+def _note_heading(notes: Notes, head: Heading, rows: Sequence[Sequence[Any]], lines: Sequence[int]) -> None:
+    """Note what was passed over above the rows, and how the columns got their names."""
+    titles = [text for place in head.titles for text in _texts(rows[place]) if text]
+    if titles:
+        notes.tell("note_titles", count=len(head.titles), text=" | ".join(titles)[:80])
+    if head.upper >= 0:
+        names = " | ".join(name for name in head.names if name)[:200]
+        notes.tell("note_two_headers", line=lines[head.upper], names=names)
+    if head.bare:
+        mapped = ", ".join(f"{head.roles[place]}={letter(place)}" for place in sorted(head.roles))
+        key = "note_no_header_mapped" if mapped and not head.lettered else "note_no_header"
+        notes.tell(key, line=lines[head.begin], **({"columns": mapped.replace(" ", "")} if mapped else {}))
+    elif head.lettered:
+        notes.tell("note_letters", line=lines[head.begin - 1])
+    shown = _texts(rows[head.begin if head.bare else head.begin - 1]) if rows else []
+    notes.columns = {letter(place): text[:SHOWN] for place, text in enumerate(shown)}
 
 
 def _note_nameless(notes: Notes, names: Sequence[str], cells: Sequence[Any], line: int) -> None:
@@ -114,21 +145,23 @@ def read_arrow(paths: Sequence[Path], notes: Notes | None = None) -> Rows:
         yield Row(values, number, 0)
 
 
-def read_xlsx(path: Path, notes: Notes | None = None, sheet: str = "") -> Rows:
-    """The rows of a workbook's sheet, by default the first, below its header row; `line` is Excel's row number.
+def read_xlsx(path: Path, notes: Notes | None = None, sheet: str = "", asked: Sequence[str] = ()) -> Rows:
+    """The rows of a workbook's sheet, by default the first, below its header; `line` is Excel's row number.
 
-    Numbers become text (1 and 1.0 read "1"), because a cell's kind is Excel's guess; dates stay dates.
+    Numbers become text (1 and 1.0 read "1"), because a cell's kind is Excel's guess; dates stay dates. asked: the
+    columns that the user named.
     """
     notes = notes or Notes()
-    rows = (row for row in _read_apart("xlsx", path, notes, sheet) if any(map(_is_filled, row[1])))
-    first = list(islice(rows, LOOKED_AT))
-    header = header_place([cells for _, cells in first])
-    names = _header(path, ["" if cell is None else str(cell) for cell in first[header][1]]) if first else []
+    read = (row for row in _read_apart("xlsx", path, notes, sheet) if any(map(_is_filled, row[1])))
+    first = list(islice(read, COMPARED))
+    rows = _narrowed([cells for _, cells in first])
+    head = _checked(path, heading(rows, asked))
+    names = list(head.names)
     while names and not names[-1]:
         names.pop()
-    _note_titles(notes, [cells for _, cells in first[:header]])
-    for number, cells in chain(first[header + 1 :], rows):
-        if [str(cell).strip() for cell in cells if cell is not None] == [name for name in names if name]:
+    _note_heading(notes, head, rows, [number for number, _ in first])
+    for number, cells in chain(first[head.begin :], read):
+        if _is_header_again(head, rows, cells):
             notes.count("note_header_again", number)
             continue
         if any(cell is not None for cell in cells[len(names) :]):
@@ -137,6 +170,12 @@ def read_xlsx(path: Path, notes: Notes | None = None, sheet: str = "") -> Rows:
         _note_nameless(notes, names, cells, number)
         values = {name: _cell(cell) for name, cell in zip(names, cells, strict=False) if name}
         yield Row({name: values.get(name) for name in names if name}, number, 0)
+
+
+def _narrowed(rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """The rows without the empty columns on the right, which sheets are wide with."""
+    width = max((len(_texts(cells)) for cells in rows), default=0)
+    return [[*cells[:width], *[None] * (width - len(cells))] for cells in rows]
 
 
 def _is_filled(cell: Any) -> bool:
@@ -190,8 +229,8 @@ class _Feed:
         """The delimiter of the first line that holds one: titles above the header hold none."""
         ahead = [line for line in (self._next, *islice(self._lines, LOOKED_AT)) if line is not None]
         self._lines = chain(ahead[1:], self._lines)
-        header = next((line.text for line in ahead if any(sign in line.text for sign in DELIMITERS)), "")
-        return _delimiter(header)
+        lines = [line.text for line in ahead if any(sign in line.text for sign in DELIMITERS)]
+        return _delimiter(lines) if lines else DELIMITERS[0]
 
     def start(self) -> tuple[int, int]:
         """The line number and byte offset of the next record."""
@@ -210,19 +249,22 @@ class _Feed:
         return line.text.replace("\0", "\ufffd") + "\n"
 
 
-def _delimiter(header: str) -> str:
-    outside = "".join(header.split('"')[::2])
-    return max(DELIMITERS, key=outside.count)
+def _delimiter(lines: Sequence[str]) -> str:
+    """The most frequent sign of the first line, unless another one divides every line alike and this one does not."""
+    outside = ["".join(line.split('"')[::2]) for line in lines]
+    best = max(DELIMITERS, key=outside[0].count)
+    even = [sign for sign in DELIMITERS if outside[0].count(sign) and len({text.count(sign) for text in outside}) == 1]
+    return best if best in even or not even else even[0]
 
 
-def _header(path: Path, cells: Sequence[str]) -> list[str]:
-    if len(cells) > COLUMNS:
-        raise DataError("data_wide", path=path, count=len(cells), limit=COLUMNS)
-    names = [cell.strip() for cell in cells]
-    twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
+def _checked(path: Path, head: Heading) -> Heading:
+    """The heading, if its names can be told apart. Raises DataError."""
+    if len(head.names) > COLUMNS:
+        raise DataError("data_wide", path=path, count=len(head.names), limit=COLUMNS)
+    twice = sorted(name for name, count in Counter(head.names).items() if name and count > 1)
     if twice:
         raise DataError("data_columns", path=path, names=", ".join(twice))
-    return names
+    return head
 
 
 def _cell(value: Any) -> Any:

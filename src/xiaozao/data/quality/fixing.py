@@ -18,6 +18,7 @@ from typing import IO, Any
 from xiaozao.data.chatlog import looks_like_chatlog
 from xiaozao.data.conversations import ConversationFile, open_conversations
 from xiaozao.data.formats import DIALOGUE, Dropped, format_of, parse_row
+from xiaozao.data.headers import asked_columns
 from xiaozao.data.quality import across, inspection
 from xiaozao.data.quality.findings import Found
 from xiaozao.data.quality.mending import Mended, mended_rows
@@ -146,7 +147,7 @@ class _Repair:
         Returns, for each line written, the number of its line in the original file.
         """
         opened, told = open_source(source, self._spec.encoding), -1
-        for mended, offset in mended_rows(opened):
+        for mended, offset in mended_rows(opened, asked_columns(self._spec.columns)):
             percent = offset * 100 // max(opened.size, 1)
             if percent > told:
                 told = percent

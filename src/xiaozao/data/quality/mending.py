@@ -7,7 +7,7 @@ repair, and neither is a guess at the end of a row that was cut: such rows are l
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,14 +41,14 @@ class Mended:
     problem: Problem | None = None
 
 
-def mended_rows(source: Source) -> Iterator[tuple[Mended, int]]:
-    """The rows of a file and the byte that each begins at."""
+def mended_rows(source: Source, asked: Sequence[str] = ()) -> Iterator[tuple[Mended, int]]:
+    """The rows of a file and the byte that each begins at. asked: the columns of a table that the user named."""
     if source.kind == "jsonl":
         yield from _lines(source)
     elif source.kind == "json":
         yield from _document(source)
     else:
-        for row in read_rows(source):
+        for row in read_rows(source, asked=asked):
             yield (_unusable(row), 0) if isinstance(row, Problem) else (Mended(row.line, row.values), row.offset)
 
 

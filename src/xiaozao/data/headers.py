@@ -111,11 +111,11 @@ def _place(rows: Sequence[Sequence[Any]]) -> tuple[int, bool]:
     for place, cells in enumerate(rows[:LOOKED_AT]):
         wide = len(_filled(cells)) >= max(min(usual, 2), SHARE * usual)
         below = _below(rows, place)
-        if _known(cells, below) >= 2 and _names(cells):
+        if _known(cells) >= 2 and _names(cells):
             return place, False
         if not wide or _known_below(rows, place):
             continue
-        if is_data(cells, below) and _known(cells, below, parts=True) < 2:
+        if is_data(cells, below) and _likely(cells, below) < 2:
             return place, True
         if usual < 2 or _names(cells):
             return place, False
@@ -130,10 +130,7 @@ def _usual(rows: Sequence[Sequence[Any]]) -> int:
 
 def _known_below(rows: Sequence[Sequence[Any]], place: int) -> bool:
     """Whether a row with two known names comes later among the first rows, which is the header then."""
-    return any(
-        _known(cells, _below(rows, other)) >= 2 and bool(_names(cells))
-        for other, cells in enumerate(rows[place + 1 : LOOKED_AT], place + 1)
-    )
+    return any(_known(cells) >= 2 and bool(_names(cells)) for cells in rows[place + 1 : LOOKED_AT])
 
 
 def _below(rows: Sequence[Sequence[Any]], place: int) -> list[Sequence[Any]]:
@@ -142,11 +139,16 @@ def _below(rows: Sequence[Sequence[Any]], place: int) -> list[Sequence[Any]]:
     return [row for row in rows[place + 1 : place + 1 + COMPARED] if [_text(cell) for cell in row] != same]
 
 
-def _known(cells: Sequence[Any], below: Sequence[Sequence[Any]], parts: bool = False) -> int:
-    """How many cells are names that are known, and no values of their columns. parts: whether parts of names count."""
+def _known(cells: Sequence[Any]) -> int:
+    """How many different names that are known a row holds."""
+    return len({plain_name(cell) for cell in cells if isinstance(cell, str)} & KNOWN)
+
+
+def _likely(cells: Sequence[Any], below: Sequence[Sequence[Any]]) -> int:
+    """How many cells are known names, or hold a part of one, and are no values of their columns."""
     known = 0
     for place, cell in enumerate(cells):
-        if not isinstance(cell, str) or not _is_known(cell, parts):
+        if not isinstance(cell, str) or not _is_known(cell):
             continue
         known += not any(place < len(row) and _text(row[place]) == cell.strip() for row in below)
     return known
@@ -158,11 +160,11 @@ def _is_named(cells: Sequence[Any]) -> bool:
     return any(_is_known(cell) and plain_name(cell) not in COLUMNS for cell in texts)
 
 
-def _is_known(cell: str, parts: bool = True) -> bool:
+def _is_known(cell: str) -> bool:
     if plain_name(cell) in KNOWN:
         return True
     short = len(cell.split()) <= NAME_WORDS and kind_of_cell(cell) == WORD
-    return parts and short and is_part(cell, (*ASKED, *ANSWERED))
+    return short and is_part(cell, (*ASKED, *ANSWERED))
 
 
 def _named(rows: Sequence[Sequence[Any]], place: int) -> Heading:
@@ -200,7 +202,7 @@ def _are_two(rows: Sequence[Sequence[Any]], upper: int, lower: int, certain: boo
     known = sum(_is_known(name) for name in names if len(name) > 1)
     whole = sum(_is_known(name) for name in _joined(groups, names) if len(name) > 1)
     over_both = known and whole >= 2 and any(group and not name for group, name in zip(groups, names, strict=True))
-    surely = bool(below) and _known(groups, below) < 2 and is_surely_header(rows[lower], below)
+    surely = bool(below) and _known(groups) < 2 and is_surely_header(rows[lower], below)
     return known >= 2 or bool(over_both) or surely
 
 

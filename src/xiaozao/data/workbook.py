@@ -8,7 +8,7 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from xml.parsers import expat
 import openpyxl
 from openpyxl.utils.exceptions import InvalidFileException
 
+from xiaozao.data import cellkinds
 from xiaozao.data.allowance import COLUMNS, most_bytes
 from xiaozao.errors import DataError, Problem, XiaozaoError
 
@@ -26,6 +27,7 @@ CELL_TEXT = 1_000_000  # characters; Excel's own limit is 32,767
 ELEMENTS = 100_000_000
 TAG = 1_000_000  # bytes without an end of a tag or text
 CHUNK = 1 << 16
+SHOWN, LISTED = 30, 400  # characters of a hidden column's name, and of all
 MERGED = 100_000  # ranges of merged cells
 COLUMN = re.compile(r"[A-Z]{1,4}")
 RANGE = re.compile(r"([A-Z]{1,4})(\d{1,7}):([A-Z]{1,4})(\d{1,7})")
@@ -49,13 +51,21 @@ def rows_of(path: Path, sheet: str = "") -> Iterator[tuple[int, Sequence[Any]] |
                 warnings.simplefilter("ignore")  # openpyxl warns of styles it skips; we read values only
                 book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             parts = {one.title: counter.parts.get(_part_of(one), _Part()) for one in book.worksheets}
-            title = _chosen(path, sheet, parts)
+            hidden = {one.title for one in book.worksheets if one.sheet_state != "visible"}
+            title = _chosen(path, sheet, parts, hidden)
+            if title in hidden and not sheet:
+                yield Problem("note_sheet_hidden_read", {"read": title})
             for other, part in parts.items():
                 if other != title and part.filled:
-                    yield Problem(
-                        "note_sheet", {"read": title, "sheet": other, "count": part.filled, "path": str(path)}
-                    )
-            yield from _rows(book[title], parts[title])
+                    key = "note_sheet_hidden" if other in hidden else "note_sheet"
+                    yield Problem(key, {"read": title, "sheet": other, "count": part.filled, "path": str(path)})
+            part = parts[title]
+            if part.unseen and part.unseen == part.filled:
+                raise DataError("data_hidden", path=path, sheet=title, count=part.unseen)
+            if part.unseen:
+                key = "note_hidden_rows_filter" if part.filtered else "note_hidden_rows"
+                yield Problem(key, {"count": part.unseen, "sheet": title})
+            yield from _rows(book[title], part)
     except XiaozaoError:
         raise
     except DAMAGE as error:
@@ -67,10 +77,14 @@ def _part_of(sheet: Any) -> str:
     return str(getattr(sheet, "_worksheet_path", "")).lstrip("/")
 
 
-def _chosen(path: Path, asked: str, parts: Mapping[str, "_Part"]) -> str:
-    """The title of the sheet that is read. Raises DataError for one that is not there."""
+def _chosen(path: Path, asked: str, parts: Mapping[str, "_Part"], hidden: Collection[str]) -> str:
+    """The title of the sheet that is read: a hidden one only if it was named, or if no other holds anything.
+
+    Raises DataError for one that is not there.
+    """
     if not asked:
-        return next((title for title, part in parts.items() if part.filled), next(iter(parts)))
+        filled = [title for title, part in parts.items() if part.filled]
+        return next((title for title in filled if title not in hidden), next(iter([*filled, *parts])))
     alike = [title for title in parts if title == asked] or [
         title for title in parts if title.strip().lower() == asked.strip().lower()
     ]
@@ -83,13 +97,24 @@ def _rows(sheet: Any, part: "_Part") -> Iterator[tuple[int, Sequence[Any]] | Pro
     """The rows of a sheet with values instead of what Excel puts in their place, and the notes on them."""
     sheet.reset_dimensions()
     merged, errors, filled = _Merged(part.merged), 0, 0
+    unseen: dict[int, str] = {}  # what stands first in columns that are hidden
     for number, raw in enumerate(sheet.iter_rows(values_only=True), 1):
-        errors += sum(isinstance(cell, str) and cell in ERRORS for cell in raw)
         cells = [_plain(cell) for cell in raw]
+        if number in part.hidden_rows:
+            merged.fill(number, cells)
+            continue
+        errors += sum(isinstance(cell, str) and cell in ERRORS for cell in raw)
+        for column in part.hidden_columns(len(cells)):
+            if cells[column] is not None:
+                unseen.setdefault(column, str(cells[column]))
+            cells[column] = None
         if not any(cell is not None for cell in cells):
             continue
         filled += merged.fill(number, cells)
         yield number, cells
+    if unseen:
+        names = ", ".join(f"{cellkinds.letter(column)} ({name[:SHOWN]})" for column, name in sorted(unseen.items()))
+        yield Problem("note_hidden_columns", {"count": len(unseen), "columns": names[:LISTED]})
     if part.uncomputed:
         yield Problem("note_formulas", {"count": part.uncomputed})
     if errors:
@@ -173,11 +198,24 @@ def _count(path: Path) -> "_Counter":
 
 @dataclass
 class _Part:
-    """One sheet: how many rows hold anything, formulas whose value is not stored, and merged ranges."""
+    """One sheet: how many rows hold anything, formulas whose value is not stored, and merged ranges.
+
+    unseen: how many of the rows that hold anything are hidden; filtered: whether by a filter. columns: the first and
+    the last of columns that are hidden, from 1.
+    """
 
     filled: int = 0
     uncomputed: int = 0
     merged: list[str] = field(default_factory=list)
+    unseen: int = 0
+    filtered: bool = False
+    hidden_rows: set[int] = field(default_factory=set)
+    columns: list[tuple[int, int]] = field(default_factory=list)
+
+    def hidden_columns(self, width: int) -> Iterator[int]:
+        """The places of the columns that are hidden, within a width."""
+        for first, last in self.columns:
+            yield from range(max(first, 1) - 1, min(last, width))
 
 
 class _Counter:
@@ -211,6 +249,8 @@ class _Counter:
             self.column = 0
             self.holds = False
             self._check("rows", self.row, ROWS)
+            if _is_hidden(attributes, "ht"):
+                self.part.hidden_rows.add(self.row)
         elif name == "c":
             self.text = 0
             self.formula = self.value = False
@@ -225,6 +265,12 @@ class _Counter:
             self.formula = True
         elif name in ("v", "is"):
             self.in_value = True
+        elif name == "col" and _is_hidden(attributes, "width") and len(self.part.columns) < COLUMNS:
+            first, last = attributes.get("min", ""), attributes.get("max", "")
+            if first.isdecimal() and last.isdecimal() and len(first) < 6 and len(last) < 6:
+                self.part.columns.append((int(first), int(last)))
+        elif name == "filterColumn":
+            self.part.filtered = True
         elif name == "mergeCell" and len(self.part.merged) < MERGED:
             self.part.merged.append(attributes.get("ref", ""))
 
@@ -237,6 +283,7 @@ class _Counter:
             self.part.uncomputed += self.formula and not self.value
         elif name == "row":
             self.part.filled += self.holds
+            self.part.unseen += self.holds and self.row in self.part.hidden_rows
 
     def _characters(self, text: str) -> None:
         self.value = self.value or (self.in_value and bool(text.strip()))
@@ -249,6 +296,11 @@ class _Counter:
     def _check(self, what: str, count: int, limit: int) -> None:
         if count > limit:
             raise _beyond(self.path, what, count, limit)
+
+
+def _is_hidden(attributes: Mapping[str, str], size: str) -> bool:
+    """Whether a row or a column is not seen: marked as hidden, or of no size."""
+    return attributes.get("hidden") in ("1", "true") or attributes.get(size) in ("0", "0.0")
 
 
 def _beyond(path: Path, what: str, count: int, limit: int) -> DataError:

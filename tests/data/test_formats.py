@@ -80,7 +80,7 @@ def test_shapes_become_the_same_turns(format: str, values: dict[str, Any], turns
 def test_plain_text() -> None:
     assert parse({"text": "hello"}) == Conversation((), 7, "hello")
     assert parse({"text": " "}) == Dropped("empty_text", 7)
-    assert parse({"text": 3}) == Problem("row_not_text", {"line": 7, "field": "text", "found": "number"})
+    assert parse({"text": [3]}) == Problem("row_not_text", {"line": 7, "field": "text", "found": "array"})
 
 
 def test_other_short_fields_are_labels() -> None:
@@ -93,11 +93,11 @@ def test_other_short_fields_are_labels() -> None:
     ("values", "key", "field"),
     [
         ({"instruction": "", "output": "b"}, "row_empty", "instruction"),
-        ({"instruction": "a", "input": 3, "output": "b"}, "row_not_text", "input"),
-        ({"instruction": "a", "output": ["b"]}, "row_not_text", "output"),
+        ({"instruction": "a", "input": {"a": 3}, "output": "b"}, "row_not_text", "input"),
+        ({"instruction": "a", "output": {"b": 1}}, "row_not_text", "output"),
         ({"instruction": "a", "output": "b", "history": ["c"]}, "row_history", "history[0]"),
         ({"prompt": None, "completion": "b"}, "row_empty", "prompt"),
-        ({"prompt": "a", "completion": 42}, "row_not_text", "completion"),
+        ({"prompt": "a", "completion": {"a": 42}}, "row_not_text", "completion"),
         (openai(("user", "hi"), ("assistant", {"a": 1})), "row_not_text", "messages[1].content"),
         ({"messages": [{"role": "user"}, {"role": "assistant", "content": "b"}]},
          "row_not_text", "messages[0].content"),

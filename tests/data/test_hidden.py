@@ -3,7 +3,7 @@
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openpyxl
 import pytest
@@ -13,8 +13,13 @@ from tests.data.test_headers import read
 from xiaozao.errors import DataError
 from xiaozao.texts.catalogue import LANGUAGES
 
-ROWS = [("question", "answer", "status"), ("Where is it?", "On its way.", "ok"), ("Is it red?", "No.", "bad"),
-        ("Is it big?", "Yes.", "ok"), ("Is it old?", "Very.", "bad")]  # fmt: skip
+ROWS: Sequence[Sequence[Any]] = [
+    ("question", "answer", "status"),
+    ("Where is it?", "On its way.", "ok"),
+    ("Is it red?", "No.", "bad"),
+    ("Is it big?", "Yes.", "ok"),
+    ("Is it old?", "Very.", "bad"),
+]
 
 
 def book(path: Path, change: Callable[[Worksheet], object], **sheets: Sequence[Sequence[Any]]) -> Path:
@@ -22,11 +27,11 @@ def book(path: Path, change: Callable[[Worksheet], object], **sheets: Sequence[S
     sheet = workbook.worksheets[0]
     sheet.title = "FAQ"
     for row in ROWS:
-        sheet.append(row)
+        sheet.append(list(row))
     for title, rows in sheets.items():
         other = workbook.create_sheet(title)
         for row in rows:
-            other.append(row)
+            other.append(list(row))
     change(sheet)
     workbook.save(path)
     return path
@@ -78,7 +83,7 @@ def test_a_hidden_answer_is_named_in_the_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["hidden", "veryHidden"])
-def test_a_hidden_sheet_is_not_taken_for_the_first(tmp_path: Path, state: str) -> None:
+def test_a_hidden_sheet_is_not_taken_for_the_first(tmp_path: Path, state: Literal["hidden", "veryHidden"]) -> None:
     def hide(sheet: Worksheet) -> None:
         sheet.sheet_state = state
 

@@ -88,7 +88,9 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "two turns beside a text": (
         {"prompt": "hi", "chosen": [GOOD, GOOD], "rejected": "b"}, "preference", "row_answer_turns", "chosen"
     ),
-    "a number as answer": ({"prompt": "hi", "chosen": 7, "rejected": "b"}, "preference", "row_not_text", "chosen"),
+    "a number as a turn": (
+        {"prompt": "hi", "chosen": [7], "rejected": "b"}, "preference", "row_not_a_turn", "chosen[0]"
+    ),
     "no turns": ({"prompt": "hi", "chosen": [], "rejected": "b"}, "preference", "row_no_turns", "chosen"),
     "the user answers": ({"prompt": "hi", "chosen": USER, "rejected": "b"}, "preference", "row_role", "chosen.role"),
     "no verdict": ({"messages": [USER, GOOD]}, "kto", "row_no_field", "label"),

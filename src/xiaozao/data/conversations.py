@@ -76,7 +76,8 @@ class ConversationFile:
 
     def verdicts(self, on_bytes: OnBytes) -> Iterator[Verdict]:
         """The verdicts; `on_bytes` hears how far in the file they are."""
-        self._notes, seen = Notes(), _Seen()
+        self._notes = Notes()
+        seen = _Seen(self._notes)
         rows = read_rows(self.source, self._limit, self._notes, self._chats, self._spoken, self._asked)
         first = _first(rows)
         known = [row for row in first if isinstance(row, Row)]
@@ -98,14 +99,14 @@ class ConversationFile:
                     yield said
                 continue
             verdict = self._verdict(self._layout.row(row))
-            seen.see(verdict, row)
+            seen.see(verdict, row, self._layout.column)
             yield verdict
             unknown = unknown or (None if self.format else row)
         if not self.format and unknown is not None:
             raise self._unknown(unknown)
         if log is not None:
             yield from log.sessions()
-        seen.tell(self._notes, self.format)
+        seen.tell(self.format)
 
     def rows(self) -> Iterator[Row]:
         """The rows that can be read, from the beginning."""
@@ -175,17 +176,20 @@ def _first(rows: Rows) -> list[Row | Problem]:
 class _Seen:
     """Counts the texts that are used nowhere, and the classes of a classification."""
 
-    def __init__(self) -> None:
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
         self.ignored: Counter[str] = Counter()
         self.texts: dict[str, set[int]] = {}
         self.classes: Counter[str] = Counter()
         self.unanswered: list[int] = []
 
-    def see(self, verdict: Verdict, row: Row) -> None:
+    def see(self, verdict: Verdict, row: Row, column: Callable[[str], str]) -> None:
         if isinstance(verdict, Dropped) and verdict.reason in UNANSWERED:
             self.unanswered.append(verdict.line)
         if not isinstance(verdict, Conversation):
             return
+        for key, name in verdict.told:
+            self._notes.count(key, verdict.line, field=column(name))
         for name in verdict.ignored:
             self.ignored[name] += 1
             texts = self.texts.setdefault(name, set())
@@ -194,8 +198,9 @@ class _Seen:
         if verdict.turns and len(self.classes) < MOST_CLASSES:
             self.classes[verdict.turns[-1].content] += 1
 
-    def tell(self, notes: Notes, format: str) -> None:
+    def tell(self, format: str) -> None:
         """Note what was seen. A column of few texts that repeat is a label, whatever its length."""
+        notes = self._notes
         for name, count in self.ignored.items():
             if len(self.texts[name]) * 5 > count or count < REPEATED:
                 asked = format in ("prompt", "alpaca", "kto")

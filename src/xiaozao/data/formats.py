@@ -18,11 +18,23 @@ How each kind of row is treated:
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
 from typing import Any
 
 from xiaozao.data.badfield import BadField
 from xiaozao.data.calls import TOOLS, read_tools
+from xiaozao.data.fieldanswers import as_text, first_of, rounds_of, told_of, with_plain_texts
+from xiaozao.data.fieldnames import (
+    ANSWERS,
+    CLASSIFIED,
+    CONTEXTS,
+    DIALOGUES,
+    LABELS,
+    PERHAPS,
+    QUESTIONS,
+    SYSTEMS,
+    TEXTS,
+    THOUGHTS,
+)
 from xiaozao.data.fieldtext import is_prose, listed_text, plain_name
 from xiaozao.data.preferences import SIDES, has_verdict, is_pair, sides, verdict, with_plain_sides
 from xiaozao.data.rounds import is_round, turns_of
@@ -33,83 +45,10 @@ from xiaozao.errors import Problem
 
 __all__ = ["Conversation", "Dropped", "Turn", "Verdict", "format_of", "parse_row"]
 
-DIALOGUES = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "对话")
-QUESTIONS = ("prompt", "question", "query", "instruction", "问题", "提问", "问", "指令", "q")
-ANSWERS = ("completion", "response", "answer", "output", "答案", "回答", "回复", "答", "输出", "answers", "a")
-TEXTS = ("text", "文本")
-CONTEXTS = (
-    "input",
-    "context",
-    "passage",
-    "paragraph",
-    "上下文",
-    "背景",
-    "输入",
-    "材料",
-    "原文",
-    "段落",
-    "contexts",
-    "passages",
-)
-PERHAPS = (
-    "article",
-    "document",
-    "documents",
-    "docs",
-    "reference",
-    "references",
-    "background",
-    "evidence",
-    "knowledge",
-    "source",
-    "material",
-    "文章",
-    "文档",
-    "资料",
-    "参考",
-    "参考资料",
-)  # context where they hold prose, not a name or number
-CLASSIFIED = (
-    *TEXTS,
-    "sentence",
-    "content",
-    "review",
-    "comment",
-    "utterance",
-    "tweet",
-    "headline",
-    "query",
-    "question",
-    "内容",
-    "评论",
-    "句子",
-    "语句",
-    "标题",
-    "问题",
-)
-LABELS = (
-    "label_text",
-    "label_name",
-    "label",
-    "labels",
-    "class",
-    "category",
-    "sentiment",
-    "intent",
-    "emotion",
-    "topic",
-    "标签",
-    "类别",
-    "分类",
-    "意图",
-    "情感",
-)
 LISTS = (*DIALOGUES, *SIDES, "history", "prompt", "completion")  # may be lists, or such lists as text
 LABEL_LENGTH = 200
 DIALOGUE = "dialogue"  # a list of turns without a turn that would tell its style
 PAIR, VERDICT = "preference", "kto"
-SYSTEMS = ("system", "system_prompt", "system_message")
-THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "cot", "complex_cot", "chain_of_thought")
 BESIDE = {*SYSTEMS, "history", "mask_history", "parallel_tool_calls", *TOOLS}  # fields that are read beside the turns
 READ = {*SIDES, *DIALOGUES, *QUESTIONS, *BESIDE, *CONTEXTS}  # what a pair may consist of
 
@@ -122,7 +61,7 @@ class Conversation:
     except in chat logs. In a preference pair, `turns` is the chosen conversation and `rejected` the other one.
     shared: how many of the first turns are context without loss; in a pair, those that both sides have in common.
     liked: whether the answer is a good one, for data with verdicts. tools: JSON text of the tools that may be called.
-    ignored: the names of fields that hold text and are used nowhere.
+    ignored: the names of fields that hold text and are used nowhere. told: notes on the row: a key and a field.
     """
 
     turns: tuple[Turn, ...]
@@ -135,6 +74,7 @@ class Conversation:
     liked: bool | None = None
     tools: str = ""
     ignored: tuple[str, ...] = ()
+    told: tuple[tuple[str, str], ...] = ()
 
     def question(self) -> str:
         """The conversation without its answers. Conversations with equal questions are exact duplicates."""
@@ -184,8 +124,9 @@ def parse_row(row: Row, format: str) -> Verdict:
     """A row as a conversation, or the reason why it is none. `format` is a key of FORMATS, or DIALOGUE."""
     fields = _fields(row.values)
     try:
+        told = told_of(row.values, fields)
         if format in JUDGED:
-            return JUDGED[format](row, fields)
+            return replace(JUDGED[format](row, fields), told=told)
         used, turns, text = FORMATS[format](fields)
         turns = _checked(_masked(turns, fields)) if not text else ()
         tools = _tools(fields) if not text else ""
@@ -193,7 +134,8 @@ def parse_row(row: Row, format: str) -> Verdict:
         return Problem(bad.key, {"line": row.line, **bad.params})
     except _NothingToLearn as nothing:
         return Dropped(str(nothing), row.line)
-    return Conversation(turns, row.line, text, _labels(row.values, used), tools=tools, ignored=_ignored(row, used))
+    labels = _labels(row.values, used)
+    return Conversation(turns, row.line, text, labels, tools=tools, ignored=_ignored(row, used), told=told)
 
 
 def _pair_of(row: Row, fields: Mapping[str, Any]) -> Conversation:
@@ -250,7 +192,7 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     for name in LISTS:
         if name in fields:
             fields[name] = listed_text(fields[name])
-    return fields
+    return with_plain_texts(fields)
 
 
 def _named(fields: Mapping[str, Any], names: Iterable[str]) -> str:
@@ -298,9 +240,12 @@ def _prompt(fields: Mapping[str, Any]) -> Parsed:
 def _asked(fields: Mapping[str, Any], question: str, answer: str) -> Parsed:
     """A question with what belongs to it, and its answer."""
     used, context = _context(fields, {question, answer})
-    asked, answered = _pair(fields, question, answer, context)
     thought = "" if question in THOUGHTS else reasoning_of(fields)
-    turns = (*_system(fields), *_history(fields), Turn("user", asked), Turn("assistant", answered, thought))
+    said: list[Turn] = []
+    for text, reply in rounds_of(fields, question, answer):
+        asked, answered = _pair({**fields, question: text, answer: reply}, question, answer, "" if said else context)
+        said += [Turn("user", asked), Turn("assistant", answered, "" if said else thought)]
+    turns = (*_system(fields), *_history(fields), *said)
     return {question, answer, *used, *BESIDE, *THOUGHTS} - _others(fields), turns, ""
 
 
@@ -369,11 +314,9 @@ JUDGED: dict[str, Callable[[Row, Mapping[str, Any]], Conversation]] = {PAIR: _pa
 def _pair(fields: Mapping[str, Any], question: str, answer: str, context: str = "") -> tuple[str, str]:
     texts = []
     for name in (question, answer):
-        value = _first(fields.get(name)) if name == "answers" else fields.get(name)
+        value = as_text(first_of(fields.get(name)) if name == answer else fields.get(name))
         if value is None and name in fields:
             value = ""
-        if isinstance(value, date):
-            value = value.isoformat().replace("T", " ").removesuffix(" 00:00:00")  # a cell that Excel took for a date
         if not isinstance(value, str):
             raise BadField("row_not_text", name, found=kind_of(value) if name in fields else "nothing")
         texts.append(value)
@@ -382,13 +325,6 @@ def _pair(fields: Mapping[str, Any], question: str, answer: str, context: str = 
         raise BadField("row_empty", question)
     joint = "\n" if fields.get("input") == context else "\n\n"
     return joint.join([*asked, *([context] if context else [])]), texts[1]
-
-
-def _first(value: Any) -> Any:
-    """The first of several answers to a question, as SQuAD writes them: {"text": [...]} or a list of texts."""
-    if isinstance(value, dict) and isinstance(value.get("text"), list):
-        value = value["text"]
-    return value[0] if isinstance(value, list) and value and all(isinstance(part, str) for part in value) else value
 
 
 def _system(fields: Mapping[str, Any]) -> tuple[Turn, ...]:

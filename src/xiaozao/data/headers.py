@@ -19,8 +19,8 @@ from xiaozao.data.cellkinds import (
     roles_by_content,
 )
 from xiaozao.data.chatlog import COLUMNS
+from xiaozao.data.fieldnames import ANSWERS, CONTEXTS, DIALOGUES, LABELS, QUESTIONS, TEXTS
 from xiaozao.data.fieldtext import plain_name
-from xiaozao.data.formats import ANSWERS, CONTEXTS, DIALOGUES, LABELS, QUESTIONS, TEXTS
 from xiaozao.data.layout import ANSWERED, ASKED, is_part
 
 LOOKED_AT = 20  # rows among which the header is

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xiaozao.data.chatlog import HEADERS, looks_like_chatlog
+from xiaozao.data.fieldnames import CLASSIFIED, LABELS, TEXTS
 from xiaozao.data.fieldtext import is_prose, plain_name
-from xiaozao.data.formats import CLASSIFIED, LABELS, TEXTS, format_of
+from xiaozao.data.formats import format_of
 from xiaozao.data.marks import has_marks, read_marks
 from xiaozao.data.notes import Notes
 from xiaozao.data.preferences import has_plain_verdict, has_verdict

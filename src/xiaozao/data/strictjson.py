@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +60,24 @@ def to_row(text: str, line: int, offset: int) -> Row | Problem:
 
 
 def read_values(
-    path: Path, encoding: str, limit: int = LINE_LIMIT, inside: tuple[str, ...] = (), notes: Notes | None = None
+    path: Path,
+    encoding: str,
+    limit: int = LINE_LIMIT,
+    inside: tuple[str, ...] = (),
+    notes: Notes | None = None,
+    to_row: Callable[[str, int, int], Row | Problem] = to_row,
 ) -> Rows:
     """The objects in a .json file: an array's elements, or one object, or objects one after another.
 
     `inside` are the keys that lead to the array, where it is part of an object; arrays beside it are noted. If the
     structure itself is broken (a file cut off, a missing comma), the number of lost rows is unknown. That is a
-    DataError for the whole file, even with bad_rows=drop.
+    DataError for the whole file, even with bad_rows=drop. to_row: what makes a row of its text, line and offset.
     """
     text, notes = _Window(path, encoding, limit), notes or Notes()
     text.skip_space()
     for name in inside:
         _enter(text, name, notes)
-    yield from _elements(text)
+    yield from _elements(text, to_row)
     for _ in inside:
         text.skip_space()
         if not text.at_end() and text.take(","):
@@ -84,7 +89,7 @@ def read_values(
         raise text.broken("Extra data")
 
 
-def _elements(text: "_Window") -> Rows:
+def _elements(text: "_Window", to_row: Callable[[str, int, int], Row | Problem] = to_row) -> Rows:
     in_array = text.take("[")
     text.skip_space()
     if in_array and text.take("]"):

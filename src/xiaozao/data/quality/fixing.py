@@ -169,10 +169,8 @@ class _Repair:
         if mended.values is None:
             why = mended.problem.text(self._language) if mended.problem else ""
             return None, [Change(line, "unusable", "", mended.before, None, why)]
-        changes = []
-        if mended.rule:
-            repaired = json.dumps(mended.values, ensure_ascii=False)
-            changes.append(Change(line, mended.rule, "", mended.before, repaired))
+        repaired = json.dumps(mended.values, ensure_ascii=False, default=str) if mended.rules else ""
+        changes = [Change(line, rule, "", mended.before, repaired) for rule in mended.rules]
         original = mended.before or json.dumps(mended.values, ensure_ascii=False, default=str)
         values, more = rewritten(mended.values, line, self._rules)
         changes += more

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from xiaozao.data.quality import leftovers
-from xiaozao.data.turns import ROLES
+from xiaozao.data.turns import REASONING, ROLES
 
 DIALOGUES = ("messages", "conversations", "conversation", "dialogue")
 LISTS = (*DIALOGUES, "chosen", "rejected", "prompt")
 MACHINES = {"tools", "functions", "tool_calls", "function_call", "function_calls", "arguments", "parameters"}
 CONTENT = {"role": "content", "from": "value"}
-MERGED_KEYS = {"role", "content", "from", "value", "weight", "train", "loss", "trainable", "name"}
 BREAKS = re.compile(r"(?i)<br\s*/?>|</(?:p|div|li|tr|h[1-6])\s*>")
 CDATA = re.compile(r"<!\[CDATA\[|\]\]>")
 ESCAPES = {"\\r\\n": "\n", "\\n": "\n", "\\t": "\t", '\\"': '"'}
@@ -148,22 +147,39 @@ def _merged(turns: list[dict[str, Any]], line: int, place: str, changes: list[Ch
         before = waiting[key]
         after = before if before == turn[key] else f"{before}\n{turn[key]}"
         changes.append(Change(line, "same_role", f"{place}[{index}].{key}", str(turn[key]), after))
-        waiting = {**waiting, key: after}
+        waiting = {**waiting, **_thought(waiting, turn), key: after}
     if waiting is not None:
         yield waiting
 
 
+def _thought(before: dict[str, Any], turn: dict[str, Any]) -> dict[str, str]:
+    """The reasoning of two messages, one after the other."""
+    thoughts = [(name, both.get(name)) for both in (before, turn) for name in REASONING if both.get(name)]
+    return {thoughts[0][0]: "\n".join(str(text) for _, text in thoughts)} if thoughts else {}
+
+
 def _joint(before: dict[str, Any], turn: dict[str, Any]) -> str:
-    """The key of the texts of two messages that can be merged; "" where they cannot."""
+    """The key of the texts of two messages that can be merged; "" where they cannot.
+
+    They differ in their texts and their reasoning, and in nothing else.
+    """
     role = speaker(turn)
     if role not in ("user", "assistant") or speaker(before) != role:
         return ""
-    used = {str(key).lower() for both in (before, turn) for key, value in both.items() if value not in (None, "", [])}
-    same = all(before.get(key) == turn.get(key) for key in ("weight", "train", "loss", "trainable", "name"))
-    said = str(turn.get("role", turn.get("from"))).strip().lower()
     key = next((text for name, text in CONTENT.items() if name in turn and text in turn and text in before), "")
-    texts = key and isinstance(before[key], str) and isinstance(turn[key], str)
-    return key if texts and same and used <= MERGED_KEYS and said not in ("function_call", "tool_call") else ""
+    said = str(turn.get("role", turn.get("from"))).strip().lower()
+    if not key or said in ("function_call", "tool_call"):
+        return ""
+    texts = [both[name] for both in (before, turn) for name in (key, *REASONING) if both.get(name) is not None]
+    others = [_besides(both, key) for both in (before, turn)]
+    called = any(str(name).lower() in MACHINES for name in others[0])
+    return key if all(isinstance(text, str) for text in texts) and others[0] == others[1] and not called else ""
+
+
+def _besides(turn: dict[str, Any], key: str) -> dict[str, Any]:
+    """What a message holds beside its speaker, its text and its reasoning."""
+    own = {key, *REASONING, "role", "from"}
+    return {name: value for name, value in turn.items() if name not in own and value not in (None, "", [])}
 
 
 def _cut(turns: list[dict[str, Any]], line: int, place: str, changes: list[Change]) -> list[dict[str, Any]]:

@@ -348,3 +348,108 @@ def test_dates_that_both_orders_can_read_are_a_doubt_whose_advice_is_followed(tm
 def test_the_order_is_that_in_which_all_can_be_dates(values: list[str], asked: str, name: str) -> None:
     assert order_of(values, asked).name == name
     assert all(parse_time(value, name) is not None for value in values)
+
+
+def slack(path: Path, *said: tuple[str, str], **values: Any) -> Path:
+    """An export of Slack's: a channel's file, of messages by user ids."""
+    messages = [
+        {"type": "message", "user": user, "text": text, "ts": f"{1709647353 + place}.1", **values}
+        for place, (user, text) in enumerate(said)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(messages), encoding="utf-8")
+    return path
+
+
+SHOWN = {
+    "a &lt;b&gt; &amp;amp; c": "a <b> &amp; c",
+    "ask <@U2> or <@U9|bo>": "ask @Support or @bo",
+    "see <#C1|orders> and <#C2>": "see #orders and #stock",
+    "<!here> and <!subteam^S1|@team>, <!channel>": "@here and @team, @channel",
+    "<https://shop.example/a?b=1&amp;c=2|our page> <https://x.example>": "our page https://x.example",
+    "<mailto:a@shop.example|a@shop.example>, <tel:123|123>": "a@shop.example, 123",
+    "<!date^1392734382^{date}|18 Feb>": "18 Feb",
+}
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_a_text_of_slacks_is_what_the_reader_saw(tmp_path: Path, text: str) -> None:
+    path = slack(tmp_path / "orders" / "2024-03-05.json", ("U1", text), ("U2", "Yes."))
+    people = [{"id": "U1", "name": "ann"}, {"id": "U2", "profile": {"display_name": "Support"}}]
+    (tmp_path / "users.json").write_text(json.dumps(people), encoding="utf-8")
+    (tmp_path / "channels.json").write_text(json.dumps([{"id": "C2", "name": "stock"}]), encoding="utf-8")
+    file, talks, _ = read(path)
+    assert talks == [[("user", SHOWN[text]), ("assistant", "Yes.")]] and "note_ids" not in keys(file)
+
+
+def test_slacks_ids_without_names_are_told_and_the_advice_helps(tmp_path: Path) -> None:
+    path = slack(tmp_path / "a.json", ("U1", "is <@U7> there"), ("U2", "Yes &amp; no."))
+    file, talks, _ = read(path, assistant=("U2",))
+    assert talks == [[("user", "is @U7 there"), ("assistant", "Yes & no.")]] and "note_ids" in keys(file)
+    people = [{"id": name, "name": name.lower()} for name in ("U1", "U2", "U7")]
+    (tmp_path / "users.json").write_text(json.dumps(people), encoding="utf-8")
+    file, talks, _ = read(path, assistant=("u2",))
+    assert talks[0][0] == ("user", "is @u7 there") and "note_ids" not in keys(file)
+    (tmp_path / "users.json").write_text("{", encoding="utf-8")
+    assert "note_ids" in keys(read(path, assistant=("U2",))[0]), "a broken list of users is none"
+
+
+def test_slacks_answers_to_the_channel_are_messages_and_joins_are_none(tmp_path: Path) -> None:
+    said = (("U1", "hello"), ("U2", "hi"))
+    assert read(slack(tmp_path / "a.json", *said, subtype="thread_broadcast"), assistant=("U2",))[1]
+    assert read(slack(tmp_path / "b.json", *said, subtype="channel_join"))[2] == {"system_line": 2}
+
+
+MARKED = {
+    "poll": ["POLL:\nWhich day?\nOPTION: Monday (1 vote)\nOPTION: Friday (0 votes)",
+             "投票：\n哪天？\n选项：周一（1票）",
+             "ENCUESTA:\n¿Qué día?\nOPCIÓN: lunes", "POLL: Which day? OPTION: Monday (1 vote)"],
+    "recalled": ["This message was deleted", "You deleted this message", "您已删除此消息", "此消息已删除",
+                 "Diese Nachricht wurde gelöscht.", "Du hast diese Nachricht gelöscht.", "Eliminaste este mensaje.",
+                 "Ce message a été supprimé", "Mensagem apagada", "Você apagou esta mensagem",
+                 "このメッセージは削除されました", "삭제된 메시지입니다"],
+    "system_line": ["Waiting for this message", "Waiting for this message. This may take a while.", "正在等待此消息",
+                    "You received a view once message. For added privacy, you can only open it on your phone.",
+                    "View once photo", "Esperando este mensaje. Esto puede tomar tiempo.", "null"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason", "text"), [(reason, text) for reason, texts in MARKED.items() for text in texts])
+def test_what_whatsapp_writes_itself_is_counted_and_not_learned(tmp_path: Path, reason: str, text: str) -> None:
+    lines = ["is the mug in stock", text, "Yes.\nWe have 14.", text]
+    names = ["Ann", "Ann", "Support", "Ann"]
+    told = [
+        f"12/03/24, 14:0{place} - {name}: {line}" for place, (name, line) in enumerate(zip(names, lines, strict=True))
+    ]
+    (tmp_path / "a.txt").write_text("\n".join(told), encoding="utf-8")
+    _, talks, dropped = read(tmp_path / "a.txt")
+    assert talks == TALK and dropped == {reason: 2}
+
+
+WORDS = [
+    "Was this message was deleted by you?",
+    "poll: who is coming?",
+    "投票：大家选周一",
+    "I was waiting for this message all day",
+    "Waiting for this message to come",
+    "view once more please",
+]
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_words_about_a_poll_or_a_deleted_message_stay(tmp_path: Path, text: str) -> None:
+    told = [f"12/03/24, 14:02 - Ann: {text}" + ", is that so?" * 4, "12/03/24, 14:03 - Support: Yes."]
+    (tmp_path / "a.txt").write_text("\n".join(told), encoding="utf-8")
+    assert read(tmp_path / "a.txt")[1][0][0][1].startswith(text)
+
+
+@pytest.mark.parametrize("above", [["Chat of March"], ["Chat of March", "", "exported by Bo"]])
+def test_titles_above_a_chat_are_counted(tmp_path: Path, above: list[str]) -> None:
+    said = [("Ann", "hello"), ("Ann", "is it red"), ("Support", "Yes."), ("Support", "It is.")]
+    lines = [*above, *(f"12/03/24, 14:02 - {name}: {text}" for name, text in said)]
+    (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
+    file, talks, _ = read(tmp_path / "a.txt")
+    titles = [line for line in above if line]
+    assert talks == [[("user", "hello\nis it red"), ("assistant", "Yes.\nIt is.")]]
+    note = next(note for note in file.notes if note.key == "note_titles_chat")
+    assert note.params == {"count": len(titles), "text": " | ".join(titles)}

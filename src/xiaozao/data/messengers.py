@@ -19,7 +19,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from xiaozao.data import slack
 from xiaozao.data.encodings import Line
+from xiaozao.data.messengermarks import mark_of
+from xiaozao.data.notes import Notes
 from xiaozao.data.rows import Row
 from xiaozao.errors import Problem
 
@@ -107,9 +110,9 @@ def text_messenger(lines: Iterable[str]) -> str:
     return ""
 
 
-def read_text(name: str, lines: Iterable[Line]) -> Iterator[Row | Problem]:
-    """The messages of a text, in the order of the file."""
-    begin, message = READERS[name](), None
+def read_text(name: str, lines: Iterable[Line], notes: Notes) -> Iterator[Row | Problem]:
+    """The messages of a text, in the order of the file. Titles above the first are noted."""
+    begin, message, titles = READERS[name](), None, list[str]()
     for line in lines:
         if line.problem is not None:
             yield line.problem
@@ -119,7 +122,11 @@ def read_text(name: str, lines: Iterable[Line]) -> Iterator[Row | Problem]:
         if isinstance(begun, dict):
             if message is not None:
                 yield message.row()
+            elif titles:
+                notes.tell("note_titles_chat", count=len(titles), text=" | ".join(titles)[:80])
             message = _Open(begun, line.number, line.offset)
+        elif begun is None and message is None and text.strip() and not DECORATION.fullmatch(text.strip()):
+            titles.append(text.strip())
         elif begun is None and message is not None and not DECORATION.fullmatch(text.strip()):
             message.values[TEXT] += "\n" + EDITED.sub("", text.replace(MARK, ""))
     if message is not None:
@@ -148,7 +155,8 @@ def _whatsapp() -> Callable[[str], Begun]:
         if said is None:
             return _system(time, head[3].replace(MARK, ""))
         text = EDITED.sub("", said[2].replace(MARK, ""))
-        left = "media" if OMITTED.fullmatch(text) else "system_line" if said[2].startswith(MARK) else ""
+        left = "media" if OMITTED.fullmatch(text) else mark_of(text)
+        left = left or ("system_line" if said[2].startswith(MARK) else "")
         return {**_message(time, said[1].replace(MARK, ""), text), LEFT: left}
 
     return begin
@@ -286,27 +294,35 @@ def json_messenger(values: Mapping[str, Any]) -> str:
     return ""
 
 
-def read_json(row: Row) -> Iterator[Row]:
-    """The messages of an object: itself, or those of the chat that it is."""
+def read_json(row: Row, names: Mapping[str, str] | None, notes: Notes) -> Iterator[Row]:
+    """The messages of an object: itself, or those of the chat that it is. names: of people by their ids in Slack."""
     inner = row.values.get("messages")
     if not isinstance(inner, list):
-        yield _json_message(row.values, row, None)
+        yield _json_message(row.values, row, None, names, notes)
         return
     name = row.values.get("name") or row.values.get("title") or row.values.get("id")
     for message in inner:
         if isinstance(message, dict):
-            yield _json_message(message, row, name)
+            yield _json_message(message, row, name, names, notes)
 
 
-def _json_message(values: Mapping[str, Any], row: Row, chat: object) -> Row:
+def _json_message(
+    values: Mapping[str, Any], row: Row, chat: object, names: Mapping[str, str] | None, notes: Notes
+) -> Row:
     author = values.get("author")
     sender = _first_of(values, SENDERS) or ""
     sender = author.get("nickname") or author.get("name") or "" if isinstance(author, dict) else sender
     if isinstance(sender, dict):
         sender = sender.get("display_name") or sender.get("real_name") or values.get("user") or ""
     text = _said(values.get("text", values.get("content", "")))
+    if names is not None:
+        sender = names.get(str(sender), sender)
+        if slack.has_unknown(text, names):
+            notes.count("note_ids", row.line)
+        text = slack.shown(text, names)
     time = _first_of(values, TIMES)
-    service = values.get("type") == "service" or "actor" in values or bool(values.get("subtype"))
+    spoken = names is not None and values.get("subtype") in slack.SAID
+    service = values.get("type") == "service" or "actor" in values or (bool(values.get("subtype")) and not spoken)
     discord = isinstance(author, dict) and values.get("type") not in (None, "Default", "Reply", 0, 19)
     left = (
         "system_line"

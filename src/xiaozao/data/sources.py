@@ -17,6 +17,7 @@ from xiaozao.data.folders import Split, open_folder
 from xiaozao.data.messengers import json_messenger, read_json, read_spoken, read_text, speakers_of, text_messenger
 from xiaozao.data.notes import Notes
 from xiaozao.data.rows import Row, Rows
+from xiaozao.data.slack import names_beside
 from xiaozao.data.strictjson import read_values, to_row
 from xiaozao.data.wrapping import path_to_rows, row_inside
 from xiaozao.errors import DataError, EnvironmentProblem, NotFound, Problem
@@ -151,7 +152,7 @@ def read_rows(
         return _read_table(source, limit, notes, asked)
     if source.kind == "txt" and source.messenger and chats:
         notes.tell("note_messenger", name=source.messenger)
-        return read_text(source.messenger, read_lines(source.path, source.encoding, limit))
+        return read_text(source.messenger, read_lines(source.path, source.encoding, limit), notes)
     if source.kind == "txt" and spoken:
         return read_spoken(read_lines(source.path, source.encoding, limit))
     if source.kind == "txt":
@@ -162,10 +163,10 @@ def read_rows(
     if source.kind == "json":
         rows = read_values(source.path, source.encoding, limit, source.inside, notes)
     rows = map(_unwrapped, rows)
-    return _messages(rows, notes) if chats else rows
+    return _messages(rows, notes, source.path) if chats else rows
 
 
-def _messages(rows: Rows, notes: Notes) -> Rows:
+def _messages(rows: Rows, notes: Notes, path: Path) -> Rows:
     """The messages of a messenger's export in JSON; all other rows as they are."""
     first = next(rows, None)
     if first is None:
@@ -173,9 +174,10 @@ def _messages(rows: Rows, notes: Notes) -> Rows:
     messenger = json_messenger(first.values) if isinstance(first, Row) else ""
     if messenger:
         notes.tell("note_messenger", name=messenger)
+    names = names_beside(path) if messenger == "Slack" else None
     for row in chain([first], rows):
         if messenger and isinstance(row, Row):
-            yield from read_json(row)
+            yield from read_json(row, names, notes)
         else:
             yield row
 

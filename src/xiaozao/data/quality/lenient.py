@@ -41,7 +41,10 @@ def read(text: str) -> tuple[Any, tuple[str, ...]]:
 
     def real(digits: str) -> float | None:
         value = float(digits)
-        return value if math.isfinite(value) else nothing(digits)
+        if math.isfinite(value):
+            return value
+        rules.append("not_a_number")
+        return None
 
     value = json.JSONDecoder(
         object_pairs_hook=unique, parse_constant=nothing, parse_float=real, parse_int=_integer

@@ -76,3 +76,15 @@ def test_file_that_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:
         check(DataSpec(data=str(tmp_path / "a.jsonl")), None)
     with pytest.raises(DataError):
         check(DataSpec(data=str(write_jsonl(tmp_path / "a.jsonl", [{"a": 1}]))), None)
+
+
+def test_the_notes_on_a_validation_file_are_told_by_check_and_training(tmp_path: Path) -> None:
+    rows = [{"question": f"{word}?", "answer": word} for word in ("red", "blue", "green")]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    other = write_jsonl(tmp_path / "v.jsonl", [{"question": "white?", "answers": ["white", "yes, white"]}])
+    spec = DataSpec(data=str(path), validation=str(other))
+    told = [note.text() for note in check(spec, None).notes]
+    assert len(told) == 1 and told[0].startswith("v.jsonl: 1 row(s) have several answers in answers")
+    folder = model_folder(tmp_path / "model", byte_level())
+    prepared = prepare(spec, folder, 1, tmp_path / "cache", lambda *_: None)
+    assert [note.text() for note in prepared.counts.notes] == told

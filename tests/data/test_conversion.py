@@ -137,8 +137,8 @@ ALPACA = {
 @pytest.mark.parametrize("row", [PAIR, LONG_PAIR, VERDICT, TEXT, ALPACA, chat("hi", "hello", "and?", "no", system="s")])
 def test_other_kinds_of_rows_come_back_or_are_refused_by_name(target: str, row: dict[str, Any], tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [row])
-    kind = "texts" if row is TEXT else "pairs" if row in (PAIR, LONG_PAIR) else ""
-    if target in ("alpaca", "openai") and (kind == "texts" or (kind == "pairs" and target == "openai")):
+    kind = "texts" if row is TEXT else ""
+    if target in ("alpaca", "openai") and kind == "texts":
         with pytest.raises(DataError) as caught:
             converted(path, target)
         assert caught.value.key == "convert_nothing" and caught.value.params["reasons"] == {f"left_{kind}": 1}
@@ -231,3 +231,14 @@ def test_a_line_is_json_whatever_the_values_are() -> None:
         "a": None, "b": [None, 1.5], "c": "\ud83d",
     }  # fmt: skip
     assert json_line({"你": "好"}) == '{"你": "好"}'
+
+
+def test_a_pair_is_written_as_openai_reads_it(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    result = converted(write_jsonl(tmp_path / "a.jsonl", [{**LONG_PAIR, "tools": tools}, LONG_PAIR]), "openai")
+    row, _ = [json.loads(line) for line in result.path.read_text(encoding="utf-8").splitlines()]
+    assert row == {
+        "input": {"messages": LONG_PAIR["messages"], "tools": tools},
+        "preferred_output": LONG_PAIR["chosen"], "non_preferred_output": LONG_PAIR["rejected"],
+    }  # fmt: skip
+    assert (result.written, result.lost, result.left) == (2, {}, {})

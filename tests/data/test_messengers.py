@@ -339,6 +339,9 @@ def test_dates_that_both_orders_can_read_are_a_doubt_whose_advice_is_followed(tm
     ("values", "asked", "name"),
     [
         (["24/03/05 10:00", "24/03/06 10:00", "24/03/31 10:00"], "auto", "ymd"),
+        (["31/12/23 10:00", "31/12/23 10:01"], "auto", "dmy"),
+        (["30.12.25, 10:00", "31.12.25, 10:01"], "auto", "dmy"),
+        (["12/31/23 10:00"], "auto", "mdy"),
         (["2024-03-05 10:00"], "auto", ""),
         (["01.02.2024", "13.02.2024"], "auto", "dmy"),
         (["1/2/2024"], "ymd", "ymd"),
@@ -348,6 +351,14 @@ def test_dates_that_both_orders_can_read_are_a_doubt_whose_advice_is_followed(tm
 def test_the_order_is_that_in_which_all_can_be_dates(values: list[str], asked: str, name: str) -> None:
     assert order_of(values, asked).name == name
     assert all(parse_time(value, name) is not None for value in values)
+
+
+def test_a_day_that_can_only_be_one_is_no_doubt_and_a_day_to_come_is_none(tmp_path: Path) -> None:
+    file, talks, _ = read(dated(tmp_path / "a.csv", "31/12/23 10:00", "31/12/23 10:01"))
+    assert len(talks) == 1 and "note_dates_doubt" not in keys(file)
+    then = parse_time("2026-06-01")
+    assert order_of(["31/12/23 10:00"], "auto", then).certain
+    assert order_of(["24/03/05 10:00"], "auto", parse_time("2031-06-01")).certain is False, "it may be in 2024, or 2005"
 
 
 def slack(path: Path, *said: tuple[str, str], **values: Any) -> Path:

@@ -12,7 +12,7 @@ from xiaozao.cli.fixes import asked_of, check_targets, fixed_view, repaired
 from xiaozao.cli.options import anchored_files, gather
 from xiaozao.data.checks import DataReport, check
 from xiaozao.data.quality.handout import Checked, render, write
-from xiaozao.errors import DataError
+from xiaozao.errors import DataError, Problem
 from xiaozao.hub.sources import resolve
 from xiaozao.runs.sentences import left_out
 from xiaozao.spec.objectives import FORMATS, those_of
@@ -83,10 +83,17 @@ def _verdict(report: DataReport, output: Output) -> Text:
     text = output.say("data.ok", rows=report.rows_used)
     if report.problem_count:
         text = output.say("data.ok_dropped", rows=report.rows_used, problems=report.problem_count)
-    told = [note for note in report.notes if note.key not in PLAIN_NOTES]
+    told = [note for note in report.notes if not _is_plain(note)]
     if report.doubts or told or report.serious or left_out(report.dropped, report.rows_read, output.language):
         return Text(f"! {text}", style="bold yellow")
     return Text(f"{'✔' if output.unicode else '+'} {text}", style="bold green")
+
+
+def _is_plain(note: Problem) -> bool:
+    """Whether a note, or the note on one of several files, says only how the file was read."""
+    inner = note.params.get("note")
+    key = str(inner["text"]).removeprefix("problem.") if isinstance(inner, dict) else note.key
+    return key in PLAIN_NOTES
 
 
 def _warnings(report: DataReport, output: Output) -> list[RenderableType]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xiaozao.data.conversations import ConversationFile, open_conversations
+from xiaozao.data.conversations import ConversationFile, notes_in, open_conversations
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.prepare import check_kind, fit_row
 from xiaozao.data.quality.findings import Found, Hit
@@ -123,7 +123,7 @@ def check(
     for problem in look.problems:
         surveyed.add_problem(file.placed(problem))
     dropped = surveyed.dropped + look.dropped
-    validated = _validated(spec, surveyed, objective)
+    validated, theirs = _validated(spec, surveyed, objective)
     by_default = spec.validation == DataSpec.model_fields["validation"].default
     return DataReport(
         path=str(file.source.path),
@@ -148,7 +148,7 @@ def check(
         findings=look.findings(file, judges(spec, questions), on_progress),
         compared=look.inspection.compared,
         doubts=(*look.doubts(), *(validated if by_default else ())),
-        notes=notes,
+        notes=(*notes, *theirs),
     )
 
 
@@ -161,13 +161,15 @@ def judges(spec: DataSpec, questions: Path | None) -> dict[str, ConversationFile
     return {kind: ConversationFile(path, spec) for kind, path in files.items() if path is not None}
 
 
-def _validated(spec: DataSpec, training: Survey, objective: str | None) -> tuple[Problem, ...]:
-    """The problems of the validation data: those of its file, or too few rows to hold any out.
+def _validated(
+    spec: DataSpec, training: Survey, objective: str | None
+) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """The problems of the validation data: those of its file, or too few rows to hold any out. And the file's notes.
 
     Problems of its rows are added to those of the training rows. Raises DataError if the file holds another kind.
     """
     if spec.validation == "none":
-        return ()
+        return (), ()
     if isinstance(spec.validation, str):
         file = ConversationFile(Path(spec.validation), spec)
         theirs = survey(file, None, lambda *_: None)
@@ -177,13 +179,14 @@ def _validated(spec: DataSpec, training: Survey, objective: str | None) -> tuple
             named = f"{file.source.path.name}:{problem.params.get('line')}"
             training.add_problem(Problem(problem.key, {**problem.params, "line": named}))
         training.problem_count += theirs.problem_count - len(theirs.problems)
-        return () if theirs.questions else (Problem("validation_empty", {"path": file.source.path}),)
+        problems = () if theirs.questions else (Problem("validation_empty", {"path": file.source.path}),)
+        return problems, notes_in(file)
     count = min(spec.rows or len(training.questions), len(training.questions))
     if isinstance(spec.validation, int) and spec.validation >= count:
-        return (Problem("validation_rows", {"validation": spec.validation, "rows": count}),)
+        return (Problem("validation_rows", {"validation": spec.validation, "rows": count}),), ()
     if len(set(training.questions)) < 2:
-        return (Problem("too_few", {"rows": count}),)
-    return ()
+        return (Problem("too_few", {"rows": count}),), ()
+    return (), ()
 
 
 @dataclass

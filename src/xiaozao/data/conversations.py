@@ -217,6 +217,15 @@ class _Seen:
             notes.tell("note_few", count=len(few), few=FEW, classes=", ".join(few[:LISTED]))
 
 
+def notes_in(file: ConversationFile) -> tuple[Problem, ...]:
+    """The notes on a file, with its name: for a report on several."""
+    name = file.source.path.name
+    return tuple(
+        Problem("note_in", {"file": name, "note": {"text": f"problem.{note.key}", **note.params}})
+        for note in file.notes
+    )
+
+
 class ConversationFiles(ConversationFile):
     """Several files, one after the other, as if they were one.
 
@@ -239,11 +248,7 @@ class ConversationFiles(ConversationFile):
 
     @property
     def notes(self) -> tuple[Problem, ...]:
-        return tuple(
-            Problem("note_in", {"file": file.source.path.name, "note": {"text": f"problem.{note.key}", **note.params}})
-            for file in self.files
-            for note in file.notes
-        )
+        return tuple(note for file in self.files for note in notes_in(file))
 
     def placed(self, problem: Problem) -> Problem:
         line = problem.params.get("line")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaozao.data.cache import Counts, PreparedData, fingerprint_of, open_or_make
-from xiaozao.data.conversations import ConversationFile, open_conversations, read_conversations
+from xiaozao.data.conversations import ConversationFile, notes_in, open_conversations, read_conversations
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.samples import Samples, SamplesWriter
 from xiaozao.data.split import choose, divide
@@ -96,7 +96,7 @@ class _Preparation:
             rows_validation=self.used[VALIDATION],
             dropped=dict(sorted((sum((one.dropped for one in surveys), Counter()) + self.dropped).items())),
             problems=tuple(problem for one in surveys for problem in one.problems),
-            notes=file.notes,
+            notes=(*file.notes, *(notes_in(other) if other is not None else ())),
             overlap=overlap,
             untrained=self.untrained,
             unreasoned=self.unreasoned,

@@ -22,6 +22,7 @@ ZONE = re.compile(r"(Z|[+-]\d{2}:?\d{2})$")
 AFTERNOON = re.compile(r"下午|晚上|傍晚|中午|오후|午後|p\.?\s?m\b|μ\.?μ", re.IGNORECASE)
 MORNING = re.compile(r"上午|凌晨|清晨|早上|오전|午前|a\.?\s?m\b|π\.?μ", re.IGNORECASE)
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
+AHEAD = 400 * 86_400  # seconds; calendars hold what is planned for a year
 EXCEL_ZERO = datetime(1899, 12, 30, tzinfo=UTC)
 
 
@@ -62,21 +63,31 @@ class Order:
     matters: bool = False  # another order gives other distances between the times
 
 
-def order_of(values: Sequence[Any], asked: str) -> Order:
-    """The order in which a file writes its dates: in which most can be dates, then the one without steps back."""
+def order_of(values: Sequence[Any], asked: str, now: float | None = None) -> Order:
+    """The order in which a file writes its dates: in which most can be dates, then the one without steps back.
+
+    now: in seconds, after which nobody has written anything; by default the clock's.
+    """
     open_values = [value for value in values if isinstance(value, str) and DATE_OPEN.match(value.strip().strip("[] "))]
     if asked != "auto" or not open_values:
         return Order(asked if asked != "auto" else "")
     long_years = any(len(match[3]) == 4 for value in open_values if (match := DATE_OPEN.match(value.strip("[] "))))
-    judged = sorted((*_judged(open_values, name), name) for name in ORDERS if name != "ymd" or not long_years)
+    last = (datetime.now(UTC).timestamp() if now is None else now) + AHEAD
+    judged = sorted((*_judged(open_values, name, last), name) for name in ORDERS if name != "ymd" or not long_years)
     best, second = judged[0], judged[1]
     times = {name: [parse_time(value, name) for value in open_values] for name in (best[-1], second[-1])}
     matters = best[0] < second[0] or _steps(times[best[-1]]) != _steps(times[second[-1]])
-    example = next((value for value in open_values if parse_time(value, second[-1]) is None), open_values[0])
+    example = next((value for value in open_values if _cannot_be(value, second[-1], last)), open_values[0])
     return Order(best[-1], example, certain=best[0] < second[0], matters=matters)
 
 
-def _judged(values: Sequence[str], order: str) -> tuple[int, int, float, int]:
+def _cannot_be(value: str, order: str, last: float) -> bool:
+    """Whether a value is no date in an order, or one that is still to come."""
+    time = parse_time(value, order)
+    return time is None or time > last
+
+
+def _judged(values: Sequence[str], order: str, last: float) -> tuple[int, int, float, int]:
     """What speaks against an order: dates that cannot be, steps back in time, a long time in all, being the rarer."""
     times = [parse_time(value, order) for value in values]
     steps = _steps(times)
@@ -84,7 +95,8 @@ def _judged(values: Sequence[str], order: str) -> tuple[int, int, float, int]:
     known = [time for time in times if time is not None]
     span = max(known) - min(known) if known else 0.0
     years = sum(order == "ymd" and len(value) > 0 for value in values[:1])
-    return times.count(None), back, span, years * 2 + (order == "mdy")
+    impossible = sum(_cannot_be(value, order, last) for value in values)
+    return impossible, back, span, years * 2 + (order == "mdy")
 
 
 def _steps(times: Sequence[float | None]) -> list[float]:

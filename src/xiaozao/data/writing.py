@@ -26,9 +26,22 @@ def to_messages(conversation: Conversation) -> Fields:
 
 
 def to_openai(conversation: Conversation) -> Fields:
-    """The same as OpenAI's fine-tuning files have it: arguments of calls as text."""
+    """The same as OpenAI's fine-tuning files have it: arguments of calls as text, and pairs with an `input`."""
+    if conversation.rejected:
+        return _preference(conversation)
     return _dialogue(conversation, [_message(turn, True) for turn in conversation.turns],
                      [_message(turn, True) for turn in conversation.rejected])  # fmt: skip
+
+
+def _preference(conversation: Conversation) -> Fields:
+    """A pair as OpenAI's preference files have it."""
+    sides = [[_message(turn, True) for turn in side] for side in (conversation.turns, conversation.rejected)]
+    shared = conversation.shared
+    asked: Fields = {"messages": sides[0][:shared]}
+    if conversation.tools:
+        asked["tools"] = json.loads(conversation.tools)
+    answers = {"preferred_output": sides[0][shared:], "non_preferred_output": sides[1][shared:]}
+    return {**_labels(conversation), "input": asked, **answers}
 
 
 def _dialogue(conversation: Conversation, turns: list[Fields], rejected: list[Fields]) -> Fields:
@@ -124,13 +137,12 @@ TARGETS: dict[str, Callable[[Conversation], Fields]] = {
     "alpaca": to_alpaca,
     "openai": to_openai,
 }
-NO_PLACE = {"sharegpt": (), "messages": (), "alpaca": ("texts",), "openai": ("texts", "pairs")}
+NO_PLACE = {"sharegpt": (), "messages": (), "alpaca": ("texts",), "openai": ("texts",)}
 
 
 def refused(conversation: Conversation, target: str) -> str:
     """Why a format has no place for a conversation at all, as a key of `convert.left.*`; "" where it has one."""
-    kind = "texts" if conversation.text else "pairs" if conversation.rejected else ""
-    return kind if kind in NO_PLACE[target] else ""
+    return "texts" if conversation.text and "texts" in NO_PLACE[target] else ""
 
 
 def losses(conversation: Conversation, row: Fields) -> list[str]:

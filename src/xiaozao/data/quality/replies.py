@@ -8,6 +8,7 @@ from collections import Counter
 from operator import eq
 
 from xiaozao.data.formats import Conversation
+from xiaozao.data.quality.endings import breaks_off
 from xiaozao.data.quality.findings import Check, Hit, answers, asked_before, head, holds, tail
 
 STYLE = {"one_word": 0.1, "no_end": 0.05, "speaker": 0.3, "white_space": 0.5}  # above this share it is the file's way
@@ -20,11 +21,6 @@ WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 HAN = re.compile("[\u3400-\u9fff\u3040-\u30ff\uac00-\ud7af]")
 END = re.compile(
     r"[.!?。！？…~～)）\]】》」』\"'”’*`:：;；}>|、。\d]\s*\Z|[\U0001f000-\U0001faff\u2600-\u27bf\ufe0f❤]\s*\Z"
-)
-HANGING = re.compile(
-    r"(?i)(?:[,，、；:：(（\[【]|\b(?:and|or|but|because|the|a|an|of|to|with|for|if|that|which|your|by|in|from|our"
-    r"|is|are)"
-    r"|(?:以及|并且|而且|但是|因为|所以|如果|或者|然后|的话，|和|与|或|及|请您在|例如|包括|通过|对于))\s*\Z"
 )
 LIST_END = re.compile(
     r"^\s*(?:[-*•·]|\d+[.、)）]|[a-zA-Z][.)]|[（(]\d+[)）]|#|>|\||[A-Z][\w ]{0,30}:|[^:：\n]{1,20}[：:])"
@@ -107,10 +103,10 @@ def no_end(conversation: Conversation) -> Hit | None:
 
 
 def hanging(conversation: Conversation) -> Hit | None:
-    """An answer that ends in a comma, an opening bracket or a conjunction."""
+    """An answer that ends in a comma, an opening bracket or a word that has to go on."""
     for number, turn in answers(conversation):
         text = turn.content.rstrip()
-        if len(text) >= 8 and HANGING.search(text[-24:]) and "```" not in text and "|" not in text[-200:]:
+        if len(text) >= 8 and "```" not in text and "|" not in text[-200:] and breaks_off(text):
             return Hit(tail(text), number)
     return None
 

@@ -67,7 +67,7 @@ def test_numbers_are_told_in_words_and_as_a_document(
     document = json.loads(capsys.readouterr().out)
     assert document["conversations"] == 60 and document["measured"] == "tokens"
     assert document["cuts"][0]["length"] == 64 and sum(one["rows"] for one in document["histogram"]) == 60
-    assert document["languages"] == {"en": 60} and len(document["fields"]["intent"]) == 12
+    assert document["languages"] == {"latin": 60} and len(document["fields"]["intent"]) == 12
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

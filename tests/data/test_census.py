@@ -79,10 +79,10 @@ def test_fields_that_repeat_are_counted_and_others_are_not(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "language"),
     [
-        ("怎么取消订单？", "zh"), ("請問運費多少", "zh"), ("how do I cancel?", "en"), ("où est mon colis", "en"),
+        ("怎么取消订单？", "zh"), ("請問運費多少", "zh"), ("how do I cancel?", "en"), ("où est mon colis", "fr"),
         ("注文をキャンセルしたい", "ja"), ("ありがとう", "ja"), ("주문을 취소하고 싶어요", "ko"),
         ("где моя посылка", "ru"),
-        ("أين طلبي", "ar"), ("12345 !!!", "other"), ("", "other"), ("สวัสดี", "other"),
+        ("أين طلبي", "ar"), ("12345 !!!", "other"), ("", "other"), ("สวัสดีครับคุณ", "th"), ("ok fine", "latin"),
         ("帮我看一下 Kubernetes 的 deployment 为什么起不来，日志里没有错误", "zh"),
         ("I bought 小米 phone last week and it broke", "en"), ("我想买の字的贴纸和别的东西一共十件", "zh"),
     ],

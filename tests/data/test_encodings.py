@@ -11,7 +11,7 @@ from xiaozao.data.detection import detect
 from xiaozao.data.formats import Conversation
 from xiaozao.data.letters import LANGUAGES
 from xiaozao.data.sources import open_source
-from xiaozao.errors import Problem
+from xiaozao.errors import DataError, Problem
 from xiaozao.spec.parts import DataSpec
 from xiaozao.spec.run import RunSpec
 from xiaozao.texts.catalogue import has
@@ -205,3 +205,53 @@ def test_texts_of_question_marks_alone_are_told(tmp_path: Path, text: str, count
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"question": text, "answer": text}) + "\n", encoding="utf-8")
     assert [note.params.get("count") for note in read(path)[0].notes] == [count] * bool(count)
+
+
+SEVEN = [("您好，请问我的快递到哪里了", "您好，已经发出"), ("可以退货吗", "可以的，七天内")]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
+def test_hz_is_read_and_told(tmp_path: Path, suffix: str) -> None:
+    rows = [{"question": question, "answer": answer} for question, answer in SEVEN]
+    text = {
+        "jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
+        "json": json.dumps(rows, ensure_ascii=False, indent=1),
+        "csv": "question,answer\n" + "".join(f"{question},{answer}\n" for question, answer in SEVEN),
+    }[suffix]
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(text.encode("hz"))
+    assert path.read_bytes().isascii()
+    file = ConversationFile(path, DataSpec(data=str(path)))
+    assert [[turn.content for turn in one.turns] for one in file if isinstance(one, Conversation)] == [
+        list(pair) for pair in SEVEN
+    ]
+    assert [note.params["encoding"] for note in file.notes if note.key == "note_encoding"] == ["hz"]
+    assert open_source(path, "hz").encoding == "hz"
+
+
+@pytest.mark.parametrize("text", ["您好，请问我的快递到哪里了", "Où est l'été déjà né, là-bas", "Где моя посылка?"])
+def test_utf_7_is_refused_with_advice_that_works(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json.dumps({"question": text, "answer": text}, ensure_ascii=False).encode("utf-7"))
+    with pytest.raises(DataError) as caught:
+        open_source(path)
+    assert caught.value.key == "data_utf7" and "UTF-8" in caught.value.fix("en") and has("error.data_utf7.fix")
+    path.write_bytes(path.read_bytes().decode("utf-7").encode("utf-8"))
+    file = ConversationFile(path, DataSpec(data=str(path)))
+    assert [turn.content for one in file if isinstance(one, Conversation) for turn in one.turns] == [text, text]
+
+
+PLAIN = [
+    "call +8613800138000 or +1-555-0100 please",
+    "C++ and a+b, x+yz-w, 1+1=2, a+bc+de",
+    "a block ~{ x = 1; y = 2 ~} of code",
+    "base64: QUJD+REVG/SElK-TE1O",
+    "me+shop@example.org, you+tag@example.org",
+]
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_plain_ascii_is_taken_for_nothing_else(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"question": text, "answer": text}), encoding="ascii")
+    assert open_source(path).encoding == "utf-8"

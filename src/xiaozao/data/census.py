@@ -3,7 +3,6 @@
 Everything is counted in one pass. A row costs a few integers, so a large file stays cheap.
 """
 
-import re
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from xiaozao.data.conversations import open_conversations
 from xiaozao.data.formats import Conversation
+from xiaozao.data.quality.languages import language
 from xiaozao.data.survey import survey
 from xiaozao.data.tokenising import tokenise
 from xiaozao.data.tokens import ChatTokenizer
@@ -30,13 +30,6 @@ VALUES = 1000  # of a field; one with more tells no kinds
 REPEATS = 0.5  # distinct values by row, at most
 TURNS, QUESTION, ANSWER, CHARACTERS = "turns", "question_characters", "answer_characters", "characters"
 PROMPT_TOKENS, ANSWER_TOKENS, TOKENS = "prompt_tokens", "answer_tokens", "tokens"
-SCRIPTS = {
-    "ja": re.compile("[\u3040-\u30ff]"), "zh": re.compile("[\u3400-\u9fff\U00020000-\U0003ffff]"),
-    "ko": re.compile("[\uac00-\ud7af]"), "ru": re.compile("[\u0400-\u04ff]"), "ar": re.compile("[\u0600-\u06ff]"),
-    "en": re.compile("[A-Za-z\u00c0-\u024f]"),
-}  # fmt: skip
-LETTERS = {"zh": 1.0, "ja": 1.0, "ko": 1.0}  # of a word; the others have about four
-KANA = 0.1  # of kana and Han characters: with less it is Chinese that holds a Japanese name
 
 
 @dataclass(frozen=True)
@@ -153,12 +146,8 @@ class _Counting:
 
 
 def language_of(text: str) -> str:
-    """A guess by the letters: zh, en (any language in Latin letters), ja, ko, ru (any in Cyrillic), ar, or other."""
-    letters = {name: len(script.findall(text)) * LETTERS.get(name, 0.25) for name, script in SCRIPTS.items()}
-    if letters["ja"] > KANA * (letters["ja"] + letters["zh"]):
-        letters["ja"] += letters["zh"]
-    most = max(letters, key=lambda name: letters[name])
-    return most if letters[most] else "other"
+    """A guess at the language of a text as a code; `latin` for one in Latin letters, `other` for none or several."""
+    return language(text) or "other"
 
 
 def bins(values: NDArray[np.int64]) -> tuple[Bin, ...]:

@@ -5,19 +5,18 @@ cut there. A line that cannot be decoded or is longer than the limit carries its
 """
 
 import codecs
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from xiaozao.data.detection import detect
+from xiaozao.data.sevenbit import seven_bit
 from xiaozao.errors import DataError, Problem
 
 LINE_LIMIT = 32_000_000  # bytes; longer than any sample that could be trained, short enough to hold in memory
 CHUNK = 1 << 20
 BOMS = {"utf-8": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
-JAPANESE = re.compile(rb"\x1b\$[@B][!-~]{2,}\x1b\([BJ]")  # how ISO-2022-JP, which is all ASCII, changes characters
 NEWLINES = {"utf-16-le": b"\n\0", "utf-16-be": b"\0\n"}
 
 
@@ -51,8 +50,10 @@ def resolve_encoding(path: Path, asked: str) -> str:
             return "utf-16-le" if asked == "utf-16" else asked
         if wide := _utf16_without_mark(head):
             return wide
-        if head.isascii() and JAPANESE.search(head):
-            return "iso2022_jp"
+        if head.isascii() and (seven := seven_bit(head)):
+            if seven == "utf-7":
+                raise DataError("data_utf7", path=path)
+            return seven
         while head.isascii() and (more := file.read(CHUNK)):
             head = more
     return _legacy(head)

@@ -17,6 +17,7 @@ STRANGE = 4  # characters that are not ASCII, from which a text of another scrip
 SURE = 15.0  # log odds for another encoding than the one that was named or is stored
 SHOWN = 24  # characters of an example
 LATIN = {language.name for language in LANGUAGES if language.latin}
+SEVEN = {"iso2022_jp": "Japanese", "hz": "Chinese"}  # whose bytes are ASCII
 USUAL = ("utf-8", "utf-16-le", "utf-16-be", "gb18030", "")
 
 
@@ -31,7 +32,7 @@ def note_encoding(rows: Sequence[Mapping[str, Any]], encoding: str, asked: str, 
     if asked == "auto" and encoding not in USUAL:
         raw = [text.encode(encoding, errors="ignore") for text in texts]
         reading = detect(raw)
-        language = reading.language if reading else "Japanese" if encoding == "iso2022_jp" else ""
+        language = reading.language if reading else SEVEN.get(encoding, "")
         if language:
             notes.tell("note_encoding", encoding=encoding, language={"text": f"script.{language}"})
     _note_utf8(texts, notes)

@@ -33,6 +33,7 @@ SAFE = {"duplicate", "white_space", "invisible", "control", "same_role", "traili
 OF_FILE = {"same_answer", "rare_label", "dominant_label", "too_few", "model_language"}
 ACROSS = {"duplicate", "near_duplicate", "contradiction", "leak_validation", "leak_questions", "length_outlier",
           "minority_language", "no_system", "broken_json", "no_answer", "trailing_turn", "cut_at_length"}  # fmt: skip
+LEFT = ("empty_answer", "no_answer")  # of rows that are left out, of which there is nothing to show
 FEW_ROWS = 50
 TOKENS_A_CHARACTER = 1.0  # Chinese costs 0.5 to 0.8 in a model that knows it, and from 1.2 in one that does not
 TWINS_LIMIT = 500_000  # rows; of more the first are compared
@@ -50,14 +51,19 @@ class Inspection:
         """Check one row."""
         for kind, check in CHECKS.items():
             if hit := check(conversation):
-                self.add(kind, conversation.line, hit)
+                self.add(kind, conversation.line, hit if hit.excerpt else self._with_excerpt(kind, hit, conversation))
         self.rows.add(conversation)
         if self._twins is not None and len(self.rows) <= TWINS_LIMIT:
             self._twins.add(conversation.question())
 
+    def _with_excerpt(self, kind: str, hit: Hit, conversation: Conversation) -> Hit:
+        """The hit with an excerpt of its row, if it will be shown."""
+        listed = self._kinds[kind].examples if kind in self._kinds else []
+        return hit if len(listed) >= EXAMPLES else replace(hit, excerpt=_shown(conversation))
+
     def leave(self, dropped: Dropped) -> None:
         """Note a row that training leaves out because it has no answer."""
-        if dropped.reason in ("empty_answer", "no_answer"):
+        if dropped.reason in LEFT:
             self.add(dropped.reason, dropped.line, Hit(""))
 
     def add(self, kind: str, line: int, hit: Hit, **params: object) -> None:
@@ -163,8 +169,9 @@ class Inspection:
             self.add(kind, self.rows.lines[int(place)], Hit("", other=line), path=other.source.path.name)
 
     def _excerpts(self, file: ConversationFile) -> None:
-        """Read the rows once more that have no excerpt yet, as far as the last of them."""
-        shown = list(chain.from_iterable(found.examples for found in self._kinds.values()))
+        """Read the rows once more that have no excerpt yet, as far as the last of them: only those of kinds that were
+        told when all rows were known, such as duplicates."""
+        shown = list(chain.from_iterable(found.examples for kind, found in self._kinds.items() if kind not in LEFT))
         wanted = {example.line for example in shown if not example.hit.excerpt}
         texts: dict[int, str] = {}
         rows = iter(file) if wanted else iter(())

@@ -14,6 +14,7 @@ LETTERS = 6
 SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "LATIN", "CYRILLIC", "ARABIC", "GREEK", "THAI", "DEVANAGARI",
            "HEBREW",
            "BENGALI", "TAMIL")  # fmt: skip
+SYLLABLES = ("HIRAGANA", "KATAKANA", "HANGUL")  # which say more than a letter
 NAMES = {"CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CYRILLIC": "ru", "ARABIC": "ar",
          "GREEK": "el",
          "THAI": "th", "DEVANAGARI": "hi", "HEBREW": "he", "BENGALI": "bn", "TAMIL": "ta"}  # fmt: skip
@@ -71,12 +72,13 @@ def language(text: str) -> str:
     """A code such as zh, en, ru; "" where the text is short or mixed."""
     counted = scripts(text[:READ])
     total = counted.total()
-    if total < LETTERS:
+    if total + 2 * sum(counted[script] for script in SYLLABLES) < LETTERS:
         return ""
     if counted["HIRAGANA"] + counted["KATAKANA"] > 0.15 * total:
         return "ja"
     script, count = counted.most_common(1)[0]
-    if count < 0.75 * total:
+    foreign = counted["LATIN"] // 2 if script != "LATIN" else 0  # names and terms in Latin letters
+    if count < 0.75 * (total - foreign):
         return ""
     return NAMES.get(script, "") if script != "LATIN" else _latin(text[:READ])
 

@@ -22,7 +22,7 @@ from xiaozao.errors import EnvironmentProblem, Problem
 from xiaozao.spec.objectives import Kind
 from xiaozao.spec.parts import DataSpec
 
-VERSION = 4  # counts changes of this package that change samples
+VERSION = 5  # counts changes of this package that change samples
 SUMMARY = "summary.json"
 CHUNK = 1 << 20
 
@@ -72,7 +72,7 @@ def fingerprint_of(spec: DataSpec, kind: Kind, seed: int, tokenizer: str, files:
     if isinstance(spec.validation, str) and spec.validation != "none":
         options.pop("validation")
     contents = [
-        [*map(_file_hash, file.source.files), file.source.kind, file.source.encoding, file.source.sheet]
+        [*map(_file_hash, file.source.inputs), file.source.kind, file.source.encoding, file.source.sheet]
         for file in files
     ]
     document = json.dumps([VERSION, kind, seed, tokenizer, options, contents], sort_keys=True)

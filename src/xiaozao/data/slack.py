@@ -21,19 +21,29 @@ LIMIT = 64_000_000  # bytes of such a list
 SAID = ("thread_broadcast", "me_message", "file_share", "reply_broadcast")  # kinds of messages that people wrote
 
 
+def lists_beside(path: Path) -> tuple[Path, ...]:
+    """The lists of people and channels that lie beside a file of an export, or beside its folder."""
+    places = (folder / name for folder in (path.absolute().parent, path.absolute().parent.parent) for name in LISTS)
+    return tuple(place for place in places if place != path.absolute() and _is_list(place))
+
+
 def names_beside(path: Path) -> dict[str, str]:
-    """The names of people and channels by their ids, from users.json and others beside a channel's folder."""
+    """The names of people and channels by their ids."""
     names: dict[str, str] = {}
-    for folder in (path.parent, path.absolute().parent.parent):
-        for name in LISTS:
-            names = {**_names(folder / name), **names}
+    for place in lists_beside(path):
+        names = {**_names(place), **names}
     return names
+
+
+def _is_list(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size <= LIMIT
+    except OSError:
+        return False
 
 
 def _names(path: Path) -> dict[str, str]:
     try:
-        if not path.is_file() or path.stat().st_size > LIMIT:
-            return {}
         listed = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return {}

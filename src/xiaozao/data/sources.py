@@ -17,7 +17,7 @@ from xiaozao.data.folders import Split, open_folder
 from xiaozao.data.messengers import json_messenger, read_json, read_spoken, read_text, speakers_of, text_messenger
 from xiaozao.data.notes import Notes
 from xiaozao.data.rows import Row, Rows
-from xiaozao.data.slack import names_beside
+from xiaozao.data.slack import lists_beside, names_beside
 from xiaozao.data.strictjson import read_values, to_row
 from xiaozao.data.wrapping import path_to_rows, row_inside
 from xiaozao.errors import DataError, EnvironmentProblem, NotFound, Problem
@@ -75,6 +75,11 @@ class Source:
     def files(self) -> tuple[Path, ...]:
         """The files that hold the rows."""
         return self.split.shards if self.split else (self.path,)
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All files that what is read depends on: with the names of people that lie beside an export of Slack's."""
+        return (*self.files, *(lists_beside(self.path) if self.kind in ("json", "jsonl") else ()))
 
 
 def open_source(path: Path, encoding: str = "auto") -> Source:

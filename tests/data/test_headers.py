@@ -10,7 +10,7 @@ from xiaozao.cli.main import run
 from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation
 from xiaozao.data.quality.fixing import Wanted, fix
-from xiaozao.errors import DataError, Problem
+from xiaozao.errors import DataError, Problem, UsageError
 from xiaozao.spec.parts import DataSpec
 from xiaozao.texts.catalogue import LANGUAGES
 
@@ -204,3 +204,48 @@ def test_the_sign_that_divides_is_told_from_all_lines(tmp_path: Path) -> None:
     lines = ["Hello, where, is it?;On its way.", "Is it red?;No, blue.", "Who are you?;A shop."]
     (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
     assert read(tmp_path / "a.csv")[0] == [line.split(";") for line in lines]
+
+
+def test_a_sign_that_only_some_sentences_hold_divides_nothing(tmp_path: Path) -> None:
+    lines = ["How do I bake bread at home?", "Mix flour and water, then wait.", "Bake it for one hour."]
+    for suffix in ("csv", "tsv"):
+        (tmp_path / f"a.{suffix}").write_text("\n".join(lines), encoding="utf-8")
+        assert read(tmp_path / f"a.{suffix}")[0] == [[line] for line in lines]
+    (tmp_path / "b.csv").write_text("Shop\nMarch\nquestion,answer\na,b\n", encoding="utf-8")
+    assert read(tmp_path / "b.csv")[0] == [["a", "b"]]
+
+
+def test_a_header_among_rows_without_one_is_passed_over(tmp_path: Path) -> None:
+    talks, notes = read(write(tmp_path / "a.csv", [*ENGLISH, ["question", "answer"], *TYPED]))
+    assert talks == [*ENGLISH, *TYPED] and notes["note_header_again"].params == {"line": 5, "count": 1}
+
+
+@pytest.mark.parametrize("header", [["Question?", "Answer?"], ["What did the customer say?", "Reply text"]])
+def test_a_header_that_asks_stays_one(tmp_path: Path, header: list[str]) -> None:
+    talks, notes = read(write(tmp_path / "a.csv", [header, *ENGLISH]))
+    assert talks == ENGLISH and notes["note_columns"].params == {"question": header[0], "answer": header[1]}
+
+
+def test_terms_and_what_they_mean_have_no_header(tmp_path: Path) -> None:
+    terms = [["Output", "The result of a process."], ["Input", "What is given to it."], ["Loop", "It goes round."]]
+    assert read(write(tmp_path / "a.csv", terms))[0] == terms
+
+
+def test_groups_over_equal_names_are_told_apart_and_the_error_lists_them(tmp_path: Path) -> None:
+    rows: Table = [["问题", None, "回答", None], ["中文", "英文", "中文", "英文"],
+            ["在哪里？", "Where?", "在路上。", "On its way."], ["红的吗？", "Red?", "不是。", "No."]]  # fmt: skip
+    path = write(tmp_path / "a.xlsx", rows)
+    with pytest.raises(DataError, match=r"A \(问题 中文\), B \(问题 英文\)"):
+        read(path)
+    assert read(path, columns="question=问题 中文,answer=回答 中文")[0] == [
+        ["在哪里？", "在路上。"],
+        ["红的吗？", "不是。"],
+    ]
+    assert read(path, columns="question=B,answer=D")[0] == [["Where?", "On its way."], ["Red?", "No."]]
+
+
+def test_a_letter_without_a_column_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", [["cat", "house"], ["dog", "mouse"]])
+    with pytest.raises(UsageError, match="no column Z"):
+        read(path, columns="question=A,answer=Z")
+    assert read(path, columns="question=a,answer=b")[0] == [["cat", "house"], ["dog", "mouse"]]

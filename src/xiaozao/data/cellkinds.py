@@ -148,9 +148,9 @@ def place_of(letters: str) -> int:
     """The place of a column by its letter or its number from 1; -1 for another name."""
     if letters.isascii() and letters.isdecimal() and len(letters) < 6:
         return int(letters) - 1
-    if not re.fullmatch("[A-Z]{1,3}", letters):
+    if not re.fullmatch("[A-Z]{1,3}|[a-z]", letters):
         return -1
     place = 0
-    for sign in letters:
+    for sign in letters.upper():
         place = 26 * place + ord(sign) - 64
     return place - 1

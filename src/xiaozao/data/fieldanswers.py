@@ -2,6 +2,7 @@
 
 {"answer": 42}                                           "42", as a table would read it
 {"answers": ["a", "b"]} | {"answers": {"text": [...]}}   the first, which is noted if they differ
+{"answers": [{"text": "a"}, ...]}                        the same
 {"questions": ["q", "r"], "answers": ["a", "b"]}         rounds of one conversation
 """
 
@@ -16,6 +17,7 @@ from xiaozao.data.fieldtext import plain_name
 
 FLAT = (*QUESTIONS, *ANSWERS, *TEXTS, "input", "chosen", "rejected")  # fields that hold a text
 INSIDE = ("text", "input_text")  # of answers as data sets of questions write them
+WITHIN = (*INSIDE, "answer", "response", "output", "completion")  # of one answer among several
 
 
 def as_text(value: Any) -> Any:
@@ -42,7 +44,14 @@ def with_plain_texts(fields: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         value = next((value[name] for name in INSIDE if isinstance(value.get(name), list)), value)
-    return [as_text(part) for part in value] if isinstance(value, list) else as_text(value)
+    return [as_text(_inner(part)) for part in value] if isinstance(value, list) else as_text(value)
+
+
+def _inner(part: Any) -> Any:
+    """The text of an answer that is an object of its own; anything else as it is."""
+    if not isinstance(part, dict) or "role" in part or "from" in part:
+        return part
+    return next((part[name] for name in WITHIN if isinstance(part.get(name), str)), part)
 
 
 def first_of(value: Any) -> Any:

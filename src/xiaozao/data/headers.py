@@ -83,7 +83,7 @@ def heading(rows: Sequence[Sequence[Any]], asked: Sequence[str] = ()) -> Heading
     if others and (place := _place_of_names(rows, others)) >= 0:
         return _lettered(_named(rows, place), by_letter)
     place, bare = _place(rows)
-    if by_letter and not others:
+    if by_letter:
         below = _below(rows, place)
         bare = bare or not (_is_named(rows[place]) or is_surely_header(rows[place], below))
         return _lettered(_bare(rows, place) if bare else _named(rows, place), by_letter)
@@ -98,7 +98,9 @@ def _place_of_names(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> int:
 
 
 def _is_letter(name: str, rows: Sequence[Sequence[Any]]) -> bool:
-    return 0 <= place_of(name) < max(map(len, rows))
+    """Whether a name can only be a letter or a number: no cell is called so."""
+    called = any(_text(cell).casefold() == name.casefold() for cells in rows[:LOOKED_AT] for cell in cells)
+    return not called and 0 <= place_of(name) < max(map(len, rows))
 
 
 def _place(rows: Sequence[Sequence[Any]]) -> tuple[int, bool]:
@@ -113,11 +115,9 @@ def _place(rows: Sequence[Sequence[Any]]) -> tuple[int, bool]:
         below = _below(rows, place)
         if _known(cells) >= 2 and _names(cells):
             return place, False
-        if not wide or _known_below(rows, place):
-            continue
-        if is_data(cells, below) and _likely(cells, below) < 2:
+        if wide and is_data(cells, below) and _likely(cells, below) < 2 and not _heads(cells, below):
             return place, True
-        if usual < 2 or _names(cells):
+        if wide and not _known_below(rows, place) and (usual < 2 or _names(cells)):
             return place, False
     return 0, False
 
@@ -152,6 +152,18 @@ def _likely(cells: Sequence[Any], below: Sequence[Sequence[Any]]) -> int:
             continue
         known += not any(place < len(row) and _text(row[place]) == cell.strip() for row in below)
     return known
+
+
+def _heads(cells: Sequence[Any], below: Sequence[Sequence[Any]]) -> bool:
+    """Whether a cell is called like a question or an answer, and sentences stand below it."""
+    known = [isinstance(cell, str) and kind_of_cell(cell) == WORD and _is_known(cell) for cell in cells]
+    return any(is_surely_header([cell], [[row[place]] for row in below if place < len(row)])
+               for place, cell in enumerate(cells) if known[place])  # fmt: skip
+
+
+def is_header_row(cells: Sequence[Any]) -> bool:
+    """Whether a row consists of names that are known."""
+    return _known(cells) >= 2 and _known(cells) == len(_filled(cells))
 
 
 def _is_named(cells: Sequence[Any]) -> bool:
@@ -202,7 +214,8 @@ def _are_two(rows: Sequence[Sequence[Any]], upper: int, lower: int, certain: boo
     known = sum(_is_known(name) for name in names if len(name) > 1)
     whole = sum(_is_known(name) for name in _joined(groups, names) if len(name) > 1)
     over_both = known and whole >= 2 and any(group and not name for group, name in zip(groups, names, strict=True))
-    surely = bool(below) and _known(groups) < 2 and is_surely_header(rows[lower], below)
+    each = all(not after for group, after in zip(groups, [*groups[1:], "."], strict=True) if group)  # spans columns
+    surely = bool(below) and (each or _known(groups) < 2) and is_surely_header(rows[lower], below)
     return known >= 2 or bool(over_both) or surely
 
 

@@ -10,6 +10,7 @@ The row's own format decides where it has one (formats.format_of). What only a f
     time, sender and text                   a chat log, unless the rows hold messages or questions and answers
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from xiaozao.data.rows import Row
 from xiaozao.errors import UsageError
 from xiaozao.spec.parts import DataSpec
 
+WORDS = re.compile(r"[\W_]+")
 FIRST = 200  # rows that are looked at
 LABEL_LENGTH = 60  # characters of a class's name
 CLASSES = 10  # so many may stand in a small file, else at most half as many as rows
@@ -249,9 +251,10 @@ def _fitting(names: Iterable[str], parts: Sequence[str], rows: Sequence[Mapping[
 
 
 def is_part(name: str, parts: Sequence[str]) -> bool:
+    """Whether a name holds one of the parts: as a word, in Chinese anywhere."""
     plain = plain_name(name)
-    return any(part in plain if not part.isascii() else part in plain.replace("-", "_").replace(" ", "_").split("_")
-               for part in parts)  # fmt: skip
+    words = WORDS.split(plain)
+    return any(part in plain if not part.isascii() else part in words for part in parts)
 
 
 def _holds_text(values: Sequence[Any]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from xiaozao.data.allowance import COLUMNS, MARK
 from xiaozao.data.cellkinds import letter
 from xiaozao.data.encodings import LINE_LIMIT, Line, read_lines
-from xiaozao.data.headers import COMPARED, LOOKED_AT, Heading, heading
+from xiaozao.data.headers import COMPARED, LOOKED_AT, Heading, heading, is_header_row
 from xiaozao.data.notes import Notes
 from xiaozao.data.rows import Row, Rows
 from xiaozao.errors import DataError, Problem
@@ -26,6 +26,8 @@ READING = "xiaozao.data.reading"
 SHOWN = 30  # characters of a column's first cell in a message
 BREAK = re.compile("_x000[dD]_\n?|_x000[aA]_")
 DELIMITERS = (",", "\t", ";", "|")
+NONE = "\x1f"  # which no text holds
+FEW = 3  # lines, from which nothing can be said
 SEPARATOR = re.compile(r'"?sep=(\\t|.)"?[,;\t ]*', re.IGNORECASE)  # Excel's own first line
 KINDS: dict[str, Callable[[str], Any]] = {
     "datetime": datetime.fromisoformat, "date": date.fromisoformat, "time": time.fromisoformat, "decimal": Decimal,
@@ -97,7 +99,7 @@ def _broken(cell: str) -> str:
 def _is_header_again(head: Heading, rows: Sequence[Sequence[Any]], cells: Sequence[Any]) -> bool:
     """Whether a row is the header once more."""
     if head.bare or not rows:
-        return False
+        return is_header_row(cells)
     return _texts(cells) in (_texts(rows[head.begin - 1]), _texts(head.names))
 
 
@@ -122,7 +124,7 @@ def _note_heading(notes: Notes, head: Heading, rows: Sequence[Sequence[Any]], li
         notes.tell(key, line=lines[head.begin], **({"columns": mapped.replace(" ", "")} if mapped else {}))
     elif head.lettered:
         notes.tell("note_letters", line=lines[head.begin - 1])
-    shown = _texts(rows[head.begin if head.bare else head.begin - 1]) if rows else []
+    shown = _texts(rows[head.begin] if head.bare else head.names) if rows else []
     notes.columns = {letter(place): text[:SHOWN] for place, text in enumerate(shown)}
 
 
@@ -229,8 +231,7 @@ class _Feed:
         """The delimiter of the first line that holds one: titles above the header hold none."""
         ahead = [line for line in (self._next, *islice(self._lines, LOOKED_AT)) if line is not None]
         self._lines = chain(ahead[1:], self._lines)
-        lines = [line.text for line in ahead if any(sign in line.text for sign in DELIMITERS)]
-        return _delimiter(lines) if lines else DELIMITERS[0]
+        return _delimiter([line.text for line in ahead if line.text.strip()])
 
     def start(self) -> tuple[int, int]:
         """The line number and byte offset of the next record."""
@@ -249,12 +250,23 @@ class _Feed:
         return line.text.replace("\0", "\ufffd") + "\n"
 
 
-def _delimiter(lines: Sequence[str]) -> str:
-    """The most frequent sign of the first line, unless another one divides every line alike and this one does not."""
-    outside = ["".join(line.split('"')[::2]) for line in lines]
-    best = max(DELIMITERS, key=outside[0].count)
-    even = [sign for sign in DELIMITERS if outside[0].count(sign) and len({text.count(sign) for text in outside}) == 1]
-    return best if best in even or not even else even[0]
+def _delimiter(texts: Sequence[str]) -> str:
+    """The most frequent sign of the first line that holds any; NONE where only some sentences hold it.
+
+    Another sign goes before it that divides every line alike, where this one does not, or stands in prose alone.
+    """
+    lines = ["".join(text.split('"')[::2]) for text in texts if any(sign in text for sign in DELIMITERS)]
+    if not lines:
+        return DELIMITERS[0]
+    best = max(DELIMITERS, key=lines[0].count)
+    even = [sign for sign in DELIMITERS if lines[0].count(sign) and len({text.count(sign) for text in lines}) == 1]
+    in_prose = best == "," and all(text.count(",") == text.count(", ") for text in lines)
+    others = [sign for sign in even if sign != best]
+    if others and (best not in even or in_prose):
+        return others[0]
+    tail = texts[next(place for place, text in enumerate(texts) if any(sign in text for sign in DELIMITERS)) :]
+    rare = sum(best in text for text in tail) * 2 <= len(tail) and (len(tail) < len(texts) or len(tail) > FEW)
+    return NONE if rare and not any('"' in text for text in texts) else best
 
 
 def _checked(path: Path, head: Heading) -> Heading:

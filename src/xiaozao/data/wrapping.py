@@ -81,6 +81,8 @@ def _members(text: str, at: int, whole: bool = True) -> Iterator[tuple[str, int]
         at = _space(text, at + 1)
         while text[at] != "}":
             name, at = READER.raw_decode(text, at)
+            if not isinstance(name, str):
+                raise ValueError(name)
             at = _space(text, _space(text, at) + 1)
             yield name, at
             at = _space(text, READER.raw_decode(text, at)[1])

@@ -8,6 +8,7 @@ import pytest
 
 from tests.data.quality.test_fixing import changes, repair, rows
 from xiaozao.data.checks import check
+from xiaozao.errors import DataError
 from xiaozao.spec.parts import DataSpec
 
 GOOD = '{"question": "good?", "answer": "Yes, it is."}'
@@ -109,3 +110,15 @@ def test_neighbours_that_differ_otherwise_are_left_alone_as_the_advice_says(name
     assert rows(tmp_path / "b.jsonl") == [APART[name]] and changes(tmp_path / "b.jsonl") == []
     kinds = {found.kind: found for found in check(DataSpec(data=done.path), None).findings}
     assert "same_role" not in kinds or "left as they are" in kinds["same_role"].fix("en")
+
+
+@pytest.mark.parametrize("value", ["007", "NaN", "{1: 2}", "[1 2]"])
+def test_a_value_that_is_no_json_in_rows_within_an_object_is_refused_or_repaired(value: str, tmp_path: Path) -> None:
+    text = f'{{"data": [{{"question": "q?", "answer": "a", "n": {value}}}, {GOOD}]}}'
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    try:
+        assert check(DataSpec(data=str(tmp_path / "a.json")), None).problem_count == 1
+    except DataError as error:
+        assert error.key == "data_json"
+    done = repair(tmp_path / "a.json", tmp_path / "b.jsonl")
+    assert done.rows == 2 and rows(tmp_path / "b.jsonl")[1] == json.loads(GOOD)

@@ -235,10 +235,12 @@ def _whole(source: Source, broken: DataError) -> Iterator[tuple[Mended, int]]:
         values, rules = json_repair.loads(quoted), ("json",)
         if lenient.loses_a_key(quoted, values):
             raise broken from None
+    for name in source.inside:
+        values = values.get(name, values) if isinstance(values, dict) else values
     rows = values if isinstance(values, list) else [values]
     for number, row in enumerate(rows, 1):
         if isinstance(row, dict) and row:
-            yield Mended(number, _without_halves(row), rules), 0
+            yield Mended(number, row_inside(_without_halves(row)), rules), 0
         else:
             problem = Problem("row_not_object", {"line": number, "found": type(row).__name__})
             yield Mended(number, None, ("unusable",), str(row), problem), 0

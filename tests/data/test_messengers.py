@@ -405,6 +405,16 @@ def test_slacks_ids_without_names_are_told_and_the_advice_helps(tmp_path: Path) 
     assert "note_ids" in keys(read(path, assistant=("U2",))[0]), "a broken list of users is none"
 
 
+def test_names_in_slacks_own_messages_are_those_of_mentions(tmp_path: Path) -> None:
+    messages = [
+        {"type": "message", "user": "U1", "user_profile": ANN, "text": "hi <@U2>", "ts": "1709647353.1"},
+        {"type": "message", "user": "U2", "user_profile": SUPPORT, "text": "hi <@U1>", "ts": "1709647354.1"},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(messages), encoding="utf-8")
+    file, talks, _ = read(tmp_path / "a.json")
+    assert talks == [[("user", "hi @Support"), ("assistant", "hi @Ann")]] and "note_ids" not in keys(file)
+
+
 def test_slacks_answers_to_the_channel_are_messages_and_joins_are_none(tmp_path: Path) -> None:
     said = (("U1", "hello"), ("U2", "hi"))
     assert read(slack(tmp_path / "a.json", *said, subtype="thread_broadcast"), assistant=("U2",))[1]

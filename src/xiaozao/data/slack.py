@@ -9,9 +9,12 @@ a &lt; b &amp;&amp; c            a < b && c
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from xiaozao.data.rows import Row
+from xiaozao.errors import Problem
 
 LINK = re.compile(r"<([^<>\s|][^<>|]*)(?:\|([^<>]*))?>")
 ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&"}
@@ -32,6 +35,19 @@ def names_beside(path: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     for place in lists_beside(path):
         names = {**_names(place), **names}
+    return names
+
+
+def names_within(rows: Iterable[Row | Problem]) -> dict[str, str]:
+    """The names of people by their ids, as their own messages tell them."""
+    names: dict[str, str] = {}
+    for row in rows:
+        inner = row.values.get("messages") if isinstance(row, Row) else None
+        own = [row.values] if isinstance(row, Row) else []
+        for message in inner if isinstance(inner, list) else own:
+            profile = message.get("user_profile") if isinstance(message, dict) else None
+            if isinstance(profile, dict) and (name := name_of({"profile": profile, **profile})):
+                names[str(message.get("user"))] = name
     return names
 
 

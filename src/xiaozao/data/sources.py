@@ -17,7 +17,7 @@ from xiaozao.data.folders import Split, open_folder
 from xiaozao.data.messengers import json_messenger, read_json, read_spoken, read_text, speakers_of, text_messenger
 from xiaozao.data.notes import Notes
 from xiaozao.data.rows import Row, Rows
-from xiaozao.data.slack import lists_beside, names_beside
+from xiaozao.data.slack import lists_beside, names_beside, names_within
 from xiaozao.data.strictjson import read_values, to_row
 from xiaozao.data.wrapping import path_to_rows, row_inside
 from xiaozao.errors import DataError, EnvironmentProblem, NotFound, Problem
@@ -164,22 +164,28 @@ def read_rows(
         if source.speakers:
             notes.tell("note_speakers", names=", ".join(source.speakers))
         return _read_line_rows(source, limit)
+    return _messages(source, limit, notes) if chats else _json_rows(source, limit, notes)
+
+
+def _json_rows(source: Source, limit: int, notes: Notes) -> Rows:
     rows = _read_line_rows(source, limit)
     if source.kind == "json":
         rows = read_values(source.path, source.encoding, limit, source.inside, notes)
-    rows = map(_unwrapped, rows)
-    return _messages(rows, notes, source.path) if chats else rows
+    return map(_unwrapped, rows)
 
 
-def _messages(rows: Rows, notes: Notes, path: Path) -> Rows:
+def _messages(source: Source, limit: int, notes: Notes) -> Rows:
     """The messages of a messenger's export in JSON; all other rows as they are."""
+    rows = _json_rows(source, limit, notes)
     first = next(rows, None)
     if first is None:
         return
     messenger = json_messenger(first.values) if isinstance(first, Row) else ""
     if messenger:
         notes.tell("note_messenger", name=messenger)
-    names = names_beside(path) if messenger == "Slack" else None
+    names = None
+    if messenger == "Slack":  # read once more, because a message may name whoever speaks later only
+        names = {**names_within(_json_rows(source, limit, Notes())), **names_beside(source.path)}
     for row in chain([first], rows):
         if messenger and isinstance(row, Row):
             yield from read_json(row, names, notes)

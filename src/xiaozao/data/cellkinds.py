@@ -20,6 +20,7 @@ WIDE_SPEECH = re.compile("[，。！？；]|(?:吗|呢|吧|么|了|啊|哦|呀|�
 LONG, MANY_WORDS, MANY_WIDE = 60, 6, 12  # characters, words, wide characters from which a text is a sentence
 TYPED = 3  # words of a message that begins with a small letter, as nobody begins the name of a column
 MOST, SOME = 0.8, 0.3
+COMPARED = 64  # columns, of wider tables the first
 LABEL_LENGTH = 60
 
 
@@ -51,6 +52,7 @@ def is_sentence(text: str) -> bool:
 
 def is_data(row: Sequence[Any], below: Sequence[Sequence[Any]]) -> bool:
     """Whether a row holds the same things as the rows below it, and is no header of them."""
+    row = row[:COMPARED]
     kinds = [kind_of_cell(cell) for cell in row]
     if not below:
         return len(set(filter(None, kinds))) == 1 and SENTENCE in kinds
@@ -63,6 +65,7 @@ def is_data(row: Sequence[Any], below: Sequence[Sequence[Any]]) -> bool:
 
 def is_surely_header(row: Sequence[Any], below: Sequence[Sequence[Any]]) -> bool:
     """Whether a row differs from all below: words over sentences in every column of sentences, or over numbers."""
+    row = row[:COMPARED]
     kinds = [kind_of_cell(cell) for cell in row]
     columns = [_column(below, place) for place in range(len(row))]
     spoken = [
@@ -105,7 +108,7 @@ def roles_by_content(rows: Sequence[Sequence[Any]], width: int) -> dict[int, str
     Two columns of texts are a question and an answer; a text beside a few names that repeat is a message of a sender
     if there are times, and otherwise a text of a class; a text alone is a text.
     """
-    columns = {place: _column(rows, place) for place in range(width)}
+    columns = {place: _column(rows, place) for place in range(min(width, COMPARED))}
     filled = {place: column for place, column in columns.items() if column}
     times = [place for place, column in filled.items() if _share(column, (TIME,)) >= MOST]
     rest = {

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from xiaozao.data.cellkinds import COMPARED as COLUMNS_COMPARED
 from xiaozao.data.cellkinds import (
     WORD,
     is_data,
@@ -147,7 +148,7 @@ def _known(cells: Sequence[Any]) -> int:
 def _likely(cells: Sequence[Any], below: Sequence[Sequence[Any]]) -> int:
     """How many cells are known names, or hold a part of one, and are no values of their columns."""
     known = 0
-    for place, cell in enumerate(cells):
+    for place, cell in enumerate(cells[:COLUMNS_COMPARED]):
         if not isinstance(cell, str) or not _is_known(cell):
             continue
         known += not any(place < len(row) and _text(row[place]) == cell.strip() for row in below)
@@ -156,6 +157,7 @@ def _likely(cells: Sequence[Any], below: Sequence[Sequence[Any]]) -> int:
 
 def _heads(cells: Sequence[Any], below: Sequence[Sequence[Any]]) -> bool:
     """Whether a cell is called like a question or an answer, and sentences stand below it."""
+    cells = cells[:COLUMNS_COMPARED]
     known = [isinstance(cell, str) and kind_of_cell(cell) == WORD and _is_known(cell) for cell in cells]
     return any(is_surely_header([cell], [[row[place]] for row in below if place < len(row)])
                for place, cell in enumerate(cells) if known[place])  # fmt: skip

@@ -48,7 +48,7 @@ def read_csv(
     first = list(islice(records, COMPARED))
     whole = [record for record in first if not isinstance(record, Problem)]
     rows = [cells for _, _, cells in whole]
-    head = _checked(path, heading(rows, asked))
+    head = _heading(path, rows, asked)
     names = head.names
     _note_heading(notes, head, rows, [line for line, _, _ in whole])
     above = {line for line, _, _ in whole[: head.begin]}
@@ -157,7 +157,7 @@ def read_xlsx(path: Path, notes: Notes | None = None, sheet: str = "", asked: Se
     read = (row for row in _read_apart("xlsx", path, notes, sheet) if any(map(_is_filled, row[1])))
     first = list(islice(read, COMPARED))
     rows = _narrowed([cells for _, cells in first])
-    head = _checked(path, heading(rows, asked))
+    head = _heading(path, rows, asked)
     names = list(head.names)
     while names and not names[-1]:
         names.pop()
@@ -269,10 +269,12 @@ def _delimiter(texts: Sequence[str]) -> str:
     return NONE if rare and not any('"' in text for text in texts) else best
 
 
-def _checked(path: Path, head: Heading) -> Heading:
-    """The heading, if its names can be told apart. Raises DataError."""
-    if len(head.names) > COLUMNS:
-        raise DataError("data_wide", path=path, count=len(head.names), limit=COLUMNS)
+def _heading(path: Path, rows: Sequence[Sequence[Any]], asked: Sequence[str]) -> Heading:
+    """The heading of a table of bearable width, if its names can be told apart. Raises DataError."""
+    width = max(map(len, rows), default=0)
+    if width > COLUMNS:
+        raise DataError("data_wide", path=path, count=width, limit=COLUMNS)
+    head = heading(rows, asked)
     twice = sorted(name for name, count in Counter(head.names).items() if name and count > 1)
     if twice:
         raise DataError("data_columns", path=path, names=", ".join(twice))

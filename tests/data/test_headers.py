@@ -81,6 +81,8 @@ def test_columns_beside_the_texts_are_told_by_what_they_hold(tmp_path: Path) -> 
     numbered = [[place, f"2024-03-0{place + 1}", *pair] for place, pair in enumerate(ENGLISH)]
     talks, notes = read(write(tmp_path / "a.csv", numbered))
     assert talks == ENGLISH and notes["note_no_header_mapped"].params["columns"] == "question=C,answer=D"
+    again = [[place, *pair] for place, pair in enumerate(ENGLISH * 4)]
+    assert read(write(tmp_path / "c.csv", again))[0] == ENGLISH * 4, "texts that repeat are no labels"
     swapped = [[answer, question] for question, answer in CHINESE]
     assert read(write(tmp_path / "b.csv", swapped))[0] == CHINESE
 

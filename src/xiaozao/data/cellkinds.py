@@ -129,7 +129,10 @@ def roles_by_content(rows: Sequence[Sequence[Any]], width: int) -> dict[int, str
 
 
 def _is_label(column: Sequence[Any]) -> bool:
+    """Whether a column holds few names that repeat."""
     texts = {str(cell).strip() for cell in column}
+    if _share(column, (SENTENCE,)) * 2 > 1:
+        return False
     return len(texts) * 2 <= len(column) and all(len(text) <= LABEL_LENGTH for text in texts)
 
 

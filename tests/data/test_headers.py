@@ -83,6 +83,8 @@ def test_columns_beside_the_texts_are_told_by_what_they_hold(tmp_path: Path) -> 
     assert talks == ENGLISH and notes["note_no_header_mapped"].params["columns"] == "question=C,answer=D"
     again = [[place, *pair] for place, pair in enumerate(ENGLISH * 4)]
     assert read(write(tmp_path / "c.csv", again))[0] == ENGLISH * 4, "texts that repeat are no labels"
+    linked = [[f"https://shop.example/{place}", *pair] for place, pair in enumerate(ENGLISH)]
+    assert read(write(tmp_path / "d.csv", linked))[0] == ENGLISH
     swapped = [[answer, question] for question, answer in CHINESE]
     assert read(write(tmp_path / "b.csv", swapped))[0] == CHINESE
 

@@ -9,6 +9,7 @@ from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
+from xiaozao.data.fieldtext import NO_PROSE
 from xiaozao.data.times import parse_time
 
 NUMBER, TIME, SENTENCE, WORD = "number", "time", "sentence", "word"
@@ -114,7 +115,7 @@ def roles_by_content(rows: Sequence[Sequence[Any]], width: int) -> dict[int, str
     rest = {
         place: column
         for place, column in filled.items()
-        if place not in times and _share(column, (NUMBER, TIME)) < MOST
+        if place not in times and _share(column, (NUMBER, TIME)) < MOST and not _is_address(column)
     }
     labels = [place for place, column in rest.items() if _is_label(column)]
     texts = [place for place in rest if place not in labels]
@@ -134,6 +135,11 @@ def _is_label(column: Sequence[Any]) -> bool:
     if _share(column, (SENTENCE,)) * 2 > 1:
         return False
     return len(texts) * 2 <= len(column) and all(len(text) <= LABEL_LENGTH for text in texts)
+
+
+def _is_address(column: Sequence[Any]) -> bool:
+    """Whether a column holds addresses of pages or mail, or keys, that nobody says."""
+    return sum(NO_PROSE.fullmatch(str(cell)[:500]) is not None for cell in column) >= MOST * len(column)
 
 
 def _asking(column: Sequence[Any]) -> int:

@@ -246,12 +246,12 @@ def _bare(rows: Sequence[Sequence[Any]], place: int) -> Heading:
     return Heading(names, place, tuple(range(place)), bare=True, roles=roles)
 
 
-def _lettered(found: Heading, by_letter: dict[int, str]) -> Heading:
+def _lettered(head: Heading, by_letter: dict[int, str]) -> Heading:
     """The heading with the letters and numbers that the user wrote as names of their columns."""
-    others = [f"column {letter(place)}" if place in found.roles or not name else name
-              for place, name in enumerate(found.names)]  # fmt: skip
+    others = [f"column {letter(place)}" if place in head.roles or not name else name
+              for place, name in enumerate(head.names)]  # fmt: skip
     names = tuple(by_letter.get(place, name) for place, name in enumerate(others))
-    return Heading(names, found.begin, found.titles, found.upper, found.bare, lettered=True)
+    return Heading(names, head.begin, head.titles, head.upper, head.bare, lettered=True)
 
 
 def _text(cell: Any) -> str:

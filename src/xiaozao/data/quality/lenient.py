@@ -80,8 +80,8 @@ def loses_a_key(text: str, value: Any) -> bool:
     return any(written[name] > count for name, count in read.items())
 
 
-def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and json.dumps(one) == json.dumps(other)
+def _same(value: Any, other: Any) -> bool:
+    return type(value) is type(other) and json.dumps(value) == json.dumps(other)
 
 
 def _integer(digits: str) -> int:

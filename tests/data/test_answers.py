@@ -109,3 +109,17 @@ def test_objects_and_numbers_of_messages_stay_refused(tmp_path: Path) -> None:
     assert [(one.key, one.params["field"]) for one in problems] == [("row_not_text", "messages[1].content")] * 2
     _, _, problems = read(lines(tmp_path / "b.jsonl", {"question": "q", "answer": {"a": 1}}))
     assert [one.params["field"] for one in problems] == ["answer"]
+
+
+def test_lists_as_text_in_a_table_are_lists_under_names_of_several(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('question,answers\nq,"[""a"", ""b""]"\nr,"[\'c\', \'d\']"\n', encoding="utf-8")
+    talks, notes, _ = read(tmp_path / "a.csv")
+    assert talks == [["q", "a"], ["r", "c"]] and notes["note_first_answer"].params["count"] == 2
+    (tmp_path / "b.csv").write_text('question,answer\nq,"[""a"", ""b""]"\n', encoding="utf-8")
+    assert read(tmp_path / "b.csv")[0] == [["q", '["a", "b"]']], "one answer may be a list as text"
+
+
+def test_answers_of_several_models_are_several_answers(tmp_path: Path) -> None:
+    row = {"prompt": "q", "responses": [{"model": "x", "response": "a"}, {"model": "y", "response": "b"}]}
+    talks, notes, _ = read(lines(tmp_path / "a.jsonl", row))
+    assert talks == [["q", "a"]] and notes["note_first_answer"].params["field"] == "responses"

@@ -13,9 +13,10 @@ from typing import Any, TypeGuard
 
 from xiaozao.data.badfield import BadField
 from xiaozao.data.fieldnames import ANSWERS, QUESTIONS, TEXTS
-from xiaozao.data.fieldtext import plain_name
+from xiaozao.data.fieldtext import listed_texts, plain_name
 
 FLAT = (*QUESTIONS, *ANSWERS, *TEXTS, "input", "chosen", "rejected")  # fields that hold a text
+PLURAL = ("answers", "responses", "outputs", "completions", "questions", "queries", "prompts", "instructions")
 INSIDE = ("text", "input_text")  # of answers as data sets of questions write them
 WITHIN = (*INSIDE, "answer", "response", "output", "completion")  # of one answer among several
 
@@ -37,7 +38,7 @@ def with_plain_texts(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields with numbers as text where a text stands, alone or in a list of answers."""
     for name in FLAT:
         if name in fields:
-            fields[name] = _plain(fields[name])
+            fields[name] = _plain(listed_texts(fields[name]) if name in PLURAL else fields[name])
     return fields
 
 
@@ -90,6 +91,6 @@ def told_of(values: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[tuple
     if not _are_texts(answers):
         return tuple(told)
     if isinstance(fields.get(asked), list):
-        return (*told, ("note_rounds", answer))
+        return (*told, ("note_rounds", answer)) if len(answers) > 1 else tuple(told)
     several = len({text.strip() for text in answers if text.strip()}) > 1
     return (*told, ("note_first_answer", answer)) if several else tuple(told)

@@ -26,6 +26,12 @@ def is_prose(value: object) -> bool:
     return len(start.split(None, WORDS)) >= WORDS or sum(1 for _ in WIDE.finditer(start)) >= SIGNS
 
 
+def listed_texts(value: Any) -> Any:
+    """A list of texts that stands as text, as the list; anything else as it is."""
+    read = _read_list(value) if isinstance(value, str) else None
+    return read if read and all(isinstance(part, str) for part in read) else value
+
+
 def listed_text(value: Any) -> Any:
     """A list of objects that stands as text, in JSON or as Python prints it, as the list; anything else as it is.
 
@@ -33,13 +39,19 @@ def listed_text(value: Any) -> Any:
     """
     if isinstance(value, dict):
         return _turned(value)
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
-        return value
+    read = _read_list(value) if isinstance(value, str) else None
+    return read if read and all(isinstance(part, dict | list) for part in read) else value
+
+
+def _read_list(text: str) -> list[Any] | None:
+    """A list from its text in JSON, or as Python prints it."""
+    if not text.lstrip().startswith("["):
+        return None
     try:
-        read = parse(value)
+        read = parse(text)
     except StrictError:
-        read = _literal(value)
-    return read if isinstance(read, list) and read and all(isinstance(part, dict | list) for part in read) else value
+        read = _literal(text)
+    return read if isinstance(read, list) else None
 
 
 def _literal(text: str) -> Any:

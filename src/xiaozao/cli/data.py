@@ -32,6 +32,8 @@ PLAIN_NOTES = {
     "note_messenger",
     "note_letters",
     "note_two_headers",
+    "note_titles_chat",
+    "note_number",
 }
 
 

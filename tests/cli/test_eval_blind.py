@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from xiaozao.cli.console import Output
 from xiaozao.cli.main import run
 from xiaozao.cli.verb import OutputSettings
 from xiaozao.evaluate.blind.ballot import BlindVote, open_vote
+from xiaozao.evaluate.statistics.power import decision, sign_power
+from xiaozao.evaluate.statistics.sequential import wins_to_stop
 from xiaozao.store.files import RunFolder
 from xiaozao.texts.catalogue import LANGUAGES, say
 
@@ -170,6 +173,56 @@ def test_votes_on_answers_that_are_no_longer_those_of_the_run_say_so(
     other.answers("tuned").replace(shop.answers("tuned"))
     assert run(["eval", "blind", "shop", "--sheet", "vote.csv"]) == 0
     assert "The vote is on the earlier answers" in capsys.readouterr().err
+
+
+PAGES = sorted((Path(__file__).parents[2] / "docs").glob("blind*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_every_command_of_the_page_works(
+    page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a run that was trained before; what is voted at the terminal and on the page is put in between."""
+    shop = answered(tmp_path / "home" / "runs" / "my-run", 50)
+    lines = [line.removeprefix("$ ") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("$ ")]
+    trained, *commands, sealed = (shlex.split(line) for line in lines)
+    (tmp_path / "train.jsonl").touch()
+    assert run([*trained[1:], "--print-config"]) == 0
+    assert "questions: " in capsys.readouterr().out
+    vote = None
+    for command in commands:
+        assert command[:4] == ["zao", "eval", "blind", "my-run"]
+        if "--sheet" not in command and "--read" not in command and "--result" not in command:
+            continue  # at the terminal: below
+        if "--read" in command:
+            vote = open_vote(shop)
+            assert vote is not None
+            vote_all(vote, "Anna", for_tuned)
+            fill_in(tmp_path / "vote.csv", vote)
+            votes = [{"pair": pair.id, "choice": "tie"} for pair in vote.ballot.pairs]
+            given = {"format": "xiaozao-votes", "v": 1, "sheet": vote.ballot.name, "voter": "Ben", "votes": votes}
+            (tmp_path / "votes-Ben.json").write_text(json.dumps(given), encoding="utf-8")
+        assert run([*command[1:], "--json"]) == 0
+    out = capsys.readouterr().out
+    result = json.loads(out[out.rindex('{\n  "schema_version"') :])
+    assert (result["verdict"], sorted(result["voters"])) == ("tuned", ["Anna", "Ben", "Cleo"])
+    assert len(commands) == 5 and sealed[0] == "printf" and sealed[-1] == "sha256sum"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_the_tables_of_the_page_are_true(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    lines = re.findall(r"^\| (\d+) \| (\d+) \| ([\d.]+) \| (\d+)%? \S+ (\d+) ?% \|$", text, flags=re.MULTILINE)
+    assert len(lines) == 5
+    for decided, needed, p, low, high in lines:
+        row = decision(int(decided))
+        assert (row.wins, f"{row.p:.3f}") == (int(needed), p)
+        assert (f"{100 * row.interval.low:.0f}", f"{100 * row.interval.high:.0f}") == (low, high)
+    first, second = re.findall(r"^\|[^|]*((?:\| \d+ ){8})\|$", text, flags=re.MULTILINE)
+    decided, needed = ([int(number) for number in re.findall(r"\d+", row)] for row in (first, second))
+    assert [wins_to_stop(number) for number in decided] == needed
+    for share, found in ((0.7, 78), (0.65, 51), (0.6, 24)):
+        assert round(100 * sign_power(50, share)) == found and str(found) in text
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------

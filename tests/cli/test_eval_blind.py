@@ -236,6 +236,7 @@ def test_the_tables_of_the_page_are_true(page: Path) -> None:
         (["--sheet", "vote.txt"], 2, "neither .html nor .csv"),
         (["--sheet", "a.csv", "--read", "b.csv"], 2, "--sheet, --read cannot be asked for at once"),
         (["--result", "--again"], 2, "--result, --again cannot"),
+        (["--reveal", "--voter", "Anna"], 2, "--result, --voter cannot"),
         (["--result"], 8, "No vote on the run shop has begun yet"),
         (["--read", "b.csv"], 8, "No vote on the run shop has begun yet"),
         (["--voter", " ", "--sheet", "a.csv"], 2, "cannot be the name of a voter"),

@@ -32,7 +32,7 @@ def blind(
     name: str, voter: str | None, sheet: str | None, read: tuple[str, ...], result: bool, reveal: bool, again: bool
 ) -> int:
     output = current_output()
-    _check_together(name, sheet, read, result or reveal, again)
+    _check_together(name, sheet, read, result or reveal, again, voter)
     named = voter_name(voter) if voter is not None else None
     run = find_run(name)
     register(run.path)
@@ -59,13 +59,17 @@ def blind(
     return _vote(vote, log, named or SELF, typed, output)
 
 
-def _check_together(name: str, sheet: str | None, read: tuple[str, ...], result: bool, again: bool) -> None:
+def _check_together(
+    name: str, sheet: str | None, read: tuple[str, ...], result: bool, again: bool, voter: str | None
+) -> None:
     """Raises UsageError for flags that say two things at once."""
     asked = [
         flag for flag, given in (("--sheet", sheet is not None), ("--read", bool(read)), ("--result", result)) if given
     ]
     if again and ("--read" in asked or "--result" in asked):
         asked.append("--again")
+    if voter is not None and result:
+        asked.append("--voter")
     if len(asked) > 1:
         raise UsageError("blind_together", flags=", ".join(asked), name=name)
 

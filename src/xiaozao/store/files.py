@@ -144,7 +144,7 @@ def vote_folders(run: RunFolder) -> list[VoteFolder]:
     """The blind votes of a run that are complete on disk, the first first."""
     if not run.blind.is_dir():
         return []
-    numbers = sorted(int(path.name) for path in run.blind.iterdir() if path.name.isdecimal())
+    numbers = sorted(int(path.name) for path in run.blind.iterdir() if re.fullmatch("[1-9][0-9]*", path.name))
     return [VoteFolder(run.blind / str(number)) for number in numbers]
 
 

@@ -297,6 +297,14 @@ def test_a_run_without_answers_says_how_to_get_them(tmp_path: Path, capsys: pyte
     assert run(["eval", "blind", "nothing", "--sheet", "a.csv"]) == 8
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_nothing_is_written_through_a_link(shop: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "precious").mkdir()
+    shop.blind.symlink_to(tmp_path / "precious")
+    assert run(["eval", "blind", "shop", "--sheet", "a.csv"]) == 3
+    assert "precious" in capsys.readouterr().err and list((tmp_path / "precious").iterdir()) == []
+
+
 def test_a_removed_run_takes_its_vote_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = answered(tmp_path / "elsewhere", 3)
     assert run(["eval", "blind", str(folder.path), "--sheet", "a.csv"]) == 0

@@ -21,7 +21,7 @@ from xiaozao.evaluate.blind.pairs import digest_of, read_pairs
 from xiaozao.evaluate.blind.returned import merge, read_sheet
 from xiaozao.evaluate.blind.sheet import csv_sheet, html_sheet
 from xiaozao.evaluate.blind.votes import VoteLog, Votes, voter_name
-from xiaozao.store.files import RunFolder
+from xiaozao.store.files import RunFolder, refuse_links
 from xiaozao.store.runs import find_run, register, short_name
 
 SELF = "me"  # the voter where none is named
@@ -39,6 +39,7 @@ def blind(
     typed = short_name(run)
     if sheet is not None and Path(sheet).suffix.lower() not in KINDS:
         raise UsageError("blind_sheet_kind", path=sheet, name=typed)
+    refuse_links(run)
     begins = not (read or result or reveal)
     if begins and sheet is None and (output.format != "human" or not (sys.stdin.isatty() and sys.stdout.isatty())):
         raise UsageError("blind_no_terminal", name=typed)

@@ -304,7 +304,8 @@ def test_a_path_of_the_machine_is_recognised(text: str, hit: bool) -> None:
 def shipped() -> list[str]:
     """The files besides code that the package cannot work without."""
     languages = [f"demo/data/{language}/{part}.jsonl" for language in ("en", "zh") for part in PARTS]
-    return ["texts/en.json", "texts/zh-CN.json", "evaluate/report.html.j2", "plan/catalogue.json", *languages]
+    pages = ["evaluate/report.html.j2", "evaluate/blind/sheet.html.j2"]
+    return ["texts/en.json", "texts/zh-CN.json", *pages, "plan/catalogue.json", *languages]
 
 
 PARTS = ("train", "validation", "heldout")

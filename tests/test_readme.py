@@ -22,7 +22,7 @@ from xiaozao.spec.run import RunSpec
 
 ROOT = Path(__file__).parents[1]
 MAIN = ("README.md", *(f"docs/{name}.md" for name in ("data", "memory", "training", "devices", "cli", "python")))
-DEEPER = ("docs/templates.md", "docs/from-openai.md")  # that another page leads to
+DEEPER = ("docs/templates.md", "docs/from-openai.md", "docs/blind.md")  # that another page leads to
 ENGLISH = (*MAIN, *DEEPER)
 CHINESE = tuple(name.replace(".md", ".zh-CN.md") for name in ENGLISH)
 PAGES = (*ENGLISH, *CHINESE)

@@ -120,7 +120,9 @@ def test_a_model_with_a_very_long_name_gives_a_name_that_the_disk_takes() -> Non
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
-@pytest.mark.parametrize("name", ["events.jsonl", "worker.log", "report/loss.png", "report", "checkpoints", "stop"])
+@pytest.mark.parametrize(
+    "name", ["events.jsonl", "worker.log", "report/loss.png", "report", "checkpoints", "stop", "blind/1"]
+)
 def test_a_planted_link_is_refused_wherever_a_run_writes(tmp_path: Path, name: str) -> None:
     folder = create_run(str(tmp_path / "out"), "m")
     refuse_links(folder)

@@ -136,3 +136,16 @@ RUNS.add_command(
     ])
 )  # fmt: skip
 RUNS.add_command(Verb("rm", callback=later("control", "remove"), params=[run_name(), dry_run()]))
+
+EVAL = VerbGroup("eval")
+EVAL.add_command(
+    Verb("blind", callback=later("eval_blind", "blind"), params=[
+        run_name(),
+        click.Option(["--voter"], metavar="NAME", help="cli.eval.blind.voter"),
+        click.Option(["--sheet"], metavar="OUT.html|csv", help="cli.eval.blind.sheet"),
+        click.Option(["--read"], metavar="FILE", multiple=True, help="cli.eval.blind.read"),
+        flag("--result", "cli.eval.blind.result"),
+        flag("--reveal", "cli.eval.blind.reveal"),
+        flag("--again", "cli.eval.blind.again"),
+    ])
+)  # fmt: skip

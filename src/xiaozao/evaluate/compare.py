@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xiaozao.evaluate.contract import Answer, Contract, Judgement, Score, judge, learn_contract, score
-from xiaozao.evaluate.statistics import SIGNIFICANT, holm, mcnemar
+from xiaozao.evaluate.statistics.intervals import SIGNIFICANT
+from xiaozao.evaluate.statistics.paired import holm, mcnemar
 
 SHOWN = 10  # answers side by side
 

@@ -18,7 +18,7 @@ from xiaozao.evaluate.compare import Change, Comparison, Pair, choose, compare
 from xiaozao.evaluate.contract import Answer, Contract, Judgement, read_object
 from xiaozao.evaluate.curves import inline_svg
 from xiaozao.evaluate.facts import ReportFacts, Side
-from xiaozao.evaluate.statistics import Interval, wilson
+from xiaozao.evaluate.statistics.intervals import Interval, wilson
 from xiaozao.spec.plan import PARTS
 from xiaozao.texts.catalogue import Language, say
 

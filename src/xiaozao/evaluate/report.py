@@ -13,7 +13,7 @@ from xiaozao.evaluate.compare import Pair, compare
 from xiaozao.evaluate.contract import Answer, Judgement, Score
 from xiaozao.evaluate.facts import ReportFacts, Side
 from xiaozao.evaluate.page import render
-from xiaozao.evaluate.statistics import wilson
+from xiaozao.evaluate.statistics.intervals import wilson
 from xiaozao.texts.catalogue import Language
 
 

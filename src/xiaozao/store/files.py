@@ -5,6 +5,7 @@ RUN/spec.yaml  resolved.yaml  events.jsonl  worker.log  lock.json  stop  .mutex
     reference/{reference.safetensors, reference.json, manifest.json}
     track/{name.json, name.log, name/}
     adapter/ (or model/ for full training)   report/{report.html, report.json, loss.png, loss.svg, metrics.csv}
+    blind/1/{pairs.json, sides.json, votes.jsonl}   a blind vote; a new one is 2/
 """
 
 import errno
@@ -103,9 +104,48 @@ class RunFolder:
         return self.path / "report"
 
     @property
+    def blind(self) -> Path:
+        """The blind votes, a numbered folder each."""
+        return self.path / "blind"
+
+    def answers(self, who: str) -> Path:
+        """What the model before ("base") or after training ("tuned") answered to the held-out questions."""
+        return self.report / f"answers-{who}.json"
+
+    @property
     def track(self) -> Path:
         """The trackers' files: how far each has read, its log, and its own output."""
         return self.path / "track"
+
+
+@dataclass(frozen=True)
+class VoteFolder:
+    """The paths of one blind vote. What a voter may see lies apart from what tells the sides."""
+
+    path: Path
+
+    @property
+    def pairs(self) -> Path:
+        """The questions with both answers, frozen; nothing in it tells which model gave which."""
+        return self.path / "pairs.json"
+
+    @property
+    def sides(self) -> Path:
+        """Which answer is whose; nobody who votes looks into it."""
+        return self.path / "sides.json"
+
+    @property
+    def votes(self) -> Path:
+        """The votes, append-only."""
+        return self.path / "votes.jsonl"
+
+
+def vote_folders(run: RunFolder) -> list[VoteFolder]:
+    """The blind votes of a run that are complete on disk, the first first."""
+    if not run.blind.is_dir():
+        return []
+    numbers = sorted(int(path.name) for path in run.blind.iterdir() if re.fullmatch("[1-9][0-9]*", path.name))
+    return [VoteFolder(run.blind / str(number)) for number in numbers]
 
 
 def create_run(output: str | None, stem: str, clock: float | None = None) -> RunFolder:
@@ -179,7 +219,7 @@ def refuse_links(folder: RunFolder) -> None:
 
     What trackers keep is theirs; some make links there.
     """
-    inner = (folder.checkpoints, folder.adapter, folder.model, folder.reference, folder.report)
+    inner = (folder.checkpoints, folder.adapter, folder.model, folder.reference, folder.report, folder.blind)
     for place in (folder.path, *inner):
         for path in place.iterdir() if place.is_dir() and (place == folder.path or not place.is_symlink()) else ():
             if path.is_symlink():

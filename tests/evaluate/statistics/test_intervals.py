@@ -1,6 +1,9 @@
 import pytest
+from scipy.stats import binomtest
+from statsmodels.stats.proportion import proportion_confint
 
-from xiaozao.evaluate.statistics import holm, mcnemar, wilson
+from tests.evaluate.statistics.simulate import RATES, SIZES, share_coverage
+from xiaozao.evaluate.statistics.intervals import clopper_pearson, wilson
 
 
 # Pinned from scipy 1.17: binomtest(k, n).proportion_ci(method="wilson").
@@ -45,27 +48,26 @@ def test_wilson_refuses_what_is_no_share(successes: int, n: int, confidence: flo
         wilson(successes, n, confidence)
 
 
-# scipy 1.17: binomtest(min(b, c), b + c, 0.5).pvalue.
-@pytest.mark.parametrize(
-    ("gained", "lost", "p"),
-    [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 0.0625), (6, 0, 0.03125), (8, 2, 0.109375), (3, 3, 1.0), (33, 17, 0.032839)],
-)
-def test_mcnemar_gives_the_known_p_values(gained: int, lost: int, p: float) -> None:
-    assert mcnemar(gained, lost) == pytest.approx(p, abs=1e-6)
-    assert mcnemar(lost, gained) == mcnemar(gained, lost)
+@pytest.mark.parametrize("confidence", [0.8, 0.9, 0.95, 0.999])
+@pytest.mark.parametrize("n", [1, 7, 50, 300])
+def test_both_intervals_equal_scipy_and_statsmodels(n: int, confidence: float) -> None:
+    for successes in range(0, n + 1, max(1, n // 12)):
+        for ours, scipys, statsmodels in ((wilson, "wilson", "wilson"), (clopper_pearson, "exact", "beta")):
+            mine = ours(successes, n, confidence)
+            theirs = binomtest(successes, n).proportion_ci(confidence, method=scipys)
+            others = proportion_confint(successes, n, 1 - confidence, method=statsmodels)
+            assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+            assert (mine.low, mine.high) == pytest.approx(others, abs=1e-12)
 
 
-def test_mcnemar_of_many_questions_neither_overflows_nor_vanishes_to_nan() -> None:
-    assert mcnemar(60, 0) == 2 * 0.5**60
-    assert 0 < mcnemar(1500, 1000) < 1e-20
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("rate", RATES)
+def test_both_intervals_cover_the_true_share(n: int, rate: float) -> None:
+    """Exactly: over all counts there can be."""
+    assert 0.93 <= share_coverage(wilson, n, rate) <= 1
+    assert 0.95 <= share_coverage(clopper_pearson, n, rate) <= 1
 
 
-def test_mcnemar_refuses_negative_counts() -> None:
-    with pytest.raises(ValueError, match="-1"):
-        mcnemar(-1, 3)
-
-
-def test_holm_multiplies_the_smallest_most_and_keeps_the_order() -> None:
-    assert holm([0.04, 0.01, 0.03]) == pytest.approx((0.06, 0.03, 0.06))
-    assert holm([0.9, 0.8]) == (1.0, 1.0)
-    assert holm([]) == ()
+def test_the_exact_interval_refuses_what_is_no_share() -> None:
+    with pytest.raises(ValueError, match="6 of 5"):
+        clopper_pearson(6, 5)

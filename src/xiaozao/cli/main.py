@@ -65,6 +65,7 @@ VERBS: dict[str, Callable[[], click.Command]] = {
     "train": _asked("TRAIN"),
     "launch": _asked("LAUNCH"),
     "runs": _declared("RUNS"),
+    "eval": _declared("EVAL"),
     "chat": _declared("CHAT"),
     "export": _declared("EXPORT"),
     "disk": _declared("DISK"),

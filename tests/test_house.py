@@ -33,6 +33,12 @@ PER_FILE = {
     },
     "src/xiaozao/worker/main.py": {
         "PLC0415": "`kernels` must be refused before transformers is imported",
+    },
+    "src/xiaozao/worker/evaluator.py": {
+        "PLC0415": "`kernels` must be refused before transformers is imported",
+    },
+    "src/xiaozao/worker/held.py": {
+        "PLC0415": "`kernels` must be refused before transformers is imported",
         "BLE001": "the last net: a run must end with an Ended event",
     },
 }

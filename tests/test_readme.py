@@ -21,7 +21,8 @@ from xiaozao.spec.fields import OPTIONS
 from xiaozao.spec.run import RunSpec
 
 ROOT = Path(__file__).parents[1]
-MAIN = ("README.md", *(f"docs/{name}.md" for name in ("data", "memory", "training", "devices", "cli", "python")))
+PARTS = ("data", "memory", "training", "evaluation", "devices", "cli", "python")
+MAIN = ("README.md", *(f"docs/{name}.md" for name in PARTS))
 DEEPER = ("docs/templates.md", "docs/from-openai.md", "docs/blind.md")  # that another page leads to
 ENGLISH = (*MAIN, *DEEPER)
 CHINESE = tuple(name.replace(".md", ".zh-CN.md") for name in ENGLISH)

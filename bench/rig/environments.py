@@ -34,6 +34,8 @@ LLAMAFACTORY = Environment(
 )
 TRL = Environment("trl-1.16.0", "trl==1.16.0", packages=(TORCH, BITSANDBYTES, "peft==0.21.2", "transformers==5.23.0"))
 
+LMEVAL = Environment("lm-eval-0.4.13", "lm_eval==0.4.13", packages=(TORCH, "transformers==5.23.0", "accelerate"))
+
 
 def cache_folder() -> Path:
     """Where environments and runs of the benches lie: `BENCH_CACHE`, else `.bench/` beside `bench/`."""

@@ -67,7 +67,10 @@ def test_the_flags_in_examples_exist(name: str) -> None:
                 command = command.commands[typed.pop(0)]
             known = {flag for parameter in command.get_params(context) for flag in parameter.opts}
             assert {word for word in typed if word.startswith("-")} <= known
-            names = {word.partition("=")[0] for word in typed if "=" in word and word.partition("=")[0].isidentifier()}
+            options = [word for before, word in zip(["", *typed], typed, strict=False) if not before.startswith("--")]
+            names = {
+                word.partition("=")[0] for word in options if "=" in word and word.partition("=")[0].isidentifier()
+            }
             assert names <= set(OPTIONS)
 
 

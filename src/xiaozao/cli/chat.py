@@ -5,44 +5,29 @@ import sys
 import torch
 
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.export import trained
 from xiaozao.data.chatcontract import check_contract
 from xiaozao.data.formats import Turn
 from xiaozao.data.tokens import ChatTokenizer
-from xiaozao.hub.sources import resolve
-from xiaozao.models.adapter import attach, is_vouched_for
-from xiaozao.models.artefacts.checkpoint import verify
 from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
-from xiaozao.models.load import DTYPES, InMemory, Streamed, device_of, load
-from xiaozao.store.files import cache
+from xiaozao.runs.results import trained
 from xiaozao.texts.visible import visible
+from xiaozao.worker.opening import find_trained
 
 
 def work(run: str, ask: str | None, base: bool, system: str | None, max_tokens: int, temperature: float) -> None:
     output = current_output()
     folder, spec = trained(run)
-    precision = DTYPES["fp32" if spec.method.precision == "fp32" else "bf16"]
     with output.stages() as report:
-        source = resolve(spec.model.model, spec.model.source, spec.model.revision, cache(), report).path
-        report("verify", 0, 0)
-        result = folder.model if folder.model.is_dir() else folder.adapter
-        if not base and is_vouched_for(result):
-            verify(result)
+        opened = find_trained(folder, spec, report)
         report("load", 0, 0)
-        tuned = folder.model if folder.model.is_dir() and not base else source
-        stored = "none" if tuned == folder.model else spec.model.base  # as it was trained, so that it answers the same
-        streams = spec.model.stream == "disk" and tuned == source
-        way = Streamed(cache() / "streams", stored) if streams else InMemory(stored)
-        decoder = load(tuned, precision, device_of(spec.model.device), way=way)
-    if not base and not is_vouched_for(result):
-        output.note("cli.export.no_manifest", folder=result)
-    if folder.adapter.is_dir() and not base:
-        attach(decoder, folder.adapter)
+        decoder = opened.open_base() if base else opened.open_tuned()
+    if not base and not opened.is_vouched_for:
+        output.note("cli.export.no_manifest", folder=opened.result)
     prompt = system if system is not None else spec.data.system
     opening = [Turn("system", prompt)] if prompt else []
-    tokenizer = ChatTokenizer.from_folder(source, spec.data.template)
-    talk = Talk(decoder, tokenizer, check_contract(result, tokenizer), Sampling(max_tokens, temperature), output)
+    tokenizer = ChatTokenizer.from_folder(opened.base, spec.data.template)
+    talk = Talk(decoder, tokenizer, check_contract(opened.result, tokenizer), Sampling(max_tokens, temperature), output)
     if ask is not None:
         answer = talk.answer([*opening, Turn("user", ask)], live=False)
         output.result(answer, {"question": ask, "answer": answer}, quiet=answer)

@@ -121,6 +121,38 @@ MODELS.add_command(Verb("path", callback=later("models", "path"), params=[click.
 MODELS.add_command(Verb("rm", callback=later("models", "remove"), params=[click.Argument(["model"]), dry_run()]))
 MODELS.add_command(SUGGEST)
 
+EVAL = VerbGroup("eval")
+EVAL.add_command(
+    Verb("bench", callback=later("eval_bench", "work"), params=[
+        click.Argument(["run"]),
+        click.Option(["--task"], metavar="NAME=FILE", multiple=True, help="cli.eval.bench.task"),
+        click.Option(["--limit"], type=click.IntRange(1), help="cli.eval.bench.limit"),
+        number("--margin", click.FloatRange(0.1, 50), 3.0, "cli.eval.bench.margin"),
+        flag("--once", "cli.eval.bench.once"),
+        click.Option(["--threads"], type=click.IntRange(1), help="cli.eval.bench.threads"),
+        click.Option(["--budget"], metavar="BYTES", help="cli.eval.bench.budget"),
+        flag("--again", "cli.eval.bench.again"),
+        flag("--detach", "cli.eval.bench.detach"),
+    ])
+)  # fmt: skip
+
+EVAL.add_command(
+    Verb("format", callback=later("eval_format", "work"), params=[
+        click.Argument(["run"]),
+        click.Option(["--questions"], metavar="FILE", help="cli.eval.format.questions"),
+        click.Option(["--contract"], metavar="FILE", help="cli.eval.format.contract"),
+        click.Option(["--write-contract"], metavar="FILE", help="cli.eval.format.write_contract"),
+        click.Option(["--limit"], type=click.IntRange(1), help="cli.eval.format.limit"),
+        number("--tokens", click.IntRange(1), 256, "cli.eval.format.tokens"),
+        click.Option(["--system"], metavar="TEXT", help="cli.eval.format.system"),
+        number("--examples", click.IntRange(0, 20), 5, "cli.eval.format.shots"),
+        click.Option(["--threads"], type=click.IntRange(1), help="cli.eval.bench.threads"),
+        click.Option(["--budget"], metavar="BYTES", help="cli.eval.bench.budget"),
+        flag("--again", "cli.eval.bench.again"),
+        flag("--detach", "cli.eval.bench.detach"),
+    ])
+)  # fmt: skip
+
 RUNS = VerbGroup("runs")
 RUNS.add_command(Verb("ls", callback=later("runs", "ls")))
 RUNS.add_command(Verb("show", callback=later("runs", "show_run"), params=[run_name()]))
@@ -137,7 +169,6 @@ RUNS.add_command(
 )  # fmt: skip
 RUNS.add_command(Verb("rm", callback=later("control", "remove"), params=[run_name(), dry_run()]))
 
-EVAL = VerbGroup("eval")
 EVAL.add_command(
     Verb("blind", callback=later("eval_blind", "blind"), params=[
         run_name(),

@@ -8,9 +8,8 @@ from xiaozao.export.merge import merge_adapter
 from xiaozao.hub.sources import resolve
 from xiaozao.models.adapter import is_vouched_for
 from xiaozao.models.load import DTYPES
-from xiaozao.spec.run import RunSpec, read_file
-from xiaozao.store.files import RunFolder, cache
-from xiaozao.store.runs import find_run
+from xiaozao.runs.results import trained
+from xiaozao.store.files import cache
 
 MERGED = "merged"
 LATER = (
@@ -21,18 +20,6 @@ LATER = (
     "quantized",
     "onnx",
 )  # converters begin where we end
-
-
-def trained(name: str) -> tuple[RunFolder, RunSpec]:
-    """The folder and the options of a run that has a result.
-
-    Raises NotFound, or UsageError if the run has not ended.
-    """
-    folder = find_run(name)
-    if not folder.adapter.is_dir() and not folder.model.is_dir():
-        raise UsageError("no_result", name=folder.name)
-    path = folder.resolved if folder.resolved.is_file() else folder.spec
-    return folder, RunSpec.from_options(read_file(path))
 
 
 def work(run: str, to: str, folder: str | None, precision: str) -> None:

@@ -27,8 +27,10 @@ class Signals:
 
 
 @contextmanager
-def stopping(folder: RunFolder, kill: Callable[[], None], output: Output) -> Iterator[Signals]:
-    """While inside, signals write the stop request instead of ending this process."""
+def stopping(
+    folder: RunFolder, kill: Callable[[], None], output: Output, stopping: str = "train.stopping"
+) -> Iterator[Signals]:
+    """While inside, signals write the stop request instead of ending this process. stopping: the text that says so."""
     seen = Signals()
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -40,7 +42,7 @@ def stopping(folder: RunFolder, kill: Callable[[], None], output: Output) -> Ite
             kill()
         # The terminal may be what went away (SIGHUP); the request above must stand all the same.
         with contextlib.suppress(OSError):
-            output.note("train.stopping" if seen.count == 1 else "train.killing")
+            output.note(stopping if seen.count == 1 else "train.killing")
 
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}

@@ -157,6 +157,16 @@ class ChatTokenizer:
         chat = self._chat(tuple(turns), tools, thinking)
         return self._ids(chat, chat.render(len(chat.turns), ask=True))
 
+    def encode_plain(self, text: str) -> list[int]:
+        """The ids of a text without a template or an end; BOS stands before them if the tokenizer has one.
+
+        What looks like a control token in it is text.
+        """
+        holes: list[str] = []
+        escaped = self._sealer.escape(text, False, holes)
+        ids = self._plain(text) if not holes else self._sealer.encode(self._sealer.seal(escaped, holes))
+        return ids if self._bos is None else [self._bos, *ids]
+
     def _chosen(self, files: ChatFiles, template: str) -> str:
         """The template's source. Raises UnsupportedModel where the vocabulary lacks its control tokens."""
         if template == OWN:
@@ -190,10 +200,7 @@ class ChatTokenizer:
 
         All its tokens and the end are targets, except the first, which has no context to be predicted from.
         """
-        holes: list[str] = []
-        escaped = self._sealer.escape(text, False, holes)
-        ids = self._plain(text) if not holes else self._sealer.encode(self._sealer.seal(escaped, holes))
-        ids = [*([self._bos] if self._bos is not None else []), *ids, *([self._eos] if self._eos is not None else [])]
+        ids = [*self.encode_plain(text), *([self._eos] if self._eos is not None else [])]
         targets = np.ones(len(ids), dtype=np.bool_)
         targets[:1] = False
         return Encoded(np.array(ids, dtype=np.int32), targets)

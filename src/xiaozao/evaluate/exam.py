@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from xiaozao.data.formats import Turn
-from xiaozao.data.prepare import Samples, prepare, read_conversations
-from xiaozao.data.tokens import ChatTokenizer, thinks
+from xiaozao.data.conversations import read_conversations
+from xiaozao.data.prepare import Samples, prepare
+from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import DataError
 from xiaozao.evaluate.contract import Answer, learn_contract, score
 from xiaozao.evaluate.facts import Side
+from xiaozao.evaluate.questions import Question, question_part, questions_of
 from xiaozao.events import Answered, Event, Progress
 from xiaozao.hub.sources import ModelFolder
 from xiaozao.machine.heap import give_back
@@ -21,24 +22,6 @@ from xiaozao.store.files import cache
 
 # (model, samples, samples in a micro-batch) -> mean loss of their target tokens: training's own, so it is handed in.
 LossOf = Callable[[Decoder, Samples, int], float]
-
-
-@dataclass(frozen=True)
-class Question:
-    """A conversation up to the last assistant turn, and that turn as the right answer.
-
-    tools: those that may be called, as JSON text. thinking: whether the model is asked to think first.
-    """
-
-    turns: tuple[Turn, ...]
-    reference: str
-    tools: str = ""
-    thinking: bool = False
-
-    @property
-    def text(self) -> str:
-        """What the user said last."""
-        return next((turn.content for turn in reversed(self.turns) if turn.role == "user"), "")
 
 
 @dataclass(frozen=True)
@@ -55,18 +38,10 @@ class Exam:
         """The exam that the spec asks for, or None."""
         if spec.evaluate.questions is None:
             return None
-        told = spec.data.format if spec.method.objective == "sft" else "auto"  # else that of other rows than questions
-        part = spec.data.model_copy(
-            update={"data": spec.evaluate.questions, "validation": "none", "rows": None, "stratify": None,
-                    "format": told}
-        )  # fmt: skip
+        part = question_part(spec, spec.evaluate.questions)
         samples = prepare(part, model.path, spec.train.seed, cache(), lambda stage, done, total: None).train
         kept = set(samples.lines.tolist())  # the same questions for the loss and for the answers
-        questions = tuple(
-            Question(one.turns[:-1], one.turns[-1].spoken, one.tools, thinks(one.turns, spec.data.thinking))
-            for one in read_conversations(part)
-            if one.line in kept and one.turns and one.turns[-1].role == "assistant"
-        )
+        questions = tuple(one for one in questions_of(read_conversations(part), part) if one.line in kept)
         if not questions:
             raise DataError("no_questions", path=str(spec.evaluate.questions))
         return cls(

@@ -73,16 +73,16 @@ class Decoder:
     def hidden(self, ids: Tensor, positions: Tensor) -> Tensor:
         """ids and positions (T) of a row whose segments are set -> the states that enter the head (T, hidden size)."""
         if self.packing == "packed":
-            return self._states(input_ids=ids[None], position_ids=positions[None])[0]
+            return self.states(input_ids=ids[None], position_ids=positions[None])[0]
         lengths = self.attention.layout.lengths
         if sum(lengths) != len(ids):
             raise RuntimeError(f"the segments hold {sum(lengths)} tokens, the row {len(ids)}")
         # Ranks must pass through the model equally often, however many lengths their rows have.
         padded = layout(lengths, together=dist.is_available() and dist.is_initialized()).on(ids.device)
-        rows = [self._states(input_ids=ids[places]).flatten(0, 1) for places in padded.buckets]
+        rows = [self.states(input_ids=ids[places]).flatten(0, 1) for places in padded.buckets]
         return torch.cat(rows).index_select(0, padded.order)
 
-    def _states(self, **inputs: Tensor) -> Tensor:
+    def states(self, **inputs: Tensor) -> Tensor:
         """(n, L) -> (n, L, hidden size)"""
         if not self.tail:
             return self.model.base_model(**inputs, use_cache=False).last_hidden_state  # type: ignore[no-any-return]

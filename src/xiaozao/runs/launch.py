@@ -9,6 +9,7 @@ from xiaozao.spec.run import RunSpec, read_file
 from xiaozao.store.files import RunFolder, refuse_links
 
 MODULE = "xiaozao.worker.main"  # what a worker runs; of several, each of them
+EVALUATION = "xiaozao.worker.evaluator"
 
 # Allowed by name or by prefix. Not PYTHONPATH, PYTHONSTARTUP or LD_PRELOAD: what runs in the worker is what is
 # installed; and no credentials of services that the worker never talks to. Where the libraries of the interpreter lie
@@ -54,7 +55,12 @@ def command(folder: RunFolder, devices: int = 1) -> list[str]:
     """The command line. -P keeps the current directory off sys.path; the run's options go by file, not by argument."""
     if devices > 1:
         return [sys.executable, "-P", "-m", "xiaozao.worker.per_device", str(folder.path), str(devices)]
-    return [sys.executable, "-P", "-m", MODULE, str(folder.path)]
+    return words(MODULE, folder)
+
+
+def words(module: str, folder: RunFolder) -> list[str]:
+    """The command line of a module that works on a folder."""
+    return [sys.executable, "-P", "-m", module, str(folder.path)]
 
 
 def environment(own: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -66,9 +72,9 @@ def environment(own: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def try_worker(timeout: float) -> str:
     """The error when a process with a worker's environment imports torch; empty if there is none."""
-    words = [sys.executable, "-P", "-c", "import torch"]
+    called = [sys.executable, "-P", "-c", "import torch"]
     try:
-        done = subprocess.run(words, env=environment(), capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        done = subprocess.run(called, env=environment(), capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     told = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -83,7 +89,7 @@ def launch(folder: RunFolder, devices: int | None = None) -> subprocess.Popen[by
     return start(command(folder, devices), folder)
 
 
-def start(words: Sequence[str], folder: RunFolder) -> subprocess.Popen[bytes]:
+def start(called: Sequence[str], folder: RunFolder) -> subprocess.Popen[bytes]:
     """Start a process in a run folder, detached from our terminal; what libraries print goes to the run's log.
 
     Raises ArtefactError where something in the folder is a link.
@@ -91,7 +97,7 @@ def start(words: Sequence[str], folder: RunFolder) -> subprocess.Popen[bytes]:
     refuse_links(folder)
     with folder.log.open("ab") as log:
         return subprocess.Popen(
-            words,
+            called,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

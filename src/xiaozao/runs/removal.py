@@ -12,7 +12,7 @@ from xiaozao.store.runs import find_run, forget, known_folders
 # (events.jsonl.damaged, lock.4711.tmp), or with a dot.
 OURS = (
     "spec", "resolved", "events", "worker", "lock", "stop", "checkpoints", "reference", "track", "adapter", "model",
-    "report", "blind", "merged", "",
+    "report", "blind", "merged", "evaluations", "",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ RUN/spec.yaml  resolved.yaml  events.jsonl  worker.log  lock.json  stop  .mutex
     checkpoints/step-00000012/{*.safetensors, state.json, manifest.json}
     reference/{reference.safetensors, reference.json, manifest.json}
     track/{name.json, name.log, name/}
+    evaluations/bench/{evaluation.json, answers.jsonl, result.json, events.jsonl, worker.log, lock.json, stop}
     adapter/ (or model/ for full training)   report/{report.html, report.json, loss.png, loss.svg, metrics.csv}
     blind/1/{pairs.json, sides.json, votes.jsonl}   a blind vote; a new one is 2/
 """
@@ -102,6 +103,25 @@ class RunFolder:
     @property
     def report(self) -> Path:
         return self.path / "report"
+
+    def evaluation(self, kind: str) -> "RunFolder":
+        """The folder of an evaluation of this run's result. It is held, journalled and stopped like a run."""
+        return RunFolder(self.path / "evaluations" / kind)
+
+    @property
+    def evaluation_spec(self) -> Path:
+        """What an evaluation was asked to do."""
+        return self.path / "evaluation.json"
+
+    @property
+    def recorded(self) -> Path:
+        """The answers of an evaluation, as they came."""
+        return self.path / "answers.jsonl"
+
+    @property
+    def standing(self) -> Path:
+        """The result of an evaluation."""
+        return self.path / "result.json"
 
     @property
     def blind(self) -> Path:

@@ -1,0 +1,127 @@
+"""An evaluation as a command: started, watched, stopped, gone on with, shown.
+
+    settings -> evaluations/KIND/evaluation.json -> a process of its own -> watched in the foreground -> result.json
+
+Called again, a command goes on with an evaluation that was stopped, watches one that is going on, and shows one that
+is done.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+
+from xiaozao.cli.console import Output
+from xiaozao.cli.control import INTERRUPTED
+from xiaozao.cli.stop import stopping
+from xiaozao.cli.streams import endure
+from xiaozao.cli.verb import error_text
+from xiaozao.cli.watch import watch
+from xiaozao.errors import Busy, UsageError
+from xiaozao.evaluate.paper import paper_of
+from xiaozao.events import Ended
+from xiaozao.machine.threads import check_threads
+from xiaozao.runs.follow import last_sequence, session_start
+from xiaozao.runs.launch import EVALUATION, start, words
+from xiaozao.runs.process import Worker, died
+from xiaozao.runs.sentences import failure
+from xiaozao.spec.evaluation import BenchSpec, FormatSpec, read_evaluation, write_evaluation
+from xiaozao.spec.parts import parse_bytes
+from xiaozao.spec.run import RunSpec
+from xiaozao.store.files import RunFolder
+from xiaozao.store.lock import holder
+from xiaozao.store.runs import short_name
+
+START_SECONDS = 60.0
+Spec = BenchSpec | FormatSpec
+Show = Callable[[RunFolder], int]  # the folder of a finished evaluation -> exit code
+
+
+def memory_of(budget: str | None) -> int | None:
+    """A size of memory as a user writes it, in bytes. Raises UsageError."""
+    size = parse_bytes(budget)
+    if size is None or isinstance(size, int):
+        return size
+    raise UsageError("eval_budget", budget=budget)
+
+
+def evaluate(
+    source: RunFolder, options: RunSpec, spec: Spec, again: bool, detach: bool, output: Output, show: Show
+) -> int:
+    """Start, resume, watch or show the evaluation of a run; returns the exit code."""
+    endure()
+    check_threads(spec.threads)
+    folder, name = source.evaluation(spec.kind), short_name(source)
+    if (pid := holder(folder)) is not None:
+        if again or detach:
+            raise Busy("eval_busy", run=name, pid=pid, kind=spec.kind)
+        return _look_in(folder, name, spec.kind, output, show)
+    if again:
+        shutil.rmtree(folder.path, ignore_errors=True)
+    spec = spec.model_copy(update={"asked": paper_of(spec, options).hash})
+    if folder.evaluation_spec.is_file():
+        _check_same(spec, read_evaluation(folder.evaluation_spec), name)
+        if folder.standing.is_file():
+            output.note("eval.already", run=name)
+            return show(folder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_evaluation(spec, folder.evaluation_spec)
+    folder.stop.unlink(missing_ok=True)
+    after = last_sequence(folder.events)
+    worker = Worker(folder, start(words(EVALUATION, folder), folder))
+    if detach:
+        return _detached(worker, name, spec.kind, after, output)
+    with stopping(folder, worker.kill, output, "eval.stopping") as signals:
+        ended = watch(folder.events, worker.alive, output, after)
+    if ended is None:
+        if signals.count > 1:
+            output.note("eval.killed", run=name, kind=spec.kind)
+            return signals.exit_code
+        raise died(worker)
+    worker.code()
+    code = _conclude(ended, folder, name, spec.kind, output, show)
+    return signals.exit_code if ended.state == "stopped" and signals.count else code
+
+
+def _check_same(asked: Spec, known: Spec, name: str) -> None:
+    """Raises UsageError where an evaluation with other settings lies there; they were stated before and stay."""
+    before, now = known.settings(), asked.settings()
+    changed = [key for key in before if before[key] != now.get(key)]
+    if changed:
+        raise UsageError("eval_settings", run=name, changed=", ".join(changed))
+
+
+def _look_in(folder: RunFolder, name: str, kind: str, output: Output, show: Show) -> int:
+    """Watch an evaluation that another command started; Ctrl-C ends the watch alone."""
+    worker = Worker(folder)
+    output.note("eval.watching", run=name)
+    try:
+        ended = watch(folder.events, worker.alive, output, session_start(folder.events))
+    except KeyboardInterrupt:
+        output.note("eval.left", run=name, kind=kind)
+        return INTERRUPTED
+    if ended is None:
+        raise died(worker)
+    return _conclude(ended, folder, name, kind, output, show)
+
+
+def _detached(worker: Worker, name: str, kind: str, after: int, output: Output) -> int:
+    """Wait until the worker holds the folder, so that the next command sees it."""
+    deadline = time.monotonic() + START_SECONDS
+    while worker.alive() and last_sequence(worker.folder.events) <= after and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if not worker.alive() and last_sequence(worker.folder.events) <= after:
+        raise died(worker)
+    path, pid = str(worker.folder.path), worker.child.pid if worker.child else None
+    output.result(output.say("eval.detached", run=name, kind=kind), {"run": name, "path": path, "pid": pid}, path)
+    return 0
+
+
+def _conclude(ended: Ended, folder: RunFolder, name: str, kind: str, output: Output, show: Show) -> int:
+    if ended.state == "stopped":
+        output.note("eval.stopped", run=name, kind=kind)
+    elif ended.state == "failed":
+        what, problems, fix = failure(ended, output.language)
+        output.always(error_text(ended.code, what, problems, fix, output.language))
+    elif output.format != "json":
+        return show(folder)
+    return ended.exit_code

@@ -1,0 +1,69 @@
+"""What an evaluation was asked to do: `evaluation.json` in its folder, written before anything is asked."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from xiaozao.errors import ArtefactError
+
+MARGIN = 0.03  # of the items: a loss that would not matter
+DRIFT = {"texts": 0.03, "solutions": 0.10}  # of the bits per byte of before, likewise
+
+
+class _Evaluation(BaseModel):
+    """What all evaluations have. run: the folder of the run. limit: items of each suite. budget: bytes.
+
+    asked: hash of everything that is asked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    limit: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
+    budget: int | None = Field(default=None, ge=1)
+    asked: str = ""
+
+    def settings(self) -> dict[str, object]:
+        """What decides the result: all but threads and memory."""
+        return self.model_dump(exclude={"threads", "budget"})
+
+
+class BenchSpec(_Evaluation):
+    """The standard tests. tasks: files of choices by name. margin: a fraction of 1. noise: the base sits twice."""
+
+    kind: Literal["bench"] = "bench"
+    tasks: dict[str, str] = Field(default_factory=dict)
+    margin: float = Field(default=MARGIN, gt=0, lt=1)
+    noise: bool = True
+
+
+class FormatSpec(_Evaluation):
+    """The test of form and relevance. questions: a file of questions with right answers. tokens: of an answer, at most.
+
+    examples: how many rows of the training data are shown to the base model as it sits a second time, with `system`
+    before them; 0: it sits once.
+    """
+
+    kind: Literal["format"] = "format"
+    questions: str
+    tokens: int = Field(default=256, ge=1)
+    system: str | None = None
+    examples: int = Field(default=5, ge=0, le=20)
+
+
+EvaluationSpec = Annotated[BenchSpec | FormatSpec, Field(discriminator="kind")]
+SPEC: TypeAdapter[BenchSpec | FormatSpec] = TypeAdapter(EvaluationSpec)
+
+
+def write_evaluation(spec: BenchSpec | FormatSpec, path: Path) -> None:
+    path.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8", newline="\n")
+
+
+def read_evaluation(path: Path) -> BenchSpec | FormatSpec:
+    """Raises ArtefactError for a file that is not one."""
+    try:
+        return SPEC.validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, ValueError, OSError) as error:
+        raise ArtefactError("eval_spec", path=path, detail=str(error).splitlines()[0]) from None

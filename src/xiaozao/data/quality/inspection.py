@@ -17,6 +17,7 @@ from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.quality import across, dialogue, languages, leftovers, private, replies, trailing
 from xiaozao.data.quality.findings import EXAMPLES, Check, Example, Found, Hit, by_gravity, head
+from xiaozao.data.quality.sieve import suspects
 from xiaozao.data.twins import TWIN, Twins
 from xiaozao.events import OnProgress
 
@@ -48,8 +49,8 @@ class Inspection:
 
     def see(self, conversation: Conversation) -> None:
         """Check one row."""
-        for kind, check in CHECKS.items():
-            if hit := check(conversation):
+        for kind in suspects(conversation):
+            if hit := CHECKS[kind](conversation):
                 self.add(kind, conversation.line, hit)
         self.rows.add(conversation)
         if self._twins is not None and len(self.rows) <= TWINS_LIMIT:

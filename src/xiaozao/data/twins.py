@@ -179,7 +179,10 @@ class Twins:
 
     def add(self, text: str) -> int:
         """Add a text; returns its index, from 0."""
-        form = normalised(text)
+        return self.add_form(normalised(text))
+
+    def add_form(self, form: str) -> int:
+        """The same for a text that is normalised already."""
         digest = hashlib.blake2b(form.encode("utf-8", "surrogatepass"), digest_size=12).digest()
         number = self._numbers.setdefault(digest, len(self._first))
         if number == len(self._first):

@@ -105,6 +105,39 @@ def numbers_in(text: str) -> list[str]:
     return [text[match.start() : match.end()] for match in NUMBER_SHAPE.finditer(shape)]
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What of one row is compared with other rows. labels: those whose name is one of a label."""
+
+    whole: int
+    question: int
+    answer: int
+    claim: int
+    length: int
+    language: str
+    system: bool
+    judged: bool
+    json: int
+    labels: dict[str, str]
+
+    @classmethod
+    def of(cls, conversation: Conversation) -> "Numbers":
+        given = [turn.content for _, turn in answers(conversation)]
+        last = given[-1] if given else ""
+        return cls(
+            whole=whole_key(conversation),
+            question=question_key(conversation),
+            answer=key_of(bare(last)) if len(last) >= SHORT and len(given) == 1 else 0,
+            claim=claim_key("\n".join(given)) if given else 0,
+            length=max(map(len, given), default=len(conversation.text)),
+            language=spoken(conversation),
+            system=bool(conversation.turns) and conversation.turns[0].role == "system",
+            judged=bool(conversation.rejected) or conversation.liked is not None,
+            json=_json_state(last) if given else 0,
+            labels={name: value for name, value in conversation.labels.items() if LABELS.match(name)},
+        )
+
+
 @dataclass
 class Rows:
     """The numbers of all rows, in file order."""
@@ -123,31 +156,19 @@ class Rows:
     labels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     first: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def add(self, conversation: Conversation) -> None:
+    def add(self, line: int, row: "Numbers") -> None:
         """Note a row."""
-        given = [turn.content for _, turn in answers(conversation)]
-        last = given[-1] if given else ""
-        self.lines.append(conversation.line)
-        self.whole.append(whole_key(conversation))
-        self.judged.append(bool(conversation.rejected) or conversation.liked is not None)
-        self.question.append(question_key(conversation))
-        self.answer.append(key_of(bare(last)) if len(last) >= SHORT and len(given) == 1 else 0)
-        self.claim.append(claim_key("\n".join(given)) if given else 0)
-        self.length.append(max(map(len, given), default=len(conversation.text)))
-        name = spoken(conversation)
-        if name not in self.languages:
-            self.languages.append(name)
-        self.language.append(self.languages.index(name))
-        self.system.append(bool(conversation.turns) and conversation.turns[0].role == "system")
-        self.json.append(_json_state(last) if given else 0)
-        self._label(conversation)
-
-    def _label(self, conversation: Conversation) -> None:
-        for name, value in conversation.labels.items():
-            counted = self.labels[name] if LABELS.match(name) else None
-            if counted is not None and (value in counted or len(counted) <= MANY_VALUES):
+        self.lines.append(line)
+        for name in ("whole", "question", "answer", "claim", "length", "system", "judged", "json"):
+            getattr(self, name).append(getattr(row, name))
+        if row.language not in self.languages:
+            self.languages.append(row.language)
+        self.language.append(self.languages.index(row.language))
+        for name, value in row.labels.items():
+            counted = self.labels[name]
+            if value in counted or len(counted) <= MANY_VALUES:
                 counted[value] += 1
-                self.first.setdefault((name, value), conversation.line)
+                self.first.setdefault((name, value), line)
 
     def __len__(self) -> int:
         return len(self.lines)

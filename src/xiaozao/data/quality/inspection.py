@@ -8,7 +8,7 @@ Kinds of one row are pure functions in CHECKS; kinds of several rows are made fr
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -18,7 +18,7 @@ from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.quality import across, dialogue, languages, leftovers, private, replies, trailing
 from xiaozao.data.quality.findings import EXAMPLES, Check, Example, Found, Hit, by_gravity, head
 from xiaozao.data.quality.sieve import suspects
-from xiaozao.data.twins import TWIN, Twins
+from xiaozao.data.twins import TWIN, Twins, normalised
 from xiaozao.events import OnProgress
 
 CHECKS: dict[str, Check] = {
@@ -39,6 +39,21 @@ TOKENS_A_CHARACTER = 1.0  # Chinese costs 0.5 to 0.8 in a model that knows it, a
 TWINS_LIMIT = 500_000  # rows; of more the first are compared
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What was found in one row by itself. form: the normalised question, for near duplicates."""
+
+    hits: list[tuple[str, Hit]]
+    numbers: across.Numbers
+    form: str
+
+
+def look(conversation: Conversation) -> Looked:
+    """All checks of one row, and what of it is compared with other rows."""
+    hits = [(kind, hit) for kind in suspects(conversation) if (hit := CHECKS[kind](conversation)) is not None]
+    return Looked(hits, across.Numbers.of(conversation), normalised(conversation.question()))
+
+
 class Inspection:
     """What was found so far. Memory grows by a few numbers per row, and by nothing else."""
 
@@ -49,12 +64,15 @@ class Inspection:
 
     def see(self, conversation: Conversation) -> None:
         """Check one row."""
-        for kind in suspects(conversation):
-            if hit := CHECKS[kind](conversation):
-                self.add(kind, conversation.line, hit)
-        self.rows.add(conversation)
+        self.note(conversation.line, look(conversation))
+
+    def note(self, line: int, looked: "Looked") -> None:
+        """Take in what was found in one row."""
+        for kind, hit in looked.hits:
+            self.add(kind, line, hit)
+        self.rows.add(line, looked.numbers)
         if self._twins is not None and len(self.rows) <= TWINS_LIMIT:
-            self._twins.add(conversation.question())
+            self._twins.add_form(looked.form)
 
     def leave(self, dropped: Dropped) -> None:
         """Note a row that training leaves out because it has no answer."""

@@ -30,6 +30,10 @@ from bench.rig.run_zao import pull
 from bench.rig.task import RESULTS
 
 FILE, PAGE = RESULTS / "preparing.jsonl", Path(__file__).parents[1] / "docs" / "preparing.md"
+BESIDE = (
+    " Other work ran on the machine at the same time and took a changing part of its cores, so the runs of one tool"
+    " differ by a factor of several and the comparison is rough: the shortest runs say as much as the medians."
+)
 CHECK = "zao data check"
 SOURCES = ("gpt_train.jsonl", "crosswoz_400.jsonl")
 RIG = Path(__file__).parent / "rig"
@@ -67,6 +71,8 @@ class Prepared:
     machine: str
     version: str
     shared: bool = False  # whether other work ran on the machine meanwhile
+    least: float = 0.0  # seconds of the shortest and of the longest run
+    most: float = 0.0
 
 
 def main() -> int:
@@ -138,7 +144,9 @@ def _row(work: str, tool: str, file: Path, rows: int, runs: list[Run], named: st
     return Prepared(
         work=work, tool=tool, megabytes=round(file.stat().st_size / 1e6, 1), rows=rows, tokens=runs[-1].tokens,
         seconds=round(median(run.seconds for run in runs), 2),
-        peak_bytes=int(median(run.peak_bytes for run in runs)), runs=len(runs), cores=os.cpu_count() or 1,
+        peak_bytes=int(median(run.peak_bytes for run in runs if run.peak_bytes)), runs=len(runs),
+        least=round(min(run.seconds for run in runs), 1), most=round(max(run.seconds for run in runs), 1),
+        cores=os.cpu_count() or 1,
         machine=describe(Machine(None)), version=named,
     )  # fmt: skip
 
@@ -161,21 +169,24 @@ def make_file(path: Path, megabytes: int) -> tuple[Path, int]:
 
 def table(found: list[Prepared]) -> str:
     """The rows as a table; of a preparation also how many times faster Xiaozao is."""
-    lines = ["| work | tool | MB | rows | seconds | MB/s | tokens/s | Xiaozao is faster | peak |\n"]
-    lines += ["|---|---|---|---|---|---|---|---|---|\n"]
+    lines = [
+        "| work | tool | MB | rows | seconds | runs | shortest, longest | MB/s | tokens/s | Xiaozao: faster | peak |\n"
+    ]
+    lines += ["|---|---|---|---|---|---|---|---|---|---|---|\n"]
     ours = {(one.work, one.megabytes): one.seconds for one in found if one.tool == "Xiaozao"}
     for one in found:
         pace = f"{one.tokens / one.seconds:,.0f}" if one.tokens else ""
         mine = ours.get((one.work, one.megabytes))
         times = f"{one.seconds / mine:.1f} x" if mine and one.tool != "Xiaozao" else ""
+        spread = f"{one.runs} | {one.least:,.1f}, {one.most:,.1f}"
         lines.append(
             f"| {one.work} | {one.tool} {one.version} | {one.megabytes:,.0f} | {one.rows:,} | {one.seconds:,.1f} "
-            f"| {one.megabytes / one.seconds:.1f} | {pace} | {times} | {one.peak_bytes / 1e9:.2f} GB |\n"
+            f"| {spread} | {one.megabytes / one.seconds:.1f} | {pace} | {times} | {one.peak_bytes / 1e9:.2f} GB |\n"
         )
     if found:
-        beside = " Other work ran on the machine at the same time." if any(one.shared for one in found) else ""
+        beside = BESIDE if any(one.shared for one in found) else ""
         machines = "; ".join(dict.fromkeys(f"{one.cores} cores; {one.machine}" for one in found))
-        lines.append(f"\n{machines}; preparation: medians of {found[-1].runs} runs, check: one run.{beside}\n")
+        lines.append(f"\n{machines}; medians of the runs.{beside}\n")
     return "".join(lines)
 
 

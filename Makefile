@@ -7,7 +7,7 @@ ARGS ?=
 # Where pip finds torch without CUDA. Used on Linux without an NVIDIA driver, where PyPI's torch would bring 3 GB of CUDA.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test fast fast-everywhere real lint format docs bench bench-kills bench-fuzz bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-duration bench-contention bench-data bench-eval bench-forgetting bench-elephant bench-floor bench-coverage clean
+.PHONY: help demo test fast fast-everywhere real lint format docs bench bench-kills bench-fuzz bench-peers bench-gpu bench-methods bench-families bench-plan bench-budgets bench-plan-gpu bench-duration bench-contention bench-data bench-rows bench-eval bench-forgetting bench-elephant bench-floor bench-coverage clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -84,7 +84,7 @@ bench-plan: $(READY) ## the plan on the CPU against measured runs: docs/plan.md;
 bench-duration: $(READY) ## the planned time of a step on the CPU against measured runs: docs/duration.md; an hour
 	$(BIN)/python -m bench.duration $(ARGS)
 
-bench-data: $(READY) ## how fast files are checked and prepared, beside LLaMA-Factory and TRL; an hour
+bench-data: $(READY) ## how fast files are checked and prepared, beside LLaMA-Factory and TRL: docs/preparing.md; an hour
 	$(BIN)/python -m bench.preparing $(ARGS)
 
 bench-coverage: $(READY) ## how often every interval covers the truth: docs/coverage.md; half an hour
@@ -95,6 +95,9 @@ bench-eval: $(READY) ## multiple choice beside lm-eval: docs/evaluating.md; an h
 
 bench-forgetting: $(READY) ## what each way of training forgets: docs/forgetting.md; hours
 	$(BIN)/python -m bench.forgetting $(ARGS)
+
+bench-rows: $(READY) ## what 25 to 800 rows of three kinds of data teach: docs/rows.md; hours
+	$(BIN)/python -m bench.rows $(ARGS)
 
 bench-contention: $(READY) ## a run beside a busy program: docs/duration.md; half an hour
 	$(BIN)/python -m bench.contention $(ARGS)

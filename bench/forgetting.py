@@ -37,12 +37,13 @@ ITEMS, QUESTIONS = 120, 60
 GROUPS = ("answers.en", "solutions.en", "texts.en", "arc_easy", "piqa")
 HEAD = """# What training forgets
 
-Made by `make bench-forgetting` from `bench/results/forgetting.jsonl`: SmolLM2-135M-Instruct, 320 rows of bitext's fixed
-answers, 40 steps of 8 rows. **answers** are 230 short English questions of `zao eval bench`. **solutions** and **texts**
-are the change of bits per byte. ARC-Easy and PIQA are 120 items each of multiple choice. **form** and **intent** are
-what `zao eval format` finds in the answers to 60 held-out questions of the task. Before training: answers
-{answers:.1%}, ARC-Easy {arc_easy:.1%}, PIQA {piqa:.1%}, form {form:.0%}, intent {intent:.0%}. A verdict stands behind
-each figure: **worse**, **better**, **no** loss beyond the margin, or **?** where these items do not decide.
+Made by `make bench-forgetting` from `bench/results/forgetting.jsonl`: SmolLM2-135M-Instruct, 320 rows of bitext's
+fixed answers, 40 steps of 8 rows. **answers** are 230 short English questions of `zao eval bench`. **solutions**
+and **texts** are the change of bits per byte. ARC-Easy and PIQA are 120 items each of multiple choice. **form**
+and **intent** are what `zao eval format` finds in the answers to 60 held-out questions of the task. Before
+training: answers {answers:.1%}, ARC-Easy {arc_easy:.1%}, PIQA {piqa:.1%}, form {form:.0%}, intent {intent:.0%}. A
+verdict stands behind each figure: **worse**, **better**, **no** loss beyond the margin, or **?** where these items
+do not decide.
 
 | way | seeds | answers | solutions | texts | ARC-Easy | PIQA | form | intent |
 |---|---|---|---|---|---|---|---|---|

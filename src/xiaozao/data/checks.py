@@ -14,11 +14,13 @@ from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.prepare import check_kind, fit_row
 from xiaozao.data.quality.findings import Found, Hit
 from xiaozao.data.quality.inspection import Inspection
+from xiaozao.data.quality.looking import Looking
 from xiaozao.data.survey import Survey, survey
 from xiaozao.data.tokenising import tokenise
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import Problem
 from xiaozao.events import OnProgress
+from xiaozao.machine.hardware import cores
 from xiaozao.spec.objectives import KINDS
 from xiaozao.spec.parts import DataSpec
 from xiaozao.texts.catalogue import Language
@@ -115,8 +117,10 @@ def check(
     """
     file = open_conversations(spec)
     tokenizer = ChatTokenizer.from_folder(model_folder, spec.template) if model_folder else None
-    look = _Look(spec, tokenizer, Inspection(), cut=objective is not None and KINDS[objective] == "texts")
-    surveyed = survey(file, spec.stratify, on_progress, look.see, leave=look.inspection.leave)
+    inspection = Inspection()
+    with Looking(inspection, cores()) as looking:
+        look = _Look(spec, tokenizer, inspection, looking, cut=objective is not None and KINDS[objective] == "texts")
+        surveyed = survey(file, spec.stratify, on_progress, look.see, leave=inspection.leave)
     notes = file.notes  # of the whole file; the findings read parts of it again
     if objective is not None:
         check_kind(file, objective)
@@ -196,6 +200,7 @@ class _Look:
     spec: DataSpec
     tokenizer: ChatTokenizer | None
     inspection: Inspection
+    looking: Looking
     cut: bool = False  # long texts are cut into pieces
     conversations: int = 0
     turns: int = 0
@@ -210,7 +215,7 @@ class _Look:
     problems: list[Problem] = field(default_factory=list)
 
     def see(self, conversation: Conversation) -> None:
-        self.inspection.see(conversation)
+        self.looking.see(conversation)
         self.conversations += 1
         self.turns += len(conversation.turns)
         self.characters += len(conversation.text) + sum(len(turn.content) for turn in conversation.turns)

@@ -20,6 +20,7 @@ from xiaozao.data.headers import asked_columns
 from xiaozao.data.layout import FIRST, Layout, layout_of
 from xiaozao.data.mojibake import ENCODINGS, note_encoding
 from xiaozao.data.notes import Notes
+from xiaozao.data.plainrows import read_plain
 from xiaozao.data.rows import FILE_LINES, Row, Rows
 from xiaozao.data.sources import Source, open_source, read_rows
 from xiaozao.errors import DataError, Problem
@@ -115,6 +116,9 @@ class ConversationFile:
 
     def _verdict(self, row: Row) -> Verdict:
         format = self._layout.format or ("" if self._spec.format == "auto" else self._spec.format)
+        if format in ("", "messages") and not self._layout.judged and (plain := read_plain(row)) is not None:
+            self._tell("messages", row)
+            return plain
         if format:
             self._tell(format, row)
             return self._named(parse_row(row, format))

@@ -14,6 +14,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
+from xiaozao.data.words import words_of
 from xiaozao.errors import ArtefactError, DataError, Problem
 from xiaozao.machine.apart import Lost, ask
 
@@ -42,10 +43,13 @@ class Encoder:
             raise ArtefactError("model_file", path=path, detail=error) from error
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
+        self._words = words_of(tokenizer_json, self.tokenizer)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text. Raises DataError where the tokenizer refuses it."""
         try:
+            if self._words is not None and not special:
+                return self._words.encode(text)
             ids: list[int] = self.tokenizer.encode(text, add_special_tokens=special).ids
         except Exception as error:  # as above
             raise DataError("tokenizer_refused", path=self.path, detail=error) from error
@@ -66,6 +70,7 @@ class Encoder:
     def add(self, token: AddedToken) -> None:
         """One more control token."""
         self.tokenizer.add_special_tokens([token])
+        self._words = None  # which do not know it
 
 
 def check(path: Path, tokenizer_json: str) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import lru_cache
 from typing import Any
 
 from xiaozao.data.strictjson import DEPTH, StrictError, parse
@@ -13,6 +14,7 @@ NO_PROSE = re.compile(r"\s*(?:https?://\S+|[\w.+-]+@[\w.-]+|[\d\s:./,+\-TZ年月
 LITERAL = 1_000_000  # characters of a Python list that are read
 
 
+@lru_cache(maxsize=4096, typed=True)
 def plain_name(name: object) -> str:
     """The name of a column in small letters, without spaces around it."""
     return str(name).strip().lower()

@@ -6,8 +6,9 @@ Likelihoods of several languages and encodings for the same bytes can be compare
 import math
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 WORD = re.compile(r"[^\W\d_]+")
 PUNCTUATION = set("，。？！：；、“”‘’（）《》【】…—–～·「」『』«»№°€£§©®™¿¡„•×´¨ªº\xa0\u3000\u200e\u200f،؟؛")
@@ -67,8 +68,9 @@ class Language:
 
     def likelihood(self, text: str) -> float:
         """The log probability of the characters of a text that are not ASCII."""
-        total = sum(self._of(character) for character in text if character > "\x7f")
-        return total + sum(self._of_word(word) for word in WORD.findall(text) if not word.isascii())
+        characters, words = _counted(text)
+        total = sum(count * self._of(character) for character, count in characters.items())
+        return total + sum(count * self._of_word(word) for word, count in words.items())
 
     def _of(self, character: str) -> float:
         log = self.logs.get(character)
@@ -92,14 +94,23 @@ class Language:
 
     def _of_word(self, word: str) -> float:
         """What the shape of a word says: scripts are not mixed, and capitals stand at the beginning."""
-        ascii_letters = sum(letter.isascii() for letter in word)
+        ascii_letters = sum(map(str.isascii, word))
         others = len(word) - ascii_letters
         if self.latin:
             penalty = 4.0 * max(0, others - 2) if others > ascii_letters else 0.0
         else:
             penalty = 6.0 if ascii_letters and not self.wide else 0.0
+        if not any(map(str.isupper, word)):
+            return -penalty
         inner = sum(later.isupper() and before.islower() for before, later in zip(word, word[1:], strict=False))
         return -penalty - 4.0 * inner
+
+
+@lru_cache(maxsize=8)
+def _counted(text: str) -> tuple[Counter[str], Counter[str]]:
+    """The characters and the words of a text that are not ASCII. Every language asks for those of the same text."""
+    characters = Counter(character for character in text if character > "\x7f")
+    return characters, Counter(word for word in WORD.findall(text) if not word.isascii())
 
 
 def _within(character: str, encoding: str) -> bool:

@@ -20,6 +20,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from xiaozao.data.verbatim import Verbatim, is_verbatim
 from xiaozao.errors import DataError, UnsupportedModel
 
 STEPS = 200_000  # rounds of loops and calls in one rendering
@@ -38,7 +39,8 @@ Message = Mapping[str, Any]
 class ChatTemplate:
     """A compiled template. `tokens` are the names it may use: bos_token, eos_token ...
 
-    source: its text. variables: the names that it reads from outside.
+    source: its text. variables: the names that it reads from outside. is_verbatim: whether it writes contents as they
+    stand and does nothing else with them (verbatim.py).
     """
 
     def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
@@ -48,10 +50,12 @@ class ChatTemplate:
             raise UnsupportedModel("template_too_long", length=len(source), limit=SOURCE)
         try:
             tree = _ENVIRONMENT.parse(source)
+            self.is_verbatim = is_verbatim(tree)  # before jinja computes what is constant
             self.variables = frozenset(meta.find_undeclared_variables(tree))
             self._template = _ENVIRONMENT.from_string(_guarded(tree))
         except FAILURES as error:
             raise UnsupportedModel("template_syntax", detail=_reason(error)) from None
+        self._verbatim = Verbatim(self.rendered) if self.is_verbatim else None
 
     def render(
         self,
@@ -66,6 +70,21 @@ class ChatTemplate:
         `tools` are described to the model where the template has a place for them; `switches` are variables that only
         some templates read, such as `enable_thinking`. `size`: the characters of messages and tools, if known.
         """
+        if self._verbatim is not None and tools is None:
+            filled = self._verbatim.fill(messages, add_generation_prompt, switches)
+            if filled is not None and len(filled) <= TEXT:
+                return filled
+        return self.rendered(messages, add_generation_prompt, switches, tools, size)
+
+    def rendered(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool,
+        switches: Mapping[str, bool] | None,
+        tools: Sequence[Message] | None = None,
+        size: int | None = None,
+    ) -> str:
+        """The text as the template's program writes it."""
         _budget.start(TEXT + 20 * (length_of(messages) + length_of(tools) if size is None else size))
         try:
             pieces = self._template.generate(

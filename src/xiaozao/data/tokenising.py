@@ -10,7 +10,6 @@ import json
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import asdict
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -18,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from xiaozao.data.calls import Call
+from xiaozao.data.carrying import read, written
 from xiaozao.data.formats import Conversation
 from xiaozao.data.tokens import ChatTokenizer, Encoded, Thinking
-from xiaozao.data.turns import Turn
 from xiaozao.errors import DataError, Problem
 from xiaozao.machine.apart import Crew, Json, Lost, serve
 from xiaozao.spec.parts import DataSpec
@@ -76,7 +74,7 @@ def _questions(
     }  # fmt: skip
     while chunk := list(islice(rows, CHUNK)):
         asked.append(chunk)
-        yield {**common, "rows": [_written_row(conversation) for conversation in chunk]}
+        yield {**common, "rows": [written(conversation) for conversation in chunk]}
 
 
 def _checked(tokenizer: ChatTokenizer, conversation: Conversation, samples: Encodings | Problem) -> Encodings | Problem:
@@ -105,7 +103,7 @@ def answers(question: Json) -> Iterator[str]:
     tokenizer = _tokenizer(question["folder"], question["template"])
     rows: list[Json] = []
     for values in question["rows"]:
-        told = _tokenised(tokenizer, _read_row(values), question["system"], question["thinking"])
+        told = _tokenised(tokenizer, read(values), question["system"], question["thinking"])
         if isinstance(told, Problem):
             params = {name: value if isinstance(value, int) else str(value) for name, value in told.params.items()}
             rows.append({"key": told.key, "params": params})
@@ -134,30 +132,6 @@ def _read_one(ids: str, targets: str, untrained: list[int], unreasoned: int, thi
     return Encoded(
         np.frombuffer(b64decode(ids), dtype=np.int32), np.frombuffer(b64decode(targets), dtype=np.bool_),
         tuple(untrained), unreasoned, thinks,
-    )  # fmt: skip
-
-
-def _written_row(conversation: Conversation) -> Json:
-    """What of a conversation decides its tokens."""
-    return {
-        "line": conversation.line, "text": conversation.text, "shared": conversation.shared,
-        "tools": conversation.tools, "turns": [asdict(turn) for turn in conversation.turns],
-        "rejected": [asdict(turn) for turn in conversation.rejected],
-    }  # fmt: skip
-
-
-def _read_row(values: Json) -> Conversation:
-    return Conversation(
-        turns=tuple(map(_read_turn, values["turns"])), line=values["line"], text=values["text"],
-        rejected=tuple(map(_read_turn, values["rejected"])), shared=values["shared"], tools=values["tools"],
-    )  # fmt: skip
-
-
-def _read_turn(values: Json) -> Turn:
-    calls = tuple(Call(one["name"], one["arguments"], one["id"]) for one in values["calls"])
-    return Turn(
-        values["role"], values["content"], values["reasoning"], calls, values["learned"], values["call_id"],
-        values["name"],
     )  # fmt: skip
 
 

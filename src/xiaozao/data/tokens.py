@@ -35,6 +35,7 @@ from xiaozao.data.templates import ChatTemplate
 from xiaozao.errors import ArtefactError, DataError, Problem, UnsupportedModel
 
 VERSION = 2  # counts changes of this file that change ids or masks
+SHORT, KEPT = 64, 4096  # characters of a text whose ids are kept, and how many texts
 
 
 Thinking = Literal["auto", "on", "off"]
@@ -82,6 +83,7 @@ class ChatTokenizer:
         self._template = ChatTemplate(source, files.tokens)
         self.abilities: Abilities = abilities_of(self._template)
         self._control = _control_tokens(self._tokenizer)
+        self._short: dict[str, list[int]] = {}
         self._sealer = Sealer(self._encoder.path, files.tokenizer_json, *_sealed_tokens(self._tokenizer, source))
         self.vocab_size: int = files.rows or self._tokenizer.get_vocab_size(with_added_tokens=True)
         self._bos = self._find_bos()
@@ -215,7 +217,15 @@ class ChatTokenizer:
         return self._sealer.encode(chat.sealed(text)) if chat.holes else self._plain(text)
 
     def _plain(self, text: str) -> list[int]:
-        return self._encoder.encode(text)
+        """The ids of a text as a list of its own. What the template writes before an answer is short, and kept."""
+        if len(text) > SHORT:
+            return self._encoder.encode(text)
+        ids = self._short.get(text)
+        if ids is None:
+            if len(self._short) >= KEPT:
+                self._short.clear()
+            ids = self._short[text] = self._encoder.encode(text)
+        return list(ids)
 
     def _whole(self, chat: Rendering, full: str) -> "_Whole":
         """The sample's ids, and the places of control tokens in its text and among its ids.

@@ -38,6 +38,7 @@ LEAST = 0.45  # the Jaccard index that the MinHash must estimate for a candidate
 NEIGHBOURS = 64  # a text is compared with so many others of one bucket
 TOGETHER = 200_000  # characters that wait to be hashed together
 PAIRS = 2048  # that are confirmed together
+KNOWN = 20_000  # texts of which all profiles are made at once: about 2 kB each
 WHOLE = 1000  # characters of a text that is kept whole
 SAMPLED = 128  # grams kept of a longer text
 LONGEST = 100_000  # characters that are read of a text
@@ -65,6 +66,7 @@ class _Characters(dict[int, str]):
 
 
 _CHARACTERS = _Characters()
+_ASCII = bytes(ord(_CHARACTERS[code] or " ") if code < 128 else code for code in range(256))
 _IS_CJK = np.zeros(0x110000, dtype=np.bool_)
 for _first, _last in CJK:
     _IS_CJK[_first : _last + 1] = True
@@ -75,6 +77,9 @@ def normalised(text: str) -> str:
 
     A text of punctuation alone stays as it is.
     """
+    if text.isascii():
+        small = text[:LONGEST].lower()
+        return " ".join(small.encode().translate(_ASCII, b"'").decode().split()) or small.strip()
     lower = unicodedata.normalize("NFKC", text[:LONGEST]).lower()
     words = " ".join(lower.translate(_CHARACTERS).split())
     return _BESIDE_CJK.sub("", words) or lower.strip()
@@ -167,13 +172,17 @@ class Twins:
         self._kept = bytearray()
         self._ends = array("Q", [0])
         self._levels = bytearray()
+        self._known: _Profiles | None = None
 
     def __len__(self) -> int:
         return len(self._distinct)
 
     def add(self, text: str) -> int:
         """Add a text; returns its index, from 0."""
-        form = normalised(text)
+        return self.add_form(normalised(text))
+
+    def add_form(self, form: str) -> int:
+        """The same for a text that is normalised already."""
         digest = hashlib.blake2b(form.encode("utf-8", "surrogatepass"), digest_size=12).digest()
         number = self._numbers.setdefault(digest, len(self._first))
         if number == len(self._first):
@@ -196,18 +205,27 @@ class Twins:
         """
         least = self.threshold if threshold is None else threshold
         parent = np.arange(len(self._first))
+        waiting: list[Ints] = []  # pairs that are not of one tree yet, as [left, right]
         for left, right in self._candidates():
-            apart = np.flatnonzero(_roots(parent, left) != _roots(parent, right))
-            for at in range(0, len(apart), PAIRS):
-                chosen = apart[at : at + PAIRS]
-                chosen = chosen[_roots(parent, left[chosen]) != _roots(parent, right[chosen])]
-                close = self._cosines(left[chosen], right[chosen]) >= least
-                for first, second in zip(left[chosen][close].tolist(), right[chosen][close].tolist(), strict=True):
-                    _unite(parent, first, second)
+            waiting.append(_apart(parent, np.stack([left, right])))
+            if sum(pairs.shape[1] for pairs in waiting) >= PAIRS:
+                self._link(parent, np.concatenate(waiting, axis=1), least)
+                waiting = []
+        if waiting:
+            self._link(parent, np.concatenate(waiting, axis=1), least)
+        self._known = None
         roots = _roots(parent, np.arange(len(parent)))
         first = np.frombuffer(self._first, dtype=np.uint64).astype(np.int64) if len(parent) else roots
         numbers: list[int] = first[roots][np.array(self._distinct, dtype=np.int64)].tolist()
         return numbers
+
+    def _link(self, parent: Ints, pairs: Ints, least: float) -> None:
+        """Unite the trees of those pairs whose cosine is high enough."""
+        for at in range(0, pairs.shape[1], PAIRS):
+            left, right = _apart(parent, pairs[:, at : at + PAIRS])
+            close = self._cosines(left, right) >= least
+            for first, second in zip(left[close].tolist(), right[close].tolist(), strict=True):
+                _unite(parent, first, second)
 
     def pairs(self) -> Iterator[tuple[int, int, float]]:
         """The twins as (index, higher index, cosine), each once, in no order.
@@ -273,6 +291,10 @@ class Twins:
                 yield left[alike], right[alike]
 
     def _cosines(self, left: Ints, right: Ints) -> NDArray[np.float64]:
+        if self._known is None and len(self._first) <= KNOWN:
+            self._known = self._profiles(list(range(len(self._first))))
+        if self._known is not None and len(self._known.level) == len(self._first):
+            return self._known.cosines(left, right)
         forms, places = np.unique(np.concatenate([left, right]), return_inverse=True)
         return self._profiles(forms.tolist()).cosines(places[: len(left)], places[len(left) :])
 
@@ -309,6 +331,12 @@ def _roots(parent: Ints, forms: Ints) -> Ints:
         roots = above
     parent[forms] = roots
     return roots
+
+
+def _apart(parent: Ints, pairs: Ints) -> Ints:
+    """The pairs whose forms stand in different trees."""
+    different: Ints = pairs[:, _roots(parent, pairs[0]) != _roots(parent, pairs[1])]
+    return different
 
 
 def _unite(parent: Ints, first: int, second: int) -> None:

@@ -202,11 +202,15 @@ class Crew:
         """The first answer to each question. Raises Lost where a process ended."""
         waiting: deque[Future[Json]] = deque()
         for question in questions:
-            waiting.append(self._pool.submit(self._answer, question))
+            waiting.append(self.ask(question))
             if len(waiting) > 2 * self._count:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+    def ask(self, question: Json) -> Future[Json]:
+        """The first answer to one question, which is on its way."""
+        return self._pool.submit(self._answer, question)
 
     def _answer(self, question: Json) -> Json:
         process: _Process | None = getattr(self._local, "process", None)

@@ -16,15 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaozao.data.formats import Conversation
-from xiaozao.data.quality.findings import answers
+from xiaozao.data.quality.findings import answers, holds
 from xiaozao.data.quality.languages import WORDS, spoken
+from xiaozao.data.quality.sieve import DIGITS
 
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-SPARED = re.compile(r"(?m)^\s*\d{1,2}[.)、]")  # numbers of list items say nothing
+SPARED = re.compile(r"\n\s*\d{1,2}[.)、]")  # numbers of list items say nothing
+DIGIT = re.compile(r"\d")
+NUMBER_SHAPE = re.compile(rb"0+(?:[.,:]0+)*")
 YES = ("yes", "sure", "of course", "certainly", "absolutely", "可以", "支持", "能", "是的")
-NO = ("cannot", "can't", "can’t", "not possible", "unfortunately", "does not", "do not", "don't", "don’t", "no,",
-      "不可以", "不能", "不支持", "无法",
-      "不提供", "没有")  # fmt: skip
+NO = {
+    "not": ("cannot", "not possible", "does not", "do not"),
+    "'": ("can't", "don't"),
+    "’": ("can’t", "don’t"),
+    "unfortunately": ("unfortunately",),
+    "no,": ("no,",),
+    "不": ("不可以", "不能", "不支持", "不提供"),
+    "无": ("无法",),
+    "没": ("没有",),
+}  # a sign that is quick to look for -> words with it; fmt: skip
 READ = 2000  # characters of an answer whose claims are compared
 FEW, MANY_VALUES = 5, 200
 SHORT = 40  # characters of an answer that contradicts any other
@@ -42,6 +52,8 @@ def key_of(text: str) -> int:
 
 def bare(text: str) -> str:
     """A text without case, width, punctuation and space: how two people write the same question."""
+    if text.isascii():
+        return text.lower().encode().translate(None, NO_ALNUM).decode()
     return unicodedata.normalize("NFKC", text).lower().translate(_BARE)
 
 
@@ -54,6 +66,7 @@ class _Bare(dict[int, int | None]):
 
 
 _BARE = _Bare()
+NO_ALNUM = bytes(code for code in range(128) if not chr(code).isalnum())
 
 
 def question_key(conversation: Conversation) -> int:
@@ -72,10 +85,57 @@ def whole_key(conversation: Conversation) -> int:
 def claim_key(text: str) -> int:
     """What an answer claims, as far as two answers can be seen to contradict each other: its numbers, yes or no."""
     read = text[:READ].lower()
-    numbers = sorted(set(NUMBER.findall(SPARED.sub("", read))))
-    polarity = 1 if any(word in read for word in NO) else 2 if read.startswith(YES) else 0
+    numbers = sorted(set(numbers_in(SPARED.sub("\n", f"\n{read}")))) if DIGIT.search(read) else []
+    polarity = (
+        1
+        if any(sign in read and holds(read, words) for sign, words in NO.items())
+        else 2
+        if read.startswith(YES)
+        else 0
+    )
     short = bare(text) if len(text) < SHORT else ""
     return key_of(f"{numbers}{polarity}{short}")
+
+
+def numbers_in(text: str) -> list[str]:
+    """The numbers of a text, with what stands between their digits."""
+    if not text.isascii():
+        return NUMBER.findall(text)
+    shape = text.encode().translate(DIGITS)  # every digit as a 0, which is quicker to look for
+    return [text[match.start() : match.end()] for match in NUMBER_SHAPE.finditer(shape)]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What of one row is compared with other rows. labels: those whose name is one of a label."""
+
+    whole: int
+    question: int
+    answer: int
+    claim: int
+    length: int
+    language: str
+    system: bool
+    judged: bool
+    json: int
+    labels: dict[str, str]
+
+    @classmethod
+    def of(cls, conversation: Conversation) -> "Numbers":
+        given = [turn.content for _, turn in answers(conversation)]
+        last = given[-1] if given else ""
+        return cls(
+            whole=whole_key(conversation),
+            question=question_key(conversation),
+            answer=key_of(bare(last)) if len(last) >= SHORT and len(given) == 1 else 0,
+            claim=claim_key("\n".join(given)) if given else 0,
+            length=max(map(len, given), default=len(conversation.text)),
+            language=spoken(conversation),
+            system=bool(conversation.turns) and conversation.turns[0].role == "system",
+            judged=bool(conversation.rejected) or conversation.liked is not None,
+            json=_json_state(last) if given else 0,
+            labels={name: value for name, value in conversation.labels.items() if LABELS.match(name)},
+        )
 
 
 @dataclass
@@ -96,31 +156,19 @@ class Rows:
     labels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     first: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def add(self, conversation: Conversation) -> None:
+    def add(self, line: int, row: "Numbers") -> None:
         """Note a row."""
-        given = [turn.content for _, turn in answers(conversation)]
-        last = given[-1] if given else ""
-        self.lines.append(conversation.line)
-        self.whole.append(whole_key(conversation))
-        self.judged.append(bool(conversation.rejected) or conversation.liked is not None)
-        self.question.append(question_key(conversation))
-        self.answer.append(key_of(bare(last)) if len(last) >= SHORT and len(given) == 1 else 0)
-        self.claim.append(claim_key("\n".join(given)) if given else 0)
-        self.length.append(max(map(len, given), default=len(conversation.text)))
-        name = spoken(conversation)
-        if name not in self.languages:
-            self.languages.append(name)
-        self.language.append(self.languages.index(name))
-        self.system.append(bool(conversation.turns) and conversation.turns[0].role == "system")
-        self.json.append(_json_state(last) if given else 0)
-        self._label(conversation)
-
-    def _label(self, conversation: Conversation) -> None:
-        for name, value in conversation.labels.items():
-            counted = self.labels[name] if LABELS.match(name) else None
-            if counted is not None and (value in counted or len(counted) <= MANY_VALUES):
+        self.lines.append(line)
+        for name in ("whole", "question", "answer", "claim", "length", "system", "judged", "json"):
+            getattr(self, name).append(getattr(row, name))
+        if row.language not in self.languages:
+            self.languages.append(row.language)
+        self.language.append(self.languages.index(row.language))
+        for name, value in row.labels.items():
+            counted = self.labels[name]
+            if value in counted or len(counted) <= MANY_VALUES:
                 counted[value] += 1
-                self.first.setdefault((name, value), conversation.line)
+                self.first.setdefault((name, value), line)
 
     def __len__(self) -> int:
         return len(self.lines)

@@ -15,6 +15,12 @@ ALWAYS = {"and", "the", "because", "your", "our"}
 MOSTLY = {"or", "but", "an", "my", "their"}  # in English; other languages have words that look like them
 VERBS = {"is", "are", "was", "were"}
 STRANDED = {"of", "to", "with", "for", "by", "in", "from"}
+WORDS = ALWAYS | MOSTLY | VERBS | STRANDED | {"a", "if", "that", "which"}  # only these can break off
+# Only what ends so in Chinese can break off.
+HAN_ENDS = (
+    "和", "与", "或", "及", "并且", "而且", "但是", "因为", "所以", "如果", "然后", "请您在", "请在", "例如", "对于", "关于",
+    "通过", "包括", "或者",
+)  # fmt: skip
 LAST = re.compile(r"([A-Za-z][\w'’]*)\Z")
 CLAUSE = re.compile(r"[.!?;:\n—–]\s|[。！？]")
 ASKING = re.compile(
@@ -73,7 +79,7 @@ def breaks_off(text: str) -> bool:
     word = last[1].lower()
     if word in ALWAYS:
         return True
-    if word not in MOSTLY | VERBS | STRANDED | {"a", "if", "that", "which"} or language(text[-300:]) != "en":
+    if word not in WORDS or language(text[-300:]) != "en":
         return False
     clause = CLAUSE.split(end)[-1].strip()
     return word in MOSTLY or _is_open(word, clause, last[1])

@@ -8,7 +8,7 @@ Kinds of one row are pure functions in CHECKS; kinds of several rows are made fr
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -17,7 +17,8 @@ from xiaozao.data.conversations import ConversationFile
 from xiaozao.data.formats import Conversation, Dropped
 from xiaozao.data.quality import across, dialogue, languages, leftovers, private, replies, trailing
 from xiaozao.data.quality.findings import EXAMPLES, Check, Example, Found, Hit, by_gravity, head
-from xiaozao.data.twins import TWIN, Twins
+from xiaozao.data.quality.sieve import suspects
+from xiaozao.data.twins import TWIN, Twins, normalised
 from xiaozao.events import OnProgress
 
 CHECKS: dict[str, Check] = {
@@ -39,6 +40,22 @@ TOKENS_A_CHARACTER = 1.0  # Chinese costs 0.5 to 0.8 in a model that knows it, a
 TWINS_LIMIT = 500_000  # rows; of more the first are compared
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What was found in one row by itself. form: the normalised question, for near duplicates."""
+
+    hits: list[tuple[str, Hit]]
+    numbers: across.Numbers
+    form: str
+
+
+def look(conversation: Conversation) -> Looked:
+    """All checks of one row, and what of it is compared with other rows."""
+    found = [(kind, hit) for kind in suspects(conversation) if (hit := CHECKS[kind](conversation)) is not None]
+    hits = [(kind, hit if hit.excerpt else replace(hit, excerpt=_shown(conversation))) for kind, hit in found]
+    return Looked(hits, across.Numbers.of(conversation), normalised(conversation.question()))
+
+
 class Inspection:
     """What was found so far. Memory grows by a few numbers per row, and by nothing else."""
 
@@ -49,17 +66,15 @@ class Inspection:
 
     def see(self, conversation: Conversation) -> None:
         """Check one row."""
-        for kind, check in CHECKS.items():
-            if hit := check(conversation):
-                self.add(kind, conversation.line, hit if hit.excerpt else self._with_excerpt(kind, hit, conversation))
-        self.rows.add(conversation)
-        if self._twins is not None and len(self.rows) <= TWINS_LIMIT:
-            self._twins.add(conversation.question())
+        self.note(conversation.line, look(conversation))
 
-    def _with_excerpt(self, kind: str, hit: Hit, conversation: Conversation) -> Hit:
-        """The hit with an excerpt of its row, if it will be shown."""
-        listed = self._kinds[kind].examples if kind in self._kinds else []
-        return hit if len(listed) >= EXAMPLES else replace(hit, excerpt=_shown(conversation))
+    def note(self, line: int, looked: "Looked") -> None:
+        """Take in what was found in one row."""
+        for kind, hit in looked.hits:
+            self.add(kind, line, hit)
+        self.rows.add(line, looked.numbers)
+        if self._twins is not None and len(self.rows) <= TWINS_LIMIT:
+            self._twins.add_form(looked.form)
 
     def leave(self, dropped: Dropped) -> None:
         """Note a row that training leaves out because it has no answer."""

@@ -55,22 +55,44 @@ def script_of(character: str) -> str:
     return next((script for script in SCRIPTS if name.startswith(script)), "OTHER")
 
 
+class _Marks(dict[int, str | None]):
+    """A table for str.translate that leaves of each letter the mark of its script, and of anything else nothing."""
+
+    def __missing__(self, code: int) -> str | None:
+        script = script_of(chr(code))
+        self[code] = MARKS[script] if script else None
+        return self[code]
+
+
+MARKS = {script: chr(ord("a") + number) for number, script in enumerate((*SCRIPTS, "OTHER"))}
+_MARKS = _Marks()
+NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
+ONLY_LETTERS = bytes(code if code < 128 and chr(code).isalpha() else 32 for code in range(256))
+
+
 def scripts(text: str) -> Counter[str]:
     """How many letters of each script. A Chinese character counts as the three letters of a short word."""
-    counted: Counter[str] = Counter()
     if text.isascii():
-        counted["LATIN"] = sum(map(str.isalpha, text))
-        return +counted
-    for character in text:
-        if script := script_of(character):
-            counted[script] += 3 if script == "CJK" else 1
-    return counted
+        return +Counter(LATIN=len(text.encode().translate(None, NO_LETTERS)))
+    return _counted(text.translate(_MARKS))
+
+
+def _counted(marks: str) -> Counter[str]:
+    weights = {script: 3 if script == "CJK" else 1 for script, mark in MARKS.items() if mark in marks}
+    return Counter({script: weight * marks.count(MARKS[script]) for script, weight in weights.items()})
 
 
 @lru_cache(maxsize=64)
 def language(text: str) -> str:
     """A code such as zh, en, ru; "" where the text is short or mixed."""
-    counted = scripts(text[:READ])
+    read = text[:READ]
+    if read.isascii():
+        return _latin(read) if len(read.encode().translate(None, NO_LETTERS)) >= LETTERS else ""
+    marks = read.translate(_MARKS)
+    han = marks.count(MARKS["CJK"])
+    if han == len(marks):  # the usual case of a text that is not ASCII
+        return NAMES["CJK"] if 3 * han >= LETTERS else ""
+    counted = _counted(marks)
     total = counted.total()
     if total + 2 * sum(counted[script] for script in SYLLABLES) < LETTERS:
         return ""
@@ -80,17 +102,27 @@ def language(text: str) -> str:
     foreign = counted["LATIN"] // 2 if script != "LATIN" else 0  # names and terms in Latin letters
     if count < 0.75 * (total - foreign):
         return ""
-    return NAMES.get(script, "") if script != "LATIN" else _latin(text[:READ])
+    return NAMES.get(script, "") if script != "LATIN" else _latin(read)
 
 
 def _latin(text: str) -> str:
-    words = WORD.findall(text.lower())
+    words = words_of(text)
     if len(words) < 4:
         return "latin"
     different = set(words)
-    hits = sorted(((len(different & known), name) for name, known in KNOWN.items()), reverse=True)
+    met = different & EVERY
+    if len(met) < 3:
+        return "latin"
+    hits = sorted([(len(met & known), name) for name, known in KNOWN.items()], reverse=True)
     (best, name), (second, _) = hits[:2]
     return name if best >= 3 and best > 1.4 * second and best >= 0.12 * len(different) else "latin"
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in small letters."""
+    if text.isascii():
+        return text.lower().encode().translate(ONLY_LETTERS).decode().split()
+    return WORD.findall(text.lower())
 
 
 def answer_language(conversation: Conversation) -> Hit | None:
@@ -127,7 +159,7 @@ def _differ(question: str, given: str, asked: str, answer: str) -> bool:
         return True
     if clear == "en":
         return False  # questions typed in haste have no small words
-    words = WORD.findall(text[:READ].lower())
+    words = words_of(text[:READ])
     return len(words) >= 5 and not KNOWN[clear] & set(words)
 
 
@@ -136,5 +168,6 @@ def _script_of_language(name: str) -> str:
 
 
 KNOWN = {name: frozenset(words.split()) for name, words in WORDS.items()}
+EVERY = frozenset().union(*KNOWN.values())
 LATIN = {"", "latin", *WORDS}
 CHECKS: dict[str, Check] = {"answer_language": answer_language}

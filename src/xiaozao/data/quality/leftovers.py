@@ -52,8 +52,9 @@ SIGNS = (
     "(请",
     "__",
 )
+WORDED = ("×", "TODO", "TBD", "FIXME", "待", "此处", "某某", *"İıſK")  # the last are an i, s or k to (?i:...)
+OPENING = re.compile(r"[{$%<\[【［〈（(]")
 BLANK_LINE = re.compile(r"_{4,}")
-CODE_SIGNS = ("```", "def ", "import ", "#include", "function", "console.log", "print(", "html", "<!DOCTYPE", ";\n")
 CODE = re.compile(
     r"```|\bdef \w+\(|\bimport \w+|#include|\bfunction\b.*\{|console\.log|\bprint\(|</?html|<!DOCTYPE|;\n"
 )
@@ -102,8 +103,27 @@ THINK = re.compile(r"</?think(?:ing)?>|</?tool_call>|</?reasoning>")
 
 
 def is_code(text: str) -> bool:
-    """Whether a text holds a program."""
-    return holds(text, CODE_SIGNS) and CODE.search(text) is not None
+    """Whether a text holds a program. What each alternative of the pattern needs is looked for first."""
+    signs = (
+        ("(" in text and ("def " in text or "print(" in text))
+        or ("`" in text and "```" in text)
+        or ("#" in text and "#include" in text)
+        or ("{" in text and "function" in text)
+        or ("<" in text and ("html" in text or "<!DOCTYPE" in text))
+        or (";" in text and ";\n" in text)
+        or "import " in text
+        or "console.log" in text
+    )
+    return signs and CODE.search(text) is not None
+
+
+def blank_in(text: str) -> "re.Match[str] | None":
+    """The first template blank. Where all that can begin one are brackets, only there the slow pattern is tried."""
+    small = text.lower()
+    if "xx" in small or "lorem" in small or holds(text, WORDED):
+        return PLACEHOLDER.search(text)
+    begun = (PLACEHOLDER.match(text, bracket.start()) for bracket in OPENING.finditer(text))
+    return next(filter(None, begun), None)
 
 
 def placeholder(conversation: Conversation) -> Hit | None:
@@ -114,7 +134,7 @@ def placeholder(conversation: Conversation) -> Hit | None:
     for number, turn in said(conversation):
         if not holds(turn.content, SIGNS):
             continue
-        match = PLACEHOLDER.search(turn.content)
+        match = blank_in(turn.content)
         if match is None and turn.role == "assistant":
             match = BLANK_LINE.search(turn.content)
         if match and (match[0].startswith("{{") or not is_code(turn.content)):

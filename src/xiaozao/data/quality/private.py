@@ -86,7 +86,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "private_key": ("-----BEGIN",),
     "password": ("assword", "ASSWORD", "asswd", "pwd", "PWD", "Pwd", "asscode", "密码", "口令"),
 }  # fmt: skip
-LONG_NUMBER = re.compile(r"\d[\d .()\-]{6}")
+LONG_NUMBER = re.compile(r"\d[\d .()\-]{6,}")
+BEFORE, AFTER = 6, 3  # characters around a long number: "+86 ", and what must not follow
 NO_HOST = re.compile(
     r"0\.|127\.|255\.|1\.1\.1\.1$|8\.8\.[48]\.[48]$|192\.0\.2\.|198\.51\.100\.|203\.0\.113\.|\d\.\d\.\d\.\d$"
 )
@@ -144,18 +145,22 @@ CONFIRMED: dict[str, Callable[[str], bool]] = {
 
 def matches(kind: str, text: str) -> "list[re.Match[str]]":
     """The places in a text where this kind of data stands."""
-    if kind in NUMBERS:
-        if not _holds_number(text):
-            return []
-    elif (kind in CHINESE and text.isascii()) or not holds(text, NEEDED[kind]):
-        return []
     confirmed = CONFIRMED.get(kind)
+    if kind in NUMBERS:
+        if not (spans := _number_spans(text)):
+            return []
+        whole = [(0, len(text))] if kind == "iban" else spans  # which has letters within
+        places = [match for start, end in whole for match in PATTERNS[kind].finditer(text, start, end)]
+        return [match for match in places if confirmed is None or confirmed(match[0])]
+    if (kind in CHINESE and text.isascii()) or not holds(text, NEEDED[kind]):
+        return []
     return [match for match in PATTERNS[kind].finditer(text) if confirmed is None or confirmed(match[0])]
 
 
 @lru_cache(maxsize=64)
-def _holds_number(text: str) -> bool:
-    return LONG_NUMBER.search(text) is not None
+def _number_spans(text: str) -> list[tuple[int, int]]:
+    """The places of long numbers, with what patterns look at on both sides of them."""
+    return [(max(0, match.start() - BEFORE), match.end() + AFTER) for match in LONG_NUMBER.finditer(text)]
 
 
 def hidden(text: str) -> str:

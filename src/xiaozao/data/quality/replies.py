@@ -5,7 +5,7 @@ A kind in STYLE is a fault only where it is rare: in a file of labels every answ
 
 import re
 from collections import Counter
-from operator import eq
+from operator import add, eq
 
 from xiaozao.data.formats import Conversation
 from xiaozao.data.quality.endings import breaks_off
@@ -17,6 +17,7 @@ HOLLOW = {"n/a", "na", "null", "nan", "nil", "无", "略", "空", "todo", "tbd",
           "见附件",
           "同上", "undefined", "ditto", "see above", "no answer", "no data", "无内容", "xxx", "asdf",
           "string"}  # fmt: skip
+SIDES = " \t\r\n.。…-—_*?!？！~/\\\"'“”()（）"  # around what an answer says
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 HAN = re.compile("[\u3400-\u9fff\u3040-\u30ff\uac00-\ud7af]")
 END = re.compile(
@@ -57,7 +58,7 @@ NATURES = ("AI", "anguage model", "n ai", "artificial", "utoff", "ut-off", "hatG
            "人工智能", "机器人", "知识截", "的知识", "文心", "通义")  # fmt: skip
 STAMMER = re.compile(r"\b(\w{2,20}(?: \w{1,20}){0,3})(?: \1\b){3,}")
 STAMMER_HAN = re.compile("([\u4e00-\u9fff，,、]{2,12}?)\\1{2,}")
-UNITS = re.compile(r"[。！？!?\n]|\. ")
+UNITS = (". ", "!", "?", "。", "！", "？")  # end a sentence, as a line break does
 BRACKETS = {")": "(", "）": "（", "]": "[", "】": "【", "}": "{", "》": "《", "」": "「", "』": "『", "”": "“"}
 PAIRED = re.compile("[()（）\\[\\]【】{}《》「」『』“”]")
 NUMBERING = re.compile(
@@ -69,7 +70,7 @@ NUMBERING = re.compile(
 def hollow(conversation: Conversation) -> Hit | None:
     """An answer that fills a field and says nothing: "N/A", "无", "…"."""
     for number, turn in answers(conversation):
-        bare = turn.content.strip(" \t\r\n.。…-—_*?!？！~/\\\"'“”()（）").lower()
+        bare = turn.content.strip(SIDES).lower()
         if not bare or (bare in HOLLOW and not bare.isdigit()):
             return Hit(turn.content.strip()[:40], number)
     return None
@@ -209,18 +210,31 @@ def _same(left: str, right: str) -> bool:
 def _stammered(text: str) -> "re.Match[str] | None":
     """Words, or Chinese characters, that come four times on end. The patterns are slow, so counts decide first."""
     words = text.split()
-    if any(sum(map(eq, words, words[step:])) >= 3 * step for step in (1, 2, 3, 4)) and (match := STAMMER.search(text)):
+    if (
+        len(words) - len(set(words)) >= 3
+        and any(sum(map(eq, words, words[step:])) >= 3 * step for step in (1, 2, 3, 4))
+        and (match := STAMMER.search(text))
+    ):
         return match
-    if text.isascii():
+    if text.isascii() or len(text) - len(set(text)) < 5:
+        return None
+    pairs = list(map(add, text, text[1:]))
+    if len(pairs) - len(set(pairs)) < 5:  # a repeated gram repeats its pairs
         return None
     grams = [text[place : place + 4] for place in range(len(text) - 3)]
     return STAMMER_HAN.search(text) if len(grams) - len(set(grams)) >= 5 else None
 
 
+def units_of(text: str) -> list[str]:
+    """The sentences and lines of a text, without space around them."""
+    for end in UNITS[:3] if text.isascii() else UNITS:
+        text = text.replace(end, "\n")
+    return list(map(str.strip, text.split("\n")))
+
+
 def _again(text: str) -> str:
     """A sentence that comes three times on end, or four times in all and makes up a third of the text."""
-    units = [unit.strip() for unit in UNITS.split(text)]
-    units = [unit for unit in units if len(unit) >= 4]
+    units = [unit for unit in units_of(text) if len(unit) >= 4]
     if len(units) - len(set(units)) < 2:
         return ""
     for first, second, third in zip(units, units[1:], units[2:], strict=False):

@@ -18,8 +18,8 @@ STRANDED = {"of", "to", "with", "for", "by", "in", "from"}
 WORDS = ALWAYS | MOSTLY | VERBS | STRANDED | {"a", "if", "that", "which"}  # only these can break off
 # Only what ends so in Chinese can break off.
 HAN_ENDS = (
-    "和", "与", "或", "及", "并且", "而且", "但是", "因为", "所以", "如果", "然后", "请您在", "请在", "例如", "对于", "关于",
-    "通过", "包括", "或者",
+    "和", "与", "或", "及", "并且", "而且", "但是", "因为", "所以", "如果", "然后", "请您在", "请在", "例如",
+    "对于", "关于", "通过", "包括", "或者",
 )  # fmt: skip
 LAST = re.compile(r"([A-Za-z][\w'’]*)\Z")
 CLAUSE = re.compile(r"[.!?;:\n—–]\s|[。！？]")

@@ -4,7 +4,7 @@
     ZAO_DATA=FOLDER python -m bench.evaluating --items 20
 
 Both get the same rows, prompt and model in fp32; lm-eval with batches of `--batch` requests (try several: its best one
-counts). A time is that of the evaluation alone, without imports and loading. docs/evaluating.md is written from
+counts). A time is the processor's, of the evaluation alone, without imports and loading. docs/evaluating.md is written from
 bench/results/evaluating.jsonl; bench/results/lmeval.json keeps lm-eval's verdicts, which a test compares with.
 """
 

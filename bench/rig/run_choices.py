@@ -29,9 +29,9 @@ def main() -> None:
         )  # fmt: skip
         for name in names:
             suite = read_choices(name, Path(folder, f"{name}.jsonl"))
-            begun = time.perf_counter()
+            begun = time.process_time()
             sitting.sit([suite])
-            seconds = time.perf_counter() - begun
+            seconds = time.process_time() - begun
             right = [int(records.known["base", name, item.id].value) for item in suite.items]
             told[name] = {"seconds": seconds, "right": right}
     Path(folder, "xiaozao.json").write_text(json.dumps(told), encoding="utf-8")

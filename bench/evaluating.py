@@ -4,8 +4,9 @@
     ZAO_DATA=FOLDER python -m bench.evaluating --items 20
 
 Both get the same rows, prompt and model in fp32; lm-eval with batches of `--batch` requests (try several: its best one
-counts). A time is the processor's, of the evaluation alone, without imports and loading. docs/evaluating.md is written from
-bench/results/evaluating.jsonl; bench/results/lmeval.json keeps lm-eval's verdicts, which a test compares with.
+counts). A time is the processor's for the evaluation alone, without imports and loading, so that a shared core changes
+no ratio. docs/evaluating.md is written from bench/results/evaluating.jsonl; bench/results/lmeval.json keeps lm-eval's
+verdicts, which a test compares with.
 """
 
 import argparse
@@ -29,9 +30,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "evaluating.md"
 HEAD = """# Multiple choice beside lm-eval
 
 Made by `make bench-eval` from `bench/results/evaluating.jsonl`. Both tools score the same items of the same files with
-the same prompt (`Question: ...\\nAnswer:`), length-normalised, SmolLM2-135M-Instruct in fp32 on one pinned core. A time
-is that of the scoring, without imports and loading; lm-eval's is that of its fastest batch size. **same** counts the
-items on which both say the same.
+the same prompt (`Question: ...` and `Answer:`), length-normalised, SmolLM2-135M-Instruct in fp32 on one pinned core. A
+time is the processor's for the scoring, without imports and loading. **same** counts the items on which both say the
+same.
 
 | items | lm-eval | Xiaozao | same | lm-eval, s | Xiaozao, s | faster |
 |---|---|---|---|---|---|---|

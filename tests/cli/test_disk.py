@@ -75,10 +75,11 @@ def test_runs_in_folders_of_ones_own_are_listed_and_left_to_their_owner(
     assert [one["name"] for one in answer(capsys)["items"] if one["kind"] == "run"] == [ours.name]
 
 
-@pytest.mark.parametrize("what", ["conversions", "data", "streams", "profiles", "rates"])
+@pytest.mark.parametrize("what", ["conversions", "data", "streams", "profiles", "rates", "evaluations"])
 def test_a_cache_is_freed_and_the_rest_stays(capsys: pytest.CaptureFixture[str], tmp_path: Path, what: str) -> None:
     folder = a_run()
-    names = {"conversions": "models", "data": "data", "streams": "streams", "profiles": "profiles", "rates": "rates"}
+    names = {"conversions": "models", "data": "data", "streams": "streams", "profiles": "profiles",
+             "rates": "rates", "evaluations": "evaluations"}  # fmt: skip
     would = answer(capsys, "--free", what, "--dry-run")
     assert (tmp_path / "cache" / names[what]).is_dir()
     done = answer(capsys, "--free", what, "--yes")

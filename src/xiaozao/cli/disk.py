@@ -22,7 +22,7 @@ from xiaozao.store.runs import forget, known_folders
 
 # What may be removed at any time and is made again when it is needed: prepared data, models in another form, matrices
 # that stream=disk converted, traces of plans, the measured pace of this machine.
-CACHES = ("conversions", "data", "streams", "profiles", "rates")
+CACHES = ("conversions", "data", "streams", "profiles", "rates", "evaluations")
 
 
 @dataclass(frozen=True)

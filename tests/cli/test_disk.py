@@ -28,7 +28,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache" / "data" / "abc" / "x.npy").write_bytes(bytes(5000))
     (tmp_path / "cache" / "streams" / "m-0123-nf4").mkdir(parents=True)
     (tmp_path / "cache" / "streams" / "m-0123-nf4" / "00000.safetensors").write_bytes(bytes(4000))
-    for name in ("profiles", "rates"):
+    for name in ("profiles", "rates", "evaluations"):
         (tmp_path / "cache" / name).mkdir()
     (tmp_path / "cache" / "profiles" / "0123.json").write_bytes(bytes(300))
 

@@ -77,6 +77,31 @@ def test_what_is_begun_alone_is_nothing_yet(shop: RunFolder, capsys: pytest.Capt
     assert "zao eval bench shop --margin 3" in capsys.readouterr().err
 
 
+def test_a_run_without_a_result_is_told_so_first(shop: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.adapter.rmdir()
+    assert run(["eval", "report", "shop"]) == 2
+    assert "zao eval bench" not in capsys.readouterr().err
+
+
+def test_the_weights_are_not_needed_any_more(shop: RunFolder) -> None:
+    evaluated(shop, "bench", bench())
+    shop.adapter.rmdir()
+    assert run(["eval", "report", "shop"]) == 0
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_closed_vote_alone(
+    shop: RunFolder, language: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAO_LANG", language)
+    voted(shop, closed=True)
+    assert run(["eval", "report", "shop"]) == 0
+    told, page = capsys.readouterr().out, shop.summary.read_text(encoding="utf-8")
+    for part in {"en": ("voters prefer the tuned model", "Not asked yet: zao eval bench shop"),
+                 "zh-CN": ("投票者更喜欢微调后的模型", "尚未评测：zao eval bench shop")}[language]:  # fmt: skip
+        assert part in told and part in page
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_standard_tests_alone(
     shop: RunFolder, language: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -108,7 +133,10 @@ def test_the_json_holds_the_results_as_they_are(shop: RunFolder, capsys: pytest.
     assert run(["eval", "blind", "shop", "--result", "--json"]) == 0
     assert {"schema_version": 1, **told["blind"]} == json.loads(capsys.readouterr().out)
     assert told["states"] == {"bench": "done", "format": "done", "blind": "done"}
-    assert told["commands"]["blind"] == "zao eval blind shop --result"
+    assert told["commands"] == {
+        "bench": "zao eval bench shop --again --margin 3", "blind": "zao eval blind shop --result",
+        "format": "zao eval format shop --again --questions q.jsonl --tokens 256 --examples 5",
+    }  # fmt: skip
     assert len(told["pairs"]) == 10 and told["tendency"] == "mixed"
     kept = json.loads(shop.summary.with_suffix(".json").read_text(encoding="utf-8"))
     assert {"schema_version": 1, **kept} == told

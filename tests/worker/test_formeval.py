@@ -95,3 +95,14 @@ def test_the_learned_form_is_written_without_asking(
 def test_a_run_without_questions_is_told_to_name_some(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(made) == 2
     assert "--questions FILE" in capsys.readouterr().err
+
+
+def test_the_report_takes_what_the_test_wrote(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(made, "--questions", str(tmp_path / "q.jsonl")) == 0
+    capsys.readouterr()
+    assert run(["eval", "report", str(made.path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["format"] == result(made) and told["pairs"][0]["kind"] == "failure"
+    assert "with examples in the prompt" in told["sentence"]

@@ -17,18 +17,18 @@ from xiaozao.evaluate.report import json_bytes
 from xiaozao.evaluate.summary import Part, Summary, check_bench, check_form, command_of
 from xiaozao.evaluate.summary_page import render_summary
 from xiaozao.hub.jsonfile import read_object
-from xiaozao.runs.results import trained
+from xiaozao.runs.results import options_of, trained
 from xiaozao.spec.evaluation import read_evaluation
 from xiaozao.store.files import RunFolder, refuse_links, vote_folders
-from xiaozao.store.runs import short_name
+from xiaozao.store.runs import find_run, short_name
 
 Check = Callable[[Mapping[str, Any], Path, str], Mapping[str, Any]]
 
 
 def work(run: str, file: str | None) -> None:
     output = current_output()
-    source, options = trained(run)
-    name = short_name(source)
+    source = find_run(run)
+    options, name = options_of(source), short_name(source)
     page = _target(source, file, output)
     refuse_links(source)
     questions = () if options.evaluate.questions else ("--questions", "FILE")
@@ -38,6 +38,7 @@ def work(run: str, file: str | None) -> None:
         bench=_part(source, "bench", name, (), check_bench), form=_part(source, "format", name, questions, check_form),
     )  # fmt: skip
     if all(one.state != "done" for one in summary.parts.values()):
+        trained(run)  # who has no result yet is told so, and not to evaluate it
         commands = {kind: one.command for kind, one in summary.parts.items()}
         raise NotFound(
             "eval_nothing", name=name, bench=commands["bench"], format=commands["format"], blind=commands["blind"]
@@ -66,10 +67,11 @@ def _part(source: RunFolder, kind: str, name: str, more: tuple[str, ...], check:
     folder = source.evaluation(kind)
     if not folder.evaluation_spec.is_file():
         return Part(state="absent", command=command_of(kind, name, more=more))
-    command = command_of(kind, name, read_evaluation(folder.evaluation_spec))
+    spec = read_evaluation(folder.evaluation_spec)
     if not folder.standing.is_file():
-        return Part(state="begun", command=command)
-    return Part(state="done", command=command, document=check(read_object(folder.standing), folder.standing, name))
+        return Part(state="begun", command=command_of(kind, name, spec))
+    again = command_of(kind, name, spec, ("--again",))
+    return Part(state="done", command=again, document=check(read_object(folder.standing), folder.standing, name))
 
 
 def _vote(source: RunFolder, name: str) -> tuple[Part, Outcome | None]:

@@ -1,6 +1,7 @@
 """`zao eval report` as people use it: what was evaluated on one page, and what was not by its name."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +204,21 @@ def test_the_page_must_be_called_one(shop: RunFolder, name: str, capsys: pytest.
 def test_a_place_that_cannot_be_written_is_told(shop: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     evaluated(shop, "bench", bench())
     Path("file").write_text("", encoding="utf-8")
-    assert run(["eval", "report", "shop", "--output", "file/page.html"]) == 9
-    assert "file/page.html cannot be written" in capsys.readouterr().err
+    Path("folder.html").mkdir()
+    for place in ("file/page.html", "nowhere/page.html", "folder.html"):
+        assert run(["eval", "report", "shop", "--output", place, "--yes"]) == 9
+        assert f"{place} cannot be written" in capsys.readouterr().err
+    assert not list(Path().glob(".new-*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_is_replaced_and_not_followed(shop: RunFolder, tmp_path: Path) -> None:
+    evaluated(shop, "bench", bench())
+    (tmp_path / "precious.txt").write_text("precious", encoding="utf-8")
+    shop.summary.symlink_to(tmp_path / "precious.txt")
+    assert run(["eval", "report", "shop", "-q"]) == 0
+    assert (tmp_path / "precious.txt").read_text(encoding="utf-8") == "precious"
+    assert shop.summary.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_made_anew_the_page_is_the_new_one(shop: RunFolder) -> None:

@@ -87,7 +87,10 @@ def test_the_learned_form_is_written_without_asking(
     assert evaluate(made, *words) == 0
     assert json.loads(path.read_text(encoding="utf-8"))["kind"] == "json"
     assert not made.evaluation("format").path.exists()
+    capsys.readouterr()
     assert evaluate(made, *words) == 2  # it is there and may have been edited
+    assert "add --yes" in capsys.readouterr().err
+    assert evaluate(made, *words, "--yes") == 0
     assert evaluate(made, "--questions", str(tmp_path / "q.jsonl"), "--contract", str(path)) == 0
     assert "not a JSON object" in capsys.readouterr().out
 

@@ -1,6 +1,5 @@
 """`zao eval format RUN`: do answers keep the form of the user's own, and do they belong to their questions?"""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.eval_bench import COLOURS
-from xiaozao.cli.eval_run import evaluate, memory_of
-from xiaozao.cli.launch import write
+from xiaozao.cli.eval_run import check_free, evaluate, memory_of, write_whole
 from xiaozao.errors import UsageError
 from xiaozao.evaluate.form import Form, read_form
 from xiaozao.evaluate.form_result import compare_forms, learned
 from xiaozao.evaluate.paper import paper_of
 from xiaozao.evaluate.record import read_records
+from xiaozao.evaluate.report import json_bytes
 from xiaozao.evaluate.telling import (
     MEASURES,
     WHO,
@@ -60,8 +59,9 @@ def _asked(
 
 def _write(spec: FormatSpec, options: RunSpec, path: Path, output: Output) -> int:
     """Write the learned form into a file that can be edited; nothing is asked."""
+    check_free((path,), output)
     form = learned(paper_of(spec, options))
-    write(path, json.dumps(form.to_json(), ensure_ascii=False, indent=2) + "\n", force=output.yes)
+    write_whole(path, json_bytes(form.to_json()))
     output.result(output.say("form.written", path=path), {"path": str(path), "form": form.to_json()}, str(path))
     return 0
 

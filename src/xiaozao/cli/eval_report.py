@@ -1,7 +1,5 @@
 """`zao eval report RUN`: what all evaluations of a run found, on one page and as JSON. Nothing is asked of a model."""
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,8 @@ from typing import Any
 from xiaozao.cli.blind_view import result_document
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.eval_blind import vote_facts
-from xiaozao.errors import EnvironmentProblem, NotFound, UsageError
+from xiaozao.cli.eval_run import check_free, write_whole
+from xiaozao.errors import NotFound, UsageError
 from xiaozao.evaluate.blind.ballot import load
 from xiaozao.evaluate.blind.outcome import Outcome, outcome
 from xiaozao.evaluate.blind.votes import VoteLog
@@ -44,8 +43,9 @@ def work(run: str, file: str | None) -> None:
             "eval_nothing", name=name, bench=commands["bench"], format=commands["format"], blind=commands["blind"]
         )
     document = {**summary.to_json(output.language), "report": str(page)}
-    _write(page, render_summary(summary, output.language).encode("utf-8"))
-    _write(page.with_suffix(".json"), json_bytes(document))
+    source.summary.parent.mkdir(exist_ok=True)
+    write_whole(page, render_summary(summary, output.language).encode("utf-8"))
+    write_whole(page.with_suffix(".json"), json_bytes(document))
     output.result(_told(summary, page, output), document, str(page))
 
 
@@ -56,9 +56,7 @@ def _target(source: RunFolder, file: str | None, output: Output) -> Path:
     page = Path(file).expanduser()
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError("eval_report_kind", path=page)
-    for path in (page, page.with_suffix(".json")):
-        if os.path.lexists(path) and not output.yes:
-            raise UsageError("eval_report_exists", path=path)
+    check_free((page, page.with_suffix(".json")), output)
     return page
 
 
@@ -87,22 +85,6 @@ def _vote(source: RunFolder, name: str) -> tuple[Part, Outcome | None]:
     told = outcome(vote, votes, revealed[0])
     document = {**vote_facts(vote), **result_document(told, vote)}
     return Part(state="done", command=command_of("blind", name, more=("--result",)), document=document), told
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; a link in its place is replaced, not followed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, draft = tempfile.mkstemp(prefix=".report-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(draft).chmod(0o644)
-            Path(draft).replace(path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
-    except OSError as error:
-        raise EnvironmentProblem("blind_write", path=path, detail=error.strerror or str(error)) from None
 
 
 def _told(summary: Summary, page: Path, output: Output) -> str:

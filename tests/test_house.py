@@ -124,6 +124,7 @@ SHARED_NAMES = {
     "sources": {"data/sources.py", "hub/sources.py"},
     "plan": {"cli/plan.py", "spec/plan.py", "plan/hf/plan.py"},
     "runs": {"cli/runs.py", "store/runs.py"},
+    "summary": {"cli/summary.py", "evaluate/summary.py"},
     "disk": {"cli/disk.py", "models/artefacts/disk.py"},
     "launch": {"cli/launch.py", "runs/launch.py"},
     "attention": {"models/layers/attention.py", "plan/hf/attention.py"},
@@ -310,8 +311,8 @@ def test_a_path_of_the_machine_is_recognised(text: str, hit: bool) -> None:
 def shipped() -> list[str]:
     """The files besides code that the package cannot work without."""
     languages = [f"demo/data/{language}/{part}.jsonl" for language in ("en", "zh") for part in PARTS]
-    pages = ["evaluate/report.html.j2", "evaluate/blind/sheet.html.j2"]
-    return ["texts/en.json", "texts/zh-CN.json", *pages, "plan/catalogue.json", *languages]
+    pages = [f"evaluate/{name}.html.j2" for name in ("pieces", "report", "summary", "blind/sheet")]
+    return ["texts/en.json", "texts/zh-CN.json", *pages, "evaluate/look.css", "plan/catalogue.json", *languages]
 
 
 PARTS = ("train", "validation", "heldout")

@@ -73,6 +73,9 @@ def test_an_evaluation_asks_both_models_everything_once_and_tells_a_verdict(
     assert document["conditions"]["suites"]["mine"]["items"] == 3
     assert evaluate(made, "--task", f"mine={choices}") == 0  # shown again, and not asked again
     assert [one.key for one in answers(made)] == keys
+    capsys.readouterr()
+    assert run(["eval", "report", str(made.path), "--json"]) == 0  # takes the result as it was written
+    assert json.loads(capsys.readouterr().out)["bench"] == document
     choices.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
     assert evaluate(made, "--task", f"mine={choices}") == 2
     assert "asked" in capsys.readouterr().err

@@ -87,7 +87,10 @@ def test_the_learned_form_is_written_without_asking(
     assert evaluate(made, *words) == 0
     assert json.loads(path.read_text(encoding="utf-8"))["kind"] == "json"
     assert not made.evaluation("format").path.exists()
+    capsys.readouterr()
     assert evaluate(made, *words) == 2  # it is there and may have been edited
+    assert "add --yes" in capsys.readouterr().err
+    assert evaluate(made, *words, "--yes") == 0
     assert evaluate(made, "--questions", str(tmp_path / "q.jsonl"), "--contract", str(path)) == 0
     assert "not a JSON object" in capsys.readouterr().out
 
@@ -95,3 +98,14 @@ def test_the_learned_form_is_written_without_asking(
 def test_a_run_without_questions_is_told_to_name_some(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(made) == 2
     assert "--questions FILE" in capsys.readouterr().err
+
+
+def test_the_report_takes_what_the_test_wrote(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(made, "--questions", str(tmp_path / "q.jsonl")) == 0
+    capsys.readouterr()
+    assert run(["eval", "report", str(made.path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["format"] == result(made) and told["pairs"][0]["kind"] == "failure"
+    assert "with examples in the prompt" in told["sentence"]

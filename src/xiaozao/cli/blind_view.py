@@ -11,6 +11,7 @@ from xiaozao.cli.console import Output
 from xiaozao.evaluate.blind.ballot import BlindVote
 from xiaozao.evaluate.blind.outcome import Outcome
 from xiaozao.evaluate.statistics.intervals import SIGNIFICANT
+from xiaozao.evaluate.telling import p_value, power, preference, probability, whole
 
 STYLES = {"tuned": "bold green", "base": "bold red"}
 LOST = 9  # questions that are listed
@@ -24,34 +25,15 @@ def result_view(result: Outcome, vote: BlindVote, name: str, output: Output) -> 
     table.add_column(overflow="fold")
     for key, value in _rows(result, vote, output):
         table.add_row(output.say(f"blind.row.{key}"), Text(value))
-    parts: list[RenderableType] = [Text(headline(result, output), style=STYLES.get(result.verdict, "bold"))]
+    parts: list[RenderableType] = [Text(preference(result, output.language), style=STYLES.get(result.verdict, "bold"))]
     if result.why == "asked":
         parts.append(Text(output.say("blind.early"), style="yellow"))
     lost = [question.text for question in result.questions if question.winner == "base"]
-    parts += [Text(power(result, output)), Text(""), table]
+    parts += [Text(power(result, output.language)), Text(""), table]
     if lost:
         parts += [Text(""), Text(output.say("blind.lost", shown=min(LOST, len(lost)), count=len(lost)), style="dim")]
         parts += [Text(f"  - {_short(text)}") for text in lost[:LOST]]
     return Group(*parts)
-
-
-def headline(result: Outcome, output: Output) -> str:
-    """The result in one sentence."""
-    return output.say(
-        f"blind.verdict.{result.verdict}", wins=result.wins, losses=result.losses, decisive=result.decisive,
-        share=_percent(result.wins, result.decisive), low=_whole(result.interval.low),
-        high=_whole(result.interval.high), p=_p(result.p), posterior=_share(result.posterior),
-        evidence=f"{min(result.evidence, 1e6):.3g}",
-    )  # fmt: skip
-
-
-def power(result: Outcome, output: Output) -> str:
-    """What so many votes can show."""
-    if result.needed is None or result.detectable is None:
-        return output.say("blind.power_none", decisive=result.decisive)
-    return output.say(
-        "blind.power", decisive=result.decisive, needed=result.needed, detectable=_whole(result.detectable)
-    )
 
 
 def _rows(result: Outcome, vote: BlindVote, output: Output) -> list[tuple[str, str]]:
@@ -60,14 +42,14 @@ def _rows(result: Outcome, vote: BlindVote, output: Output) -> list[tuple[str, s
         ("votes", say("blind.counts", wins=result.wins, losses=result.losses, ties=result.ties, bad=result.both_bad)),
         ("left_out", say("blind.left_out", skipped=result.skipped, same=result.same)),
         ("net", f"{_points(result.net)} ({_points(result.net_interval.low)} … {_points(result.net_interval.high)})"),
-        ("posterior", _share(result.posterior)),
+        ("posterior", probability(result.posterior)),
         ("evidence", f"{min(result.evidence, 1e6):.3g}"),
         ("sides", say("blind.sides_biased" if result.sides.p < SIGNIFICANT else "blind.sides",
-                      a=result.sides.a, b=result.sides.b, p=_p(result.sides.p))),
+                      a=result.sides.a, b=result.sides.b, p=p_value(result.sides.p))),
         ("lengths", say("blind.lengths", base=round(lengths.base), tuned=round(lengths.tuned),
                         won=lengths.longer_won, of=lengths.of)),
-        ("adjusted", f"{_whole(lengths.adjusted.share)}% ({_whole(lengths.adjusted.interval.low)} … "
-                     f"{_whole(lengths.adjusted.interval.high)}%)"),
+        ("adjusted", f"{whole(lengths.adjusted.share)}% ({whole(lengths.adjusted.interval.low)} … "
+                     f"{whole(lengths.adjusted.interval.high)}%)"),
         *(("consistency", say("blind.consistency", voter=one.voter, same=one.same, of=one.of))
           for one in result.consistency),
     ]  # fmt: skip
@@ -99,25 +81,8 @@ def result_document(result: Outcome, vote: BlindVote) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _percent(count: int, of: int) -> str:
-    return f"{100 * count / of:.0f}" if of else "–"
-
-
-def _whole(share: float) -> str:
-    return f"{100 * share:.0f}"
-
-
 def _points(share: float) -> str:
     return f"{100 * share:+.0f}"
-
-
-def _share(share: float) -> str:
-    """A probability, never 0 or 1, which no vote can show."""
-    return "> 0.999" if share > 0.999 else "< 0.001" if share < 0.001 else f"{share:.3f}"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def _short(text: str) -> str:

@@ -153,6 +153,13 @@ EVAL.add_command(
     ])
 )  # fmt: skip
 
+EVAL.add_command(
+    Verb("report", callback=later("eval_report", "work"), params=[
+        click.Argument(["run"]),
+        click.Option(["--output", "file"], metavar="FILE.html", help="cli.eval.report.output"),
+    ])
+)  # fmt: skip
+
 RUNS = VerbGroup("runs")
 RUNS.add_command(Verb("ls", callback=later("runs", "ls")))
 RUNS.add_command(Verb("show", callback=later("runs", "show_run"), params=[run_name()]))

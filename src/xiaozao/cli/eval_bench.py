@@ -12,6 +12,7 @@ from rich.text import Text
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.eval_run import evaluate, memory_of
 from xiaozao.errors import UsageError
+from xiaozao.evaluate.telling import figures, standing_notes, standing_sentence, suite_name
 from xiaozao.hub.jsonfile import read_object
 from xiaozao.runs.results import trained
 from xiaozao.spec.evaluation import BenchSpec
@@ -62,57 +63,26 @@ def standing_view(result: dict[str, Any], language: Language) -> RenderableType:
         table.add_row(*_row(one, language))
     conditions = result["conditions"]
     told = [
-        Text(f"{_name(one['name'], language)}  {one['before']:.0%} → {one['after']:.0%} ({one['n']})") for one in topics
+        Text(f"{suite_name(one['name'], language)}  {one['before']:.0%} → {one['after']:.0%} ({one['n']})")
+        for one in topics
     ]
     last = say(
         "bench.conditions", language, precision=conditions["precision"], threads=conditions["threads"],
         minutes=f"{conditions['seconds'] / 60:.1f}", peak=f"{conditions['peak_rss_bytes'] / 1e9:.2f}",
     )  # fmt: skip
+    notes = standing_notes(groups, language)
     parts: list[RenderableType] = [
-        Text(sentence(result, language), style=f"bold {COLOURS[result['outcome']]}"), "", table, "",
-        Text(say("bench.topics", language), style="bold"), *told, "", *_notes(groups, language), last,
+        Text(standing_sentence(result, language), style=f"bold {COLOURS[result['outcome']]}"), "", table, "",
+        Text(say("bench.topics", language), style="bold"), *told, "", *notes, *([""] if notes else []), last,
     ]  # fmt: skip
     return Group(*parts)
 
 
-def sentence(result: dict[str, Any], language: Language) -> str:
-    """The verdict in one sentence."""
-    worse = [
-        one for one in result["groups"] if one["certifies"] and one["informative"] and one["outcome"] == "regressed"
-    ]
-    names = say("list.semicolon", language).join(_name(one["name"], language) for one in worse)
-    return say(f"bench.sentence.{result['outcome']}", language, names=names)
-
-
 def _row(one: dict[str, Any], language: Language) -> list[RenderableType]:
-    if one["kind"] == "text":
-        before, after = f"{one['before']:.3f}", f"{one['after']:.3f}"
-        change, low, high = (100 * one[key] / one["before"] for key in ("difference", "low", "high"))
-        difference = f"{change:+.1f} % [{low:+.1f}, {high:+.1f}]"
-    else:
-        before, after = f"{one['before']:.1%}", f"{one['after']:.1%}"
-        difference = f"{100 * one['difference']:+.1f} [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
     if not one["informative"]:
         verdict = Text(say("bench.uninformative", language), style="dim")
     else:
         verdict = Text(say(f"bench.outcome.{one['outcome']}", language), style=COLOURS[one["outcome"]])
     if not one["certifies"]:
         verdict.append(say("bench.beside", language), style="dim")
-    return [_name(one["name"], language), str(one["n"]), before, after, difference, verdict]
-
-
-def _name(name: str, language: Language) -> str:
-    return say(f"bench.suite.{name}", language) if "." in name else name
-
-
-def _notes(groups: Sequence[dict[str, Any]], language: Language) -> list[RenderableType]:
-    """What would decide, and how much the machine alone changes."""
-    notes = []
-    for one in groups:
-        if one["informative"] and one["outcome"] == "inconclusive" and one["n_needed"]:
-            notes.append(say("bench.needed", language, name=_name(one["name"], language), n=one["n_needed"]))
-    noisy = [one for one in groups if one["kind"] != "text" and one["noise"] is not None]
-    if noisy:
-        flipped, asked = sum(int(one["noise"]) for one in noisy), sum(one["n"] for one in noisy)
-        notes.append(say("bench.noise", language, flipped=flipped, n=asked))
-    return [*notes, ""] if notes else []
+    return [suite_name(one["name"], language), str(one["n"]), *figures(one), verdict]

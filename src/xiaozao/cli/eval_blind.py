@@ -120,7 +120,7 @@ def _write_sheet(vote: BlindVote, log: VoteLog, path: Path, voter: str | None, n
     log.issue(voter or "")
     key = "blind.sheet_html" if path.suffix.lower() == ".html" else "blind.sheet_csv"
     human = output.say(key, path=path, count=len(vote.ballot.pairs), name=name)
-    output.result(human, {"sheet": str(path), **_facts(vote), "voter": voter}, quiet=str(path))
+    output.result(human, {"sheet": str(path), **vote_facts(vote), "voter": voter}, quiet=str(path))
     return 0
 
 
@@ -140,7 +140,7 @@ def _read(vote: BlindVote, log: VoteLog, paths: list[Path], voter: str | None, n
         lines.append(output.say("blind.read_nothing", path=", ".join(map(str, paths))))
     if standing(vote, log.read()) is not None:
         lines.append(output.say("blind.ready", name=name))
-    output.result("\n".join(lines), {**_facts(vote), "read": files})
+    output.result("\n".join(lines), {**vote_facts(vote), "read": files})
     return 0
 
 
@@ -155,7 +155,7 @@ def _show_result(vote: BlindVote, log: VoteLog, votes: Votes, name: str, reveal:
         log.reveal(why or "asked")
     result = outcome(vote, votes, why or "asked")
     output.result(
-        result_view(result, vote, name, output), {**_facts(vote), **result_document(result, vote)}, result.verdict
+        result_view(result, vote, name, output), {**vote_facts(vote), **result_document(result, vote)}, result.verdict
     )
     return 0
 
@@ -172,7 +172,7 @@ def _waited_for(vote: BlindVote, votes: Votes) -> list[Problem]:
     return waited or [Problem("blind_unreturned", {})]
 
 
-def _facts(vote: BlindVote) -> dict[str, object]:
+def vote_facts(vote: BlindVote) -> dict[str, object]:
     """What may be told of a vote at any time."""
     return {
         "vote": vote.ballot.name, "hash": vote.ballot.hash, "commitment": vote.ballot.commitment,

@@ -1,6 +1,5 @@
 """`zao eval format RUN`: do answers keep the form of the user's own, and do they belong to their questions?"""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,31 @@ from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.eval_bench import COLOURS
-from xiaozao.cli.eval_run import evaluate, memory_of
-from xiaozao.cli.launch import write
+from xiaozao.cli.eval_run import check_free, evaluate, memory_of, write_whole
 from xiaozao.errors import UsageError
 from xiaozao.evaluate.form import Form, read_form
 from xiaozao.evaluate.form_result import compare_forms, learned
 from xiaozao.evaluate.paper import paper_of
 from xiaozao.evaluate.record import read_records
+from xiaozao.evaluate.report import json_bytes
+from xiaozao.evaluate.telling import (
+    MEASURES,
+    WHO,
+    form_sentence,
+    form_text,
+    in_short,
+    prompt_sentence,
+    reasons,
+    shown_signs,
+)
 from xiaozao.hub.jsonfile import read_object
 from xiaozao.runs.results import trained
 from xiaozao.spec.evaluation import FormatSpec, read_evaluation
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.texts.catalogue import Language, say
-from xiaozao.texts.visible import visible
 
-WHO = ("base", "prompted", "tuned")
-EXAMPLES, SHOWN = 3, 160  # failures that are printed, and characters of each
-ROWS = ("strict", "lenient", "belongs", "intent", "exact", "sound")
+EXAMPLES = 3  # failures that are printed
 
 
 def work(run: str, again: bool, detach: bool, contract: str | None, write_contract: str | None, **settings: Any) -> int:
@@ -53,8 +59,9 @@ def _asked(
 
 def _write(spec: FormatSpec, options: RunSpec, path: Path, output: Output) -> int:
     """Write the learned form into a file that can be edited; nothing is asked."""
+    check_free((path,), output)
     form = learned(paper_of(spec, options))
-    write(path, json.dumps(form.to_json(), ensure_ascii=False, indent=2) + "\n", force=output.yes)
+    write_whole(path, json_bytes(form.to_json()))
     output.result(output.say("form.written", path=path), {"path": str(path), "form": form.to_json()}, str(path))
     return 0
 
@@ -78,10 +85,10 @@ def form_view(result: dict[str, Any], language: Language) -> RenderableType:
     for who in sittings:
         table.add_column(say(f"form.who.{who}", language), justify="right")
     table.add_column(say("form.verdict", language))
-    for row in ROWS:
+    for row in MEASURES:
         if row in result["changes"]:
             table.add_row(*_row(row, sittings, result, language))
-    for sign in _shown_signs(result):
+    for sign in shown_signs([result["sittings"][who] for who in sittings]):
         counts = [str(result["sittings"][who]["signs"][sign]) for who in sittings]
         table.add_row(say(f"form.sign.{sign}", language), *counts, "")
     parts: list[RenderableType] = [
@@ -91,39 +98,14 @@ def form_view(result: dict[str, Any], language: Language) -> RenderableType:
     for who in sittings:
         if (same := result["sittings"][who]["one_answer"]) is not None:
             name = say(f"form.who.{who}", language)
-            parts.append(say("form.one_answer", language, who=name, count=same["count"], text=_cut(same["answer"])))
+            parts.append(say("form.one_answer", language, who=name, count=same["count"], text=in_short(same["answer"])))
     if classes := result["sittings"]["tuned"].get("classes"):
         told = {name: f"{classes[name]:.1%}" for name in ("accuracy", "macro_f1")}
         parts += ["", say("form.classes", language, **told)]
-    return Group(*parts, *_failures(result, language), *_prompt(result, language))
-
-
-def form_sentence(result: dict[str, Any], language: Language) -> str:
-    """What the test found, in one sentence."""
-    key = "strict" if "strict" in result["changes"] else "belongs"
-    change, belongs = result["changes"][key], result["changes"]["belongs"]
-    return say(
-        f"form.sentence.{key}", language, before=f"{change['before']:.0%}", after=f"{change['after']:.0%}",
-        belongs_before=f"{belongs['before']:.0%}", belongs=f"{belongs['after']:.0%}",
-    )  # fmt: skip
-
-
-def form_text(form: dict[str, Any], language: Language) -> str:
-    """A form in words."""
-    parts = []
-    if form["kind"] == "json":
-        parts.append(say("form.is.json", language, keys=", ".join(form["schema"].get("properties", {}))))
-    elif form["kind"] == "label":
-        parts.append(say("form.is.label", language, labels=", ".join(form["labels"])))
-    if form["least"] is not None or form["most"] is not None:
-        parts.append(say("form.is.length", language, least=form["least"] or 0, most=form["most"] or "∞"))
-    if form["language"]:
-        parts.append(say(f"form.is.{form['language']}", language))
-    parts += [say(f"form.is.{name}", language, text=_cut(form[name])) for name in ("begins", "ends") if form[name]]
-    parts += [say(f"form.is.{name}", language, text=_cut(one)) for name in ("must", "must_not") for one in form[name]]
-    if form["pattern"]:
-        parts.append(say("form.is.pattern", language, text=_cut(form["pattern"])))
-    return say("list.semicolon", language).join(parts) or say("form.is.none", language)
+    parts += _failures(result, language)
+    if against := prompt_sentence(result, language):
+        parts += ["", against]
+    return Group(*parts)
 
 
 def _row(row: str, sittings: list[str], result: dict[str, Any], language: Language) -> list[RenderableType]:
@@ -140,34 +122,9 @@ def _outcome(result: dict[str, Any]) -> str:
     return next((one for one in ("regressed", "improved", "inconclusive") if one in outcomes), "no_regression")
 
 
-def _shown_signs(result: dict[str, Any]) -> list[str]:
-    told = [one["signs"] for one in result["sittings"].values()]
-    return [sign for sign in told[0] if any(one[sign] for one in told)]
-
-
 def _failures(result: dict[str, Any], language: Language) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for one in result["failures"][:EXAMPLES]:
-        why = [say(f"breach.{told['key']}", language, **{key: visible(str(value)) for key, value in told.items()})
-               for told in one["breaches"]]  # fmt: skip
-        why += [say(f"form.sign.{sign}", language) for sign in one["signs"]]
-        why += [] if one["belongs"] else [say("form.elsewhere", language)]
-        lines += ["", Text(_cut(one["question"]), style="bold"), _cut(one["tuned"]) or "-",
-                  Text(say("list.semicolon", language).join(why), style="yellow")]  # fmt: skip
+        lines += ["", Text(in_short(one["question"]), style="bold"), in_short(one["tuned"]) or "-",
+                  Text(reasons(one, language), style="yellow")]  # fmt: skip
     return ["", say("form.failures", language, n=len(result["failures"])), *lines] if lines else []
-
-
-def _prompt(result: dict[str, Any], language: Language) -> list[RenderableType]:
-    """Whether examples in a prompt would have done."""
-    against = result["against_prompt"]
-    key = "strict" if "strict" in against else "belongs"
-    if key not in against:
-        return []
-    outcome = "improved" if against[key]["outcome"] == "improved" else "not_improved"
-    shares = {"prompted": f"{against[key]['before']:.0%}", "tuned": f"{against[key]['after']:.0%}"}
-    return ["", say(f"form.prompt.{outcome}", language, **shares)]
-
-
-def _cut(text: str) -> str:
-    line = visible(" ".join(text.split()))
-    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"

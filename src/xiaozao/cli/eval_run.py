@@ -6,9 +6,12 @@ Called again, a command goes on with an evaluation that was stopped, watches one
 is done.
 """
 
+import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from xiaozao.cli.console import Output
 from xiaozao.cli.control import INTERRUPTED
@@ -16,7 +19,7 @@ from xiaozao.cli.stop import stopping
 from xiaozao.cli.streams import endure
 from xiaozao.cli.verb import error_text
 from xiaozao.cli.watch import watch
-from xiaozao.errors import Busy, UsageError
+from xiaozao.errors import Busy, EnvironmentProblem, UsageError
 from xiaozao.evaluate.paper import paper_of
 from xiaozao.events import Ended
 from xiaozao.machine.threads import check_threads
@@ -42,6 +45,28 @@ def memory_of(budget: str | None) -> int | None:
     if size is None or isinstance(size, int):
         return size
     raise UsageError("eval_budget", budget=budget)
+
+
+def check_free(paths: Iterable[Path], output: Output) -> None:
+    """Raises UsageError for a file that is there, which somebody else may need, unless --yes was given."""
+    for path in paths:
+        if os.path.lexists(path) and not output.yes:
+            raise UsageError("eval_file_exists", path=path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; a link in its place is replaced, not followed. Raises EnvironmentProblem."""
+    try:
+        descriptor, draft = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            Path(draft).chmod(0o644)
+            Path(draft).replace(path)
+        finally:
+            Path(draft).unlink(missing_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem("blind_write", path=path, detail=error.strerror or str(error)) from None
 
 
 def evaluate(

@@ -72,23 +72,32 @@ class FormResult:
             "changes": {name: _change(one) for name, one in self.changes.items()},
             "against_prompt": {name: _change(one) for name, one in self.against.items()},
             "failures": self._failures(),
+            "gains": self._gains(),
         }
 
     def _failures(self) -> list[dict[str, object]]:
         """Answers of the tuned model that break the form, fall apart or miss the question; those with most first."""
         tuned = self.sittings["tuned"].given
-        bad = [at for at, one in enumerate(tuned) if one.breaches or one.signs or not one.belongs]
+        bad = [at for at, one in enumerate(tuned) if not _good(one)]
         bad.sort(key=lambda at: (tuned[at].strict, -len(tuned[at].signs), at))
-        return [
-            {
-                "question": self.questions[at][0], "reference": self.questions[at][1],
-                "base": self.sittings["base"].given[at].text, "tuned": tuned[at].text,
-                "breaches": [{"key": key, **params} for key, params in
-                             zip(tuned[at].breaches, tuned[at].details, strict=True)],
-                "signs": list(tuned[at].signs), "belongs": tuned[at].belongs,
-            }
-            for at in bad[:SHOWN]
-        ]  # fmt: skip
+        return [self._example(at) for at in bad[:SHOWN]]
+
+    def _gains(self) -> list[dict[str, object]]:
+        """Good answers of the tuned model to questions that the base model failed; exactly right ones first."""
+        base, tuned = self.sittings["base"].given, self.sittings["tuned"].given
+        won = [at for at, one in enumerate(tuned) if _good(one) and not _good(base[at])]
+        won.sort(key=lambda at: (not tuned[at].exact, base[at].strict, at))
+        return [self._example(at) for at in won[:SHOWN]]
+
+    def _example(self, at: int) -> dict[str, object]:
+        """One question with both answers, and what is wrong with that of the tuned model."""
+        told = self.sittings["tuned"].given[at]
+        return {
+            "question": self.questions[at][0], "reference": self.questions[at][1],
+            "base": self.sittings["base"].given[at].text, "tuned": told.text,
+            "breaches": [{"key": key, **params} for key, params in zip(told.breaches, told.details, strict=True)],
+            "signs": list(told.signs), "belongs": told.belongs,
+        }  # fmt: skip
 
 
 MEASURES: dict[str, Callable[[Given], bool]] = {
@@ -98,6 +107,11 @@ MEASURES: dict[str, Callable[[Given], bool]] = {
     "sound": lambda one: not one.signs,
     "exact": lambda one: one.exact,
 }
+
+
+def _good(given: Given) -> bool:
+    """Whether an answer keeps the form, shows no sign of decay and belongs to its question."""
+    return given.strict and not given.signs and given.belongs
 
 
 def learned(paper: Paper) -> Form:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import StrictUndefined
+from jinja2 import FileSystemLoader, StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup
 
@@ -23,6 +23,7 @@ from xiaozao.spec.plan import PARTS
 from xiaozao.texts.catalogue import Language, say
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+LOOK = Path(__file__).with_name("look.css")
 LONGEST = 400  # characters of one answer on the page; report.json has all of them
 NO_BREAK = "\u00a0"
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -110,11 +111,7 @@ def render(facts: ReportFacts, language: Language) -> str:
     comparison = compare(facts.base.answers, facts.tuned.answers)
     words = Words(language)
     shown = choose(comparison.pairs)
-    environment = SandboxedEnvironment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters["visible"] = visible
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return template(TEMPLATE).render(
         w=words,
         facts=facts,
         found=comparison,
@@ -131,6 +128,17 @@ def render(facts: ReportFacts, language: Language) -> str:
         settings={name: show_setting(value) for name, value in facts.settings.items()},
         curve=Markup(inline_svg(facts.curve.read_text(encoding="utf-8"))) if facts.curve else None,
     )
+
+
+def template(path: Path) -> Template:
+    """A page to be filled in: everything is escaped, `visible` is a filter, `look` is the style sheet of all pages."""
+    environment = SandboxedEnvironment(
+        loader=FileSystemLoader(path.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters["visible"] = visible
+    environment.globals["look"] = Markup(LOOK.read_text(encoding="utf-8"))
+    return environment.get_template(path.name)
 
 
 def measures(comparison: Comparison, words: Words) -> list[tuple[Change, str, Cell, Cell]]:

@@ -6,6 +6,7 @@ ReportFacts -> compare -> report_document -> report.json
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -68,11 +69,16 @@ def report_document(facts: ReportFacts, report: Path) -> dict[str, object]:
 def write_report(folder: Path, language: Language, facts: ReportFacts) -> tuple[Path, Path]:
     """report.html and report.json in `folder`."""
     html, document = folder / "report.html", folder / "report.json"
-    text = json.dumps(_strict(report_document(facts, html)), ensure_ascii=False, indent=2, allow_nan=False, default=str)
-    # A lone surrogate in somebody's data cannot be UTF-8; as \udxxx it is correct JSON.
-    document.write_bytes((text + "\n").encode("utf-8", "backslashreplace"))
+    document.write_bytes(json_bytes(report_document(facts, html)))
     html.write_text(render(facts, language), encoding="utf-8", newline="\n")
     return html, document
+
+
+def json_bytes(document: Mapping[str, object]) -> bytes:
+    """A document for programs, as JSON that every reader takes."""
+    text = json.dumps(_strict(document), ensure_ascii=False, indent=2, allow_nan=False, default=str)
+    # A lone surrogate in somebody's data cannot be UTF-8; as \udxxx it is correct JSON.
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def _side(result: Score, side: Side) -> dict[str, object]:

@@ -14,5 +14,10 @@ def trained(name: str) -> tuple[RunFolder, RunSpec]:
     folder = find_run(name)
     if not folder.adapter.is_dir() and not folder.model.is_dir():
         raise UsageError("no_result", name=folder.name)
+    return folder, options_of(folder)
+
+
+def options_of(folder: RunFolder) -> RunSpec:
+    """The options of a run, with every open one decided if it has begun."""
     path = folder.resolved if folder.resolved.is_file() else folder.spec
-    return folder, RunSpec.from_options(read_file(path))
+    return RunSpec.from_options(read_file(path))

@@ -5,6 +5,7 @@ RUN/spec.yaml  resolved.yaml  events.jsonl  worker.log  lock.json  stop  .mutex
     reference/{reference.safetensors, reference.json, manifest.json}
     track/{name.json, name.log, name/}
     evaluations/bench/{evaluation.json, answers.jsonl, result.json, events.jsonl, worker.log, lock.json, stop}
+    evaluations/{report.html, report.json}   what all of them found
     adapter/ (or model/ for full training)   report/{report.html, report.json, loss.png, loss.svg, metrics.csv}
     blind/1/{pairs.json, sides.json, votes.jsonl}   a blind vote; a new one is 2/
 """
@@ -107,6 +108,11 @@ class RunFolder:
     def evaluation(self, kind: str) -> "RunFolder":
         """The folder of an evaluation of this run's result. It is held, journalled and stopped like a run."""
         return RunFolder(self.path / "evaluations" / kind)
+
+    @property
+    def summary(self) -> Path:
+        """What all evaluations of this run found, on one page."""
+        return self.path / "evaluations" / "report.html"
 
     @property
     def evaluation_spec(self) -> Path:

@@ -1,0 +1,150 @@
+"""What evaluations found, in sentences: the same ones on a terminal and on the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xiaozao.evaluate.blind.outcome import Outcome
+from xiaozao.texts.catalogue import Language, say
+from xiaozao.texts.visible import visible
+
+SHOWN = 160  # characters of an answer in one line
+WHO = ("base", "prompted", "tuned")
+MEASURES = (
+    "strict",
+    "lenient",
+    "belongs",
+    "intent",
+    "exact",
+    "sound",
+)  # of form, in the order shown
+
+
+def suite_name(name: str, language: Language) -> str:
+    """A suite of ours in words; one of the user's as he called it."""
+    return say(f"bench.suite.{name}", language) if "." in name else name
+
+
+def standing_sentence(result: Mapping[str, Any], language: Language) -> str:
+    """The verdict of the standard tests."""
+    worse = [
+        one for one in result["groups"] if one["certifies"] and one["informative"] and one["outcome"] == "regressed"
+    ]
+    names = say("list.semicolon", language).join(suite_name(one["name"], language) for one in worse)
+    return say(f"bench.sentence.{result['outcome']}", language, names=names)
+
+
+def figures(group: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Before, after, and the difference with its interval: points of a hundred, or percent of the bits of before."""
+    if group["kind"] == "text":
+        change, low, high = (100 * group[key] / group["before"] for key in ("difference", "low", "high"))
+        return f"{group['before']:.3f}", f"{group['after']:.3f}", f"{change:+.1f} % [{low:+.1f}, {high:+.1f}]"
+    change, low, high = (100 * group[key] for key in ("difference", "low", "high"))
+    return f"{group['before']:.1%}", f"{group['after']:.1%}", f"{change:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def standing_notes(groups: Sequence[Mapping[str, Any]], language: Language) -> list[str]:
+    """What would decide, and how much the machine alone changes."""
+    notes = [
+        say("bench.needed", language, name=suite_name(one["name"], language), n=one["n_needed"])
+        for one in groups
+        if one["informative"] and one["outcome"] == "inconclusive" and one["n_needed"]
+    ]
+    noisy = [one for one in groups if one["kind"] != "text" and one["noise"] is not None]
+    if noisy:
+        flipped, asked = sum(int(one["noise"]) for one in noisy), sum(one["n"] for one in noisy)
+        notes.append(say("bench.noise", language, flipped=flipped, n=asked))
+    return notes
+
+
+def form_sentence(result: Mapping[str, Any], language: Language) -> str:
+    """What the test of form found."""
+    key = "strict" if "strict" in result["changes"] else "belongs"
+    change, belongs = result["changes"][key], result["changes"]["belongs"]
+    return say(
+        f"form.sentence.{key}", language, before=f"{change['before']:.0%}", after=f"{change['after']:.0%}",
+        belongs_before=f"{belongs['before']:.0%}", belongs=f"{belongs['after']:.0%}",
+    )  # fmt: skip
+
+
+def form_text(form: Mapping[str, Any], language: Language) -> str:
+    """A form in words."""
+    parts = []
+    if form["kind"] == "json":
+        parts.append(say("form.is.json", language, keys=", ".join(form["schema"].get("properties", {}))))
+    elif form["kind"] == "label":
+        parts.append(say("form.is.label", language, labels=", ".join(form["labels"])))
+    if form["least"] is not None or form["most"] is not None:
+        parts.append(say("form.is.length", language, least=form["least"] or 0, most=form["most"] or "∞"))
+    if form["language"]:
+        parts.append(say(f"form.is.{form['language']}", language))
+    parts += [say(f"form.is.{name}", language, text=in_short(form[name])) for name in ("begins", "ends") if form[name]]
+    parts += [
+        say(f"form.is.{name}", language, text=in_short(one)) for name in ("must", "must_not") for one in form[name]
+    ]
+    if form["pattern"]:
+        parts.append(say("form.is.pattern", language, text=in_short(form["pattern"])))
+    return say("list.semicolon", language).join(parts) or say("form.is.none", language)
+
+
+def reasons(failure: Mapping[str, Any], language: Language) -> str:
+    """All that is wrong with one answer: the rules that it breaks, signs of decay, another question's answer."""
+    why = [say(f"breach.{told['key']}", language, **{key: visible(str(value)) for key, value in told.items()})
+           for told in failure["breaches"]]  # fmt: skip
+    why += [say(f"form.sign.{sign}", language) for sign in failure["signs"]]
+    why += [] if failure["belongs"] else [say("form.elsewhere", language)]
+    return say("list.semicolon", language).join(why)
+
+
+def prompt_sentence(result: Mapping[str, Any], language: Language) -> str:
+    """Whether examples in a prompt would have done; empty where nobody asked."""
+    against = result["against_prompt"]
+    key = "strict" if "strict" in against else "belongs"
+    if key not in against:
+        return ""
+    outcome = "improved" if against[key]["outcome"] == "improved" else "not_improved"
+    shares = {"prompted": f"{against[key]['before']:.0%}", "tuned": f"{against[key]['after']:.0%}"}
+    return say(f"form.prompt.{outcome}", language, **shares)
+
+
+def shown_signs(sittings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The signs of decay that anybody's answers show."""
+    return [sign for sign in sittings[0]["signs"] if any(one["signs"][sign] for one in sittings)]
+
+
+def preference(result: Outcome, language: Language) -> str:
+    """The result of a blind vote."""
+    return say(
+        f"blind.verdict.{result.verdict}", language, wins=result.wins, losses=result.losses, decisive=result.decisive,
+        share=f"{100 * result.wins / result.decisive:.0f}" if result.decisive else "–",
+        low=whole(result.interval.low), high=whole(result.interval.high), p=p_value(result.p),
+        posterior=probability(result.posterior), evidence=f"{min(result.evidence, 1e6):.3g}",
+    )  # fmt: skip
+
+
+def power(result: Outcome, language: Language) -> str:
+    """What so many votes can show."""
+    if result.needed is None or result.detectable is None:
+        return say("blind.power_none", language, decisive=result.decisive)
+    return say(
+        "blind.power", language, decisive=result.decisive, needed=result.needed, detectable=whole(result.detectable)
+    )
+
+
+def whole(share: float) -> str:
+    """A share in whole percent."""
+    return f"{100 * share:.0f}"
+
+
+def probability(share: float) -> str:
+    """A probability, never 0 or 1, which no vote can show."""
+    return "> 0.999" if share > 0.999 else "< 0.001" if share < 0.001 else f"{share:.3f}"
+
+
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def in_short(text: str) -> str:
+    """A text in one line, cut if it is long."""
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"

@@ -1,0 +1,44 @@
+from collections.abc import Sequence
+
+from xiaozao.data.formats import Turn
+from xiaozao.evaluate.form import Form
+from xiaozao.evaluate.form_result import compare_forms
+from xiaozao.evaluate.paper import Paper
+from xiaozao.evaluate.questions import Question, suite_of
+from xiaozao.evaluate.record import Record
+
+THINGS = ("kettle", "lamp", "chair", "radio", "carpet", "mirror")
+RIGHT = [f"Please send the broken {thing} back to our shop in {thing} street." for thing in THINGS]
+QUESTIONS = tuple(
+    Question((Turn("user", f"My {thing} broke, what now?"),), right) for thing, right in zip(THINGS, RIGHT, strict=True)
+)
+LONG = "I am a chatbot and may talk about anything under the sun at any length that pleases me, and then some more."
+
+
+def judged(base: Sequence[str], tuned: Sequence[str]) -> dict[str, object]:
+    """The result for these answers; no more than 80 characters are asked for."""
+    paper = Paper({"base": (suite_of(QUESTIONS),), "tuned": (suite_of(QUESTIONS),)}, 64, QUESTIONS)
+    records = [
+        Record(who, "questions", str(at), "", text, 0.0, 9, 0.1)
+        for who, texts in (("base", base), ("tuned", tuned))
+        for at, text in enumerate(texts)
+    ]
+    return compare_forms(paper, records, Form(most=80)).to_json()
+
+
+def questions_in(told: object) -> list[str]:
+    assert isinstance(told, list)
+    return [one["question"] for one in told]
+
+
+def test_what_was_won_is_kept_the_exactly_right_ones_first() -> None:
+    nearly = RIGHT[0].replace("Please send", "Send")
+    told = judged([LONG] * 5 + [RIGHT[5]], [nearly, RIGHT[1], LONG, *RIGHT[3:]])
+    asked = [one.text for one in QUESTIONS]
+    assert questions_in(told["gains"]) == [asked[1], asked[3], asked[4], asked[0]]
+    assert questions_in(told["failures"]) == [asked[2]]
+
+
+def test_what_was_good_before_is_no_gain() -> None:
+    told = judged(RIGHT, RIGHT)
+    assert told["gains"] == told["failures"] == []

@@ -39,7 +39,7 @@ from xiaozao.worker.opening import find_trained
 
 Emit = Callable[[Event], object]
 LEAST = 128  # tokens that a text or a row of choices takes at least
-TOGETHER = 32
+TOGETHER = 64
 FREE = 0.9  # of the memory that is free, without a budget
 VERSION = 1  # of what the cache holds
 

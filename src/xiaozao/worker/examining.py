@@ -29,7 +29,7 @@ from xiaozao.models.blocks import Decoder
 from xiaozao.models.likelihood import ROW
 from xiaozao.models.result import Trained
 from xiaozao.plan.answers import as_many_as_fit, choices
-from xiaozao.plan.memory import CHUNK, CHUNK_BYTES
+from xiaozao.plan.memory import CHUNK, CHUNK_BYTES, COMPILED
 from xiaozao.plan.workload import Load, ModelShape
 from xiaozao.runs.results import trained
 from xiaozao.spec.evaluation import DRIFT, BenchSpec, FormatSpec, read_evaluation
@@ -111,7 +111,7 @@ def settle(budget: int | None, models: Trained, longest: int, tokens: int, emit:
                 stream=models.streams is not None)  # fmt: skip
     asked = choices(shape, load, Questions(TOGETHER, max(longest, LEAST), tokens))
     scoring = CHUNK * shape.vocabulary * (CHUNK_BYTES + 2) + ROW * shape.vocabulary
-    steady = load.runtime + load.held(shape) + scoring
+    steady = load.runtime + (COMPILED if cpu else 0) + load.held(shape) + scoring
     room = budget or int(FREE * look().free(models.device.type)) + rss()
     together, taken = as_many_as_fit(asked, room - steady)
     planned = steady + taken

@@ -33,6 +33,8 @@ ROWS = ("strict", "lenient", "belongs", "intent", "exact", "sound")
 
 def work(run: str, again: bool, detach: bool, contract: str | None, write_contract: str | None, **settings: Any) -> int:
     output = current_output()
+    if contract and detach:
+        raise UsageError("eval_contract_detached")
     source, options = trained(run)
     form = read_form(Path(contract).expanduser()) if contract else None
     spec = _asked(source, options, **settings)

@@ -32,9 +32,10 @@ from xiaozao.plan.answers import as_many_as_fit, choices
 from xiaozao.plan.memory import CHUNK, CHUNK_BYTES
 from xiaozao.plan.workload import Load, ModelShape
 from xiaozao.runs.results import trained
-from xiaozao.spec.evaluation import DRIFT, BenchSpec, FormatSpec, read_evaluation
+from xiaozao.spec.evaluation import DRIFT, BenchSpec, FormatSpec, command_of, read_evaluation
 from xiaozao.spec.plan import Questions
 from xiaozao.store.files import RunFolder, cache
+from xiaozao.store.runs import short_name
 from xiaozao.worker.opening import find_trained
 
 Emit = Callable[[Event], object]
@@ -52,7 +53,8 @@ def examine(folder: RunFolder, emit: Emit) -> Ended:
     run, options = trained(spec.run)
     paper = paper_of(spec, options)
     if spec.asked != paper.hash:
-        raise UsageError("eval_changed", run=Path(spec.run).name, kind=spec.kind)
+        name = short_name(run)
+        raise UsageError("eval_changed", run=name, command=command_of(spec, name))
     models = find_trained(run, options, _reporting(emit))
     threads = set_threads(spec.threads, models, emit)
     tokenizer = ChatTokenizer.from_folder(models.base, options.data.template)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.models.test_adapter import tuned
 from xiaozao.cli.main import run
@@ -133,6 +134,43 @@ def test_an_option_that_cannot_be_heeded_is_refused_and_a_wrong_one_discards_not
     assert evaluate(made, "--questions", str(tmp_path / "none.jsonl"), "--again") == 8
     capsys.readouterr()
     assert result(made)["n"] == 4
+
+
+def test_a_result_whose_weights_are_no_numbers_is_told(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = made.adapter / "adapter_model.safetensors"
+    save_file({name: tensor * float("nan") for name, tensor in load_file(weights).items()}, weights)
+    (made.adapter / "manifest.json").unlink()
+    assert evaluate(made, "--questions", str(tmp_path / "q.jsonl"), "--examples", "0") == 3
+    assert "The tuned model computes no numbers" in capsys.readouterr().err
+    assert run(["eval", "bench", str(made.path), "--limit", "1", "--threads", "1", "--once"]) == 3
+    assert "The tuned model computes no numbers" in capsys.readouterr().err
+
+
+def test_a_result_that_is_damaged_is_judged_anew_and_nothing_is_asked(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--questions", str(tmp_path / "q.jsonl"), "--examples", "0"]
+    assert evaluate(made, *asked) == 0
+    folder, told = made.evaluation("format"), capsys.readouterr().out
+    answers, whole = folder.recorded.read_bytes(), folder.standing.read_text(encoding="utf-8")
+    other = tmp_path / "other.json"
+    other.write_text("{}", encoding="utf-8")
+    for damaged in ('{"v": 1', '{"v": 1}', "[]", whole.replace('"n": 4', '"n": null')):
+        folder.standing.write_text(damaged, encoding="utf-8")
+        assert evaluate(made, *asked) == 0
+        assert capsys.readouterr().out == told
+    folder.standing.unlink()
+    folder.standing.symlink_to(other)
+    assert evaluate(made, *asked) == 3
+    assert "is a link to" in capsys.readouterr().err and other.read_text(encoding="utf-8") == "{}"
+    folder.standing.unlink()
+    assert evaluate(made, *asked) == 0
+    assert folder.recorded.read_bytes() == answers
+    folder.recorded.write_bytes(answers[: answers.index(b"\n") + 1])
+    assert evaluate(made, *asked, "--contract", str(other)) == 3
+    assert "7 of 8 recorded answers" in capsys.readouterr().err
 
 
 def test_a_run_without_questions_is_told_to_name_some(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

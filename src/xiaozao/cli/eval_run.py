@@ -18,6 +18,7 @@ from xiaozao.cli.verb import error_text
 from xiaozao.cli.watch import watch
 from xiaozao.errors import Busy, UsageError
 from xiaozao.evaluate.paper import paper_of
+from xiaozao.evaluate.resultfile import is_whole
 from xiaozao.events import Ended
 from xiaozao.machine.threads import check_threads
 from xiaozao.runs.follow import last_sequence, session_start
@@ -64,7 +65,7 @@ def evaluate(
         shutil.rmtree(folder.path)
     if folder.evaluation_spec.is_file():
         _check_same(spec, read_evaluation(folder.evaluation_spec), name)
-        if folder.standing.is_file():
+        if is_whole(folder.standing):
             output.note("eval.already", run=name)
             return show(folder)
     folder.path.mkdir(parents=True, exist_ok=True)

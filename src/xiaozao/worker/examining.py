@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -17,6 +17,7 @@ from xiaozao.errors import DoesNotFit, UsageError
 from xiaozao.evaluate.form_result import compare_forms, learned
 from xiaozao.evaluate.paper import Paper, paper_of
 from xiaozao.evaluate.record import Record, Records, read_records, write_records
+from xiaozao.evaluate.resultfile import write_result
 from xiaozao.evaluate.standard import Known, Sitting, Stopped, longest_prompt
 from xiaozao.evaluate.standing import judge
 from xiaozao.events import Ended, Event, Noticed, OnProgress, Progress, Started
@@ -77,7 +78,7 @@ def examine(folder: RunFolder, emit: Emit) -> Ended:
         return Ended(state="stopped", code="STOPPED", output=str(folder.path), peak_rss_bytes=peak_rss())
     measured = {"seconds": round(time.time() - begun, 1), "peak_rss_bytes": peak_rss(), "planned_peak_bytes": planned}
     conditions = _conditions(spec, paper, models, tokenizer, threads, together)
-    write_standing(folder, {**judged, "conditions": {**conditions, **measured}})
+    write_result(folder.standing, {**judged, "conditions": {**conditions, **measured}})
     return Ended(
         state="succeeded", code="OK", output=str(folder.standing), peak_rss_bytes=peak_rss(),
         predicted_peak_bytes=planned,
@@ -121,13 +122,6 @@ def settle(budget: int | None, models: Trained, longest: int, tokens: int, emit:
         raise DoesNotFit("eval_too_big", planned=f"{planned / 1e9:.2f}", budget=f"{budget / 1e9:.2f}")
     emit(Noticed("eval_plan", {"together": together, "peak": f"{planned / 1e9:.2f}"}))
     return together, planned
-
-
-def write_standing(folder: RunFolder, result: Mapping[str, object]) -> None:
-    """result.json, whole or not at all."""
-    part = folder.standing.with_suffix(".tmp")
-    part.write_text(json.dumps({"v": 1, **result}, ensure_ascii=False, indent=1), encoding="utf-8")
-    part.replace(folder.standing)
 
 
 class _Known:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from xiaozao.spec.evaluation import BenchSpec, read_evaluation
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_events
+from xiaozao.store.lock import holder
 
 
 @pytest.fixture
@@ -155,6 +157,33 @@ def test_a_budget_that_does_not_hold_the_model_is_refused_with_both_numbers(
     assert "more than the budget of 0.05 GB" in told and "--budget" in told
     assert evaluate(made, "--budget", "lots") == 2
     assert evaluate(made, "--task", "nothing") == 2
+
+
+def test_one_item_of_each_is_told_with_open_bounds(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", "bench", str(made.path), "--limit", "1", "--threads", "1", "--once"]
+    assert run(words) == 0
+    first = capsys.readouterr().out
+    assert "[-∞, +∞]" in first
+    assert run([*words, "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)["groups"]
+    assert all(one["low"] is None for one in groups if one["kind"] == "text")
+
+
+def test_a_worker_that_is_killed_is_told_with_the_command_that_goes_on(
+    made: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made.evaluation("bench")
+    called = [sys.executable, "-m", "xiaozao.cli", "eval", "bench", str(made.path), "--threads", "1"]
+    watching = subprocess.Popen(called, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not answers(made) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    pid = holder(folder)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    told = watching.communicate(timeout=60)[1]
+    assert watching.returncode == 6 and "zao train" not in told
+    assert f"zao eval bench {made.path} --threads 1" in told
 
 
 def test_the_run_has_to_have_a_result(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,8 +87,9 @@ def sentence(result: dict[str, Any], language: Language) -> str:
 def _row(one: dict[str, Any], language: Language) -> list[RenderableType]:
     if one["kind"] == "text":
         before, after = f"{one['before']:.3f}", f"{one['after']:.3f}"
-        change, low, high = (100 * one[key] / one["before"] for key in ("difference", "low", "high"))
-        difference = f"{change:+.1f} % [{low:+.1f}, {high:+.1f}]"
+        bounds = (("difference", ""), ("low", "-∞"), ("high", "+∞"))
+        change, low, high = (_percent(one[key], one["before"], without) for key, without in bounds)
+        difference = f"{change} % [{low}, {high}]"
     else:
         before, after = f"{one['before']:.1%}", f"{one['after']:.1%}"
         difference = f"{100 * one['difference']:+.1f} [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
@@ -99,6 +100,11 @@ def _row(one: dict[str, Any], language: Language) -> list[RenderableType]:
     if not one["certifies"]:
         verdict.append(say("bench.beside", language), style="dim")
     return [_name(one["name"], language), str(one["n"]), before, after, difference, verdict]
+
+
+def _percent(value: float | None, of: float, without: str) -> str:
+    """A change in percent; `without` for a bound that does not exist, as that of a single item."""
+    return without if value is None else f"{100 * value / of:+.1f}"
 
 
 def _name(name: str, language: Language) -> str:

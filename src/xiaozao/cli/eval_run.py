@@ -16,7 +16,7 @@ from xiaozao.cli.stop import stopping
 from xiaozao.cli.streams import endure
 from xiaozao.cli.verb import error_text
 from xiaozao.cli.watch import watch
-from xiaozao.errors import Busy, UsageError
+from xiaozao.errors import Busy, UsageError, XiaozaoError
 from xiaozao.evaluate.paper import paper_of
 from xiaozao.evaluate.resultfile import is_whole
 from xiaozao.events import Ended
@@ -81,7 +81,7 @@ def evaluate(
         if signals.count > 1:
             output.note("eval.killed", command=command)
             return signals.exit_code
-        raise died(worker)
+        raise _lost(worker, name, command)
     worker.code()
     code = _conclude(ended, folder, command, output, show)
     return signals.exit_code if ended.state == "stopped" and signals.count else code
@@ -108,8 +108,18 @@ def _look_in(folder: RunFolder, name: str, command: str, output: Output, show: S
         output.note("eval.left", command=command)
         return INTERRUPTED
     if ended is None:
-        raise died(worker)
+        raise _lost(worker, name, command)
     return _conclude(ended, folder, command, output, show)
+
+
+def _lost(worker: Worker, name: str, command: str) -> XiaozaoError:
+    """Why a worker ended without a word: as that of a run, but with the command that goes on with an evaluation."""
+    if (pid := holder(worker.folder)) is not None:
+        return Busy("eval_busy", run=name, pid=pid, command=command)
+    why = died(worker)
+    if why.key not in ("worker_killed", "worker_gone", "worker_died"):
+        return why
+    return type(why)("eval_lost", why.problems, run=name, command=command, log=worker.folder.log)
 
 
 def _detached(worker: Worker, name: str, command: str, after: int, output: Output) -> int:
@@ -118,7 +128,7 @@ def _detached(worker: Worker, name: str, command: str, after: int, output: Outpu
     while worker.alive() and last_sequence(worker.folder.events) <= after and time.monotonic() < deadline:
         time.sleep(0.1)
     if not worker.alive() and last_sequence(worker.folder.events) <= after:
-        raise died(worker)
+        raise _lost(worker, name, command)
     path, pid = str(worker.folder.path), worker.child.pid if worker.child else None
     output.result(output.say("eval.detached", command=command), {"run": name, "path": path, "pid": pid}, path)
     return 0

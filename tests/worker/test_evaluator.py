@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,6 +156,8 @@ def test_a_budget_that_does_not_hold_the_model_is_refused_with_both_numbers(
     assert evaluate(made, "--budget", "50MB") == 4
     told = capsys.readouterr().err
     assert "more than the budget of 0.05 GB" in told and "--budget" in told
+    enough = re.search(r"at least ([0-9.]+GB)", told)
+    assert enough is not None and evaluate(made, "--budget", enough[1]) == 0
     assert evaluate(made, "--budget", "lots") == 2
     assert evaluate(made, "--task", "nothing") == 2
 

@@ -1,6 +1,7 @@
 """An evaluation from its folder to its result: opens the models and lets them sit the standard tests."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ from xiaozao.worker.opening import find_trained
 Emit = Callable[[Event], object]
 LEAST = 128  # tokens that a text or a row of choices takes at least
 TOGETHER = 32
+ROUNDED = 1.05  # what a process holds before it begins differs by a little from start to start
 FREE = 0.9  # of the memory that is free, without a budget
 VERSION = 1  # of what the cache holds
 
@@ -119,7 +121,8 @@ def settle(budget: int | None, models: Trained, longest: int, tokens: int, emit:
     together, taken = as_many_as_fit(asked, room - steady)
     planned = steady + taken
     if budget is not None and planned > budget:
-        raise DoesNotFit("eval_too_big", planned=f"{planned / 1e9:.2f}", budget=f"{budget / 1e9:.2f}")
+        enough = math.ceil(ROUNDED * planned / 1e7) / 100
+        raise DoesNotFit("eval_too_big", planned=f"{planned / 1e9:.2f}", budget=f"{budget / 1e9:.2f}", enough=enough)
     emit(Noticed("eval_plan", {"together": together, "peak": f"{planned / 1e9:.2f}"}))
     return together, planned
 

@@ -25,6 +25,7 @@ from xiaozao.texts.catalogue import LANGUAGES, Language, catalogue
 FOREIGN = {
     *("HF_ENDPOINT", "HTTPS_PROXY", "key", "python", "tie_word_embeddings"),
     *("time", "sender", "text", "customer", "question", "answer", "context", "label"),  # of columns=
+    *("NAME", "arc"),  # of --task
 }
 
 

@@ -139,3 +139,38 @@ def test_a_form_that_cannot_be_is_refused_with_what_is_wrong(text: str, key: str
     assert caught.value.key == key
     with pytest.raises(NotFound):
         read_form(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ({"kind": "json"}, "schema"), ({"kind": "label"}, "labels"), ({"kind": "label", "labels": []}, "labels"),
+        ({"least": 10, "most": 3}, "least, most"),
+        ({"kind": "json", "schema": {"$dynamicRef": "http://example.org/x"}}, "schema"),
+        ({"kind": "json", "schema": {"properties": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}}}, "schema"),
+    ],
+)  # fmt: skip
+def test_a_form_that_says_nothing_or_contradicts_itself_is_refused(
+    tmp_path: Path, document: dict[str, Any], named: str
+) -> None:
+    path = tmp_path / "form.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        read_form(path)
+    assert error.value.key == "form_values" and error.value.params["names"] == named
+
+
+def test_a_field_may_be_called_ref(tmp_path: Path) -> None:
+    path = tmp_path / "form.json"
+    schema = {"properties": {"$ref": {"type": "string"}, "a": {"enum": [{"$ref": "x"}]}}}
+    path.write_text(json.dumps({"kind": "json", "schema": schema}), encoding="utf-8")
+    form = read_form(path)
+    assert not breaches('{"$ref": "x", "a": {"$ref": "x"}}', form)
+    assert keys('{"$ref": 1}', form) == ["schema"]
+
+
+@pytest.mark.parametrize("number", ["1e400", "1" + "0" * 400])
+def test_a_number_beyond_all_bounds_is_judged(number: str) -> None:
+    for factor in (0.1, 3.0):
+        form = Form(kind="json", schema={"properties": {"a": {"multipleOf": factor}}})
+        assert keys(f'{{"a": {number}}}', form)

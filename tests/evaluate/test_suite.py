@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,3 +107,32 @@ def test_a_limit_takes_items_evenly_and_any_change_changes_the_hash() -> None:
     assert [suite.items.index(one) for one in few.items] == [at * len(suite.items) // 4 for at in range(4)]
     assert cut(suite, None) == cut(suite, 10_000) == suite
     assert len({hash_of([suite]), hash_of([few]), hash_of([suite, few])}) == 3
+
+
+def test_letters_go_up_to_z_and_labels_may_be_numbers(tmp_path: Path) -> None:
+    path, texts = tmp_path / "c.jsonl", [f"choice {n}" for n in range(26)]
+    rows = [
+        {"question": "q", "choices": texts, "answer": "z"},
+        {"question": "q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": 1},
+        {"question": "q", "choices": {"text": ["x", "y"], "label": [1, 2]}, "answerKey": "2"},
+    ]
+    path.write_bytes(b"\xef\xbb\xbf\r\n" + "\r\n".join(map(json.dumps, rows)).encode())
+    assert [one.right for one in read_choices("c", path).items] == [25, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        ({"question": "\ud800", "choices": ["x", "y"], "answer": 0}, "eval_not_json"),
+        ({"question": "q", "choices": ["x", "\udfff"], "answer": 0}, "eval_not_json"),
+        ({"question": "q", "choices": ["x", "y"], "answer": "9" * 5000}, "eval_no_choice"),
+        ({"question": "q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": 0}, "eval_no_choice"),
+        ({"question": "q", "choices": {"text": ["x", "y"], "label": ["A", "A"]}, "answerKey": "A"}, "eval_no_choice"),
+    ],
+)  # fmt: skip
+def test_an_item_that_cannot_be_asked_is_refused_with_its_line(tmp_path: Path, row: dict[str, Any], key: str) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text(json.dumps(row), encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        read_choices("c", path)
+    assert error.value.key == key and error.value.params["line"] == 1

@@ -11,9 +11,8 @@ from tests.evaluate.summaries import bench, conditions, example, form, group, si
 from tests.evaluate.test_report import EVIL, Page
 from xiaozao.errors import ArtefactError
 from xiaozao.evaluate.blind.outcome import outcome
-from xiaozao.evaluate.summary import Part, Summary, Worse, check_bench, check_form, command_of
+from xiaozao.evaluate.summary import Part, Summary, Worse, check_bench, check_form
 from xiaozao.evaluate.summary_page import render_summary
-from xiaozao.spec.evaluation import BenchSpec, FormatSpec
 from xiaozao.texts.catalogue import LANGUAGES, Language
 
 ABSENT = {name: Part(state="absent", command=f"zao eval {name} shop") for name in ("bench", "format", "blind")}
@@ -171,17 +170,6 @@ def test_other_weights_are_told() -> None:
     told = summary(tests=done(bench()), forms=done(other))
     assert not told.same_weights
     assert "saw different weights" in Page(render_summary(told, "en")).text
-
-
-def test_the_commands_make_the_same_again() -> None:
-    spec = BenchSpec(run="r", limit=30, margin=0.05, noise=False, tasks={"arc": "my files/arc.jsonl"})
-    assert command_of("bench", "shop", spec) == (
-        "zao eval bench shop --limit 30 --task 'arc=my files/arc.jsonl' --margin 5 --once"
-    )
-    asked = FormatSpec(run="r", questions="q.jsonl", tokens=32, system="Be kind", examples=0)
-    assert command_of("format", "shop", asked) == (
-        "zao eval format shop --questions q.jsonl --tokens 32 --examples 0 --system 'Be kind'"
-    )
 
 
 # --- damaged results ---------------------------------------------------------------------------------------------

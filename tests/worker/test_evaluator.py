@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ from xiaozao.spec.evaluation import BenchSpec, read_evaluation
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_events
+from xiaozao.store.lock import holder
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def test_an_evaluation_asks_both_models_everything_once_and_tells_a_verdict(
     assert json.loads(capsys.readouterr().out)["bench"] == document
     choices.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
     assert evaluate(made, "--task", f"mine={choices}") == 2
-    assert "asked" in capsys.readouterr().err
+    assert "a file of it has other rows" in capsys.readouterr().err
 
 
 def test_an_evaluation_that_is_killed_goes_on_behind_what_is_answered(made: RunFolder) -> None:
@@ -144,7 +147,7 @@ def test_what_the_same_base_answered_before_is_not_asked_again(made: RunFolder, 
 def test_other_settings_are_refused_until_it_is_begun_anew(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(made) == 0
     assert evaluate(made, "--margin", "5") == 2
-    assert "other settings: margin" in capsys.readouterr().err
+    assert "other settings: --margin" in capsys.readouterr().err
     assert evaluate(made, "--margin", "5", "--again") == 0
     spec = read_evaluation(made.evaluation("bench").evaluation_spec)
     assert isinstance(spec, BenchSpec) and spec.margin == 0.05
@@ -156,8 +159,37 @@ def test_a_budget_that_does_not_hold_the_model_is_refused_with_both_numbers(
     assert evaluate(made, "--budget", "50MB") == 4
     told = capsys.readouterr().err
     assert "more than the budget of 0.05 GB" in told and "--budget" in told
+    enough = re.search(r"at least ([0-9.]+GB)", told)
+    assert enough is not None and evaluate(made, "--budget", enough[1]) == 0
     assert evaluate(made, "--budget", "lots") == 2
     assert evaluate(made, "--task", "nothing") == 2
+
+
+def test_one_item_of_each_is_told_with_open_bounds(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", "bench", str(made.path), "--limit", "1", "--threads", "1", "--once"]
+    assert run(words) == 0
+    first = capsys.readouterr().out
+    assert "[-∞, +∞]" in first
+    assert run([*words, "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)["groups"]
+    assert all(one["low"] is None for one in groups if one["kind"] == "text")
+
+
+def test_a_worker_that_is_killed_is_told_with_the_command_that_goes_on(
+    made: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made.evaluation("bench")
+    called = [sys.executable, "-m", "xiaozao.cli", "eval", "bench", str(made.path), "--threads", "1"]
+    watching = subprocess.Popen(called, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not answers(made) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    pid = holder(folder)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    told = watching.communicate(timeout=60)[1]
+    assert watching.returncode == 6 and "zao train" not in told
+    assert f"zao eval bench {made.path} --threads 1" in told
 
 
 def test_the_run_has_to_have_a_result(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

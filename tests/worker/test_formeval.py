@@ -1,10 +1,12 @@
 """The test of form and relevance through the command line, on a toy."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.models.test_adapter import tuned
 from xiaozao.cli.main import run
@@ -93,6 +95,85 @@ def test_the_learned_form_is_written_without_asking(
     assert evaluate(made, *words, "--yes") == 0
     assert evaluate(made, "--questions", str(tmp_path / "q.jsonl"), "--contract", str(path)) == 0
     assert "not a JSON object" in capsys.readouterr().out
+
+
+def test_the_command_that_is_advised_goes_on_with_the_evaluation(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my questions").mkdir()
+    asked = (tmp_path / "q.jsonl").rename(tmp_path / "my questions" / "q.jsonl")
+    settings = ["--questions", str(asked), "--limit", "3", "--examples", "0", "--system", "Say it's so."]
+    assert evaluate(made, *settings) == 0
+    first = capsys.readouterr()
+    assert evaluate(made, "--questions", str(asked), "--limit", "2") == 2
+    told = capsys.readouterr().err
+    assert "--limit, --system, --examples" in told and "asked" not in told
+    command = told[told.index("zao eval") :].splitlines()[0]
+    made.evaluation("format").standing.unlink()
+    assert run(shlex.split(command)[1:]) == 0
+    assert capsys.readouterr().out == first.out
+
+
+def test_a_program_gets_one_document_whether_it_is_asked_first_or_again(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--questions", str(tmp_path / "q.jsonl"), "--examples", "0", "--json"]
+    assert evaluate(made, *words) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert evaluate(made, *words) == 0
+    assert json.loads(capsys.readouterr().out) == first and first["n"] == 4
+    assert evaluate(made, *words, "--again", "--budget", "1MB") == 4
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert told["key"] == "eval_too_big" and told["exit_code"] == 4 and "--budget" in told["fix"]
+
+
+def test_an_option_that_cannot_be_heeded_is_refused_and_a_wrong_one_discards_nothing(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--questions", str(tmp_path / "q.jsonl"), "--examples", "0"]
+    assert evaluate(made, *asked) == 0
+    (tmp_path / "any.json").write_text("{}", encoding="utf-8")
+    assert evaluate(made, *asked, "--again", "--detach", "--contract", str(tmp_path / "any.json")) == 2
+    assert evaluate(made, "--questions", str(tmp_path / "none.jsonl"), "--again") == 8
+    capsys.readouterr()
+    assert result(made)["n"] == 4
+
+
+def test_a_result_whose_weights_are_no_numbers_is_told(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = made.adapter / "adapter_model.safetensors"
+    save_file({name: tensor * float("nan") for name, tensor in load_file(weights).items()}, weights)
+    (made.adapter / "manifest.json").unlink()
+    assert evaluate(made, "--questions", str(tmp_path / "q.jsonl"), "--examples", "0") == 3
+    assert "The tuned model computes no numbers" in capsys.readouterr().err
+    assert run(["eval", "bench", str(made.path), "--limit", "1", "--threads", "1", "--once"]) == 3
+    assert "The tuned model computes no numbers" in capsys.readouterr().err
+
+
+def test_a_result_that_is_damaged_is_judged_anew_and_nothing_is_asked(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--questions", str(tmp_path / "q.jsonl"), "--examples", "0"]
+    assert evaluate(made, *asked) == 0
+    folder, told = made.evaluation("format"), capsys.readouterr().out
+    answers, whole = folder.recorded.read_bytes(), folder.standing.read_text(encoding="utf-8")
+    other = tmp_path / "other.json"
+    other.write_text("{}", encoding="utf-8")
+    for damaged in ('{"v": 1', '{"v": 1}', "[]", whole.replace('"n": 4', '"n": null')):
+        folder.standing.write_text(damaged, encoding="utf-8")
+        assert evaluate(made, *asked) == 0
+        assert capsys.readouterr().out == told
+    folder.standing.unlink()
+    folder.standing.symlink_to(other)
+    assert evaluate(made, *asked) == 3
+    assert "is a link to" in capsys.readouterr().err and other.read_text(encoding="utf-8") == "{}"
+    folder.standing.unlink()
+    assert evaluate(made, *asked) == 0
+    assert folder.recorded.read_bytes() == answers
+    folder.recorded.write_bytes(answers[: answers.index(b"\n") + 1])
+    assert evaluate(made, *asked, "--contract", str(other)) == 3
+    assert "7 of 8 recorded answers" in capsys.readouterr().err
 
 
 def test_a_run_without_questions_is_told_to_name_some(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,8 @@ EXAMPLES = 3  # failures that are printed
 
 def work(run: str, again: bool, detach: bool, contract: str | None, write_contract: str | None, **settings: Any) -> int:
     output = current_output()
+    if contract and detach:
+        raise UsageError("eval_contract_detached")
     source, options = trained(run)
     form = read_form(Path(contract).expanduser()) if contract else None
     spec = _asked(source, options, **settings)

@@ -1,5 +1,6 @@
 """`zao eval report RUN`: what all evaluations of a run found, on one page and as JSON. Nothing is asked of a model."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from xiaozao.evaluate.blind.ballot import load
 from xiaozao.evaluate.blind.outcome import Outcome, outcome
 from xiaozao.evaluate.blind.votes import VoteLog
 from xiaozao.evaluate.report import json_bytes
-from xiaozao.evaluate.summary import Part, Summary, check_bench, check_form, command_of
+from xiaozao.evaluate.summary import Part, Summary, check_bench, check_form
 from xiaozao.evaluate.summary_page import render_summary
 from xiaozao.hub.jsonfile import read_object
 from xiaozao.runs.results import options_of, trained
-from xiaozao.spec.evaluation import read_evaluation
+from xiaozao.spec.evaluation import command_of, read_evaluation
 from xiaozao.store.files import RunFolder, refuse_links, vote_folders
 from xiaozao.store.runs import find_run, short_name
 
@@ -64,27 +65,28 @@ def _part(source: RunFolder, kind: str, name: str, more: tuple[str, ...], check:
     """One of the evaluations that ask the models, as far as it is."""
     folder = source.evaluation(kind)
     if not folder.evaluation_spec.is_file():
-        return Part(state="absent", command=command_of(kind, name, more=more))
+        return Part(state="absent", command=shlex.join(["zao", "eval", kind, name, *more]))
     spec = read_evaluation(folder.evaluation_spec)
     if not folder.standing.is_file():
-        return Part(state="begun", command=command_of(kind, name, spec))
-    again = command_of(kind, name, spec, ("--again",))
+        return Part(state="begun", command=command_of(spec, name))
+    again = command_of(spec, name, "--again")
     return Part(state="done", command=again, document=check(read_object(folder.standing), folder.standing, name))
 
 
 def _vote(source: RunFolder, name: str) -> tuple[Part, Outcome | None]:
     """The latest vote. Of one that is not closed nothing is read but whether it is."""
+    vote = shlex.join(["zao", "eval", "blind", name])
     folders = vote_folders(source)
     if not folders:
-        return Part(state="absent", command=command_of("blind", name)), None
+        return Part(state="absent", command=vote), None
     revealed = VoteLog(folders[-1].votes, ()).read().revealed
     if revealed is None:
-        return Part(state="begun", command=command_of("blind", name)), None
-    vote = load(folders[-1])
-    votes = VoteLog(vote.folder.votes, [pair.id for pair in vote.ballot.pairs]).read()
-    told = outcome(vote, votes, revealed[0])
-    document = {**vote_facts(vote), **result_document(told, vote)}
-    return Part(state="done", command=command_of("blind", name, more=("--result",)), document=document), told
+        return Part(state="begun", command=vote), None
+    closed = load(folders[-1])
+    votes = VoteLog(closed.folder.votes, [pair.id for pair in closed.ballot.pairs]).read()
+    told = outcome(closed, votes, revealed[0])
+    document = {**vote_facts(closed), **result_document(told, closed)}
+    return Part(state="done", command=f"{vote} --result", document=document), told
 
 
 def _told(summary: Summary, page: Path, output: Output) -> str:

@@ -19,15 +19,16 @@ from xiaozao.cli.stop import stopping
 from xiaozao.cli.streams import endure
 from xiaozao.cli.verb import error_text
 from xiaozao.cli.watch import watch
-from xiaozao.errors import Busy, EnvironmentProblem, UsageError
+from xiaozao.errors import Busy, EnvironmentProblem, UsageError, XiaozaoError
 from xiaozao.evaluate.paper import paper_of
+from xiaozao.evaluate.resultfile import is_whole
 from xiaozao.events import Ended
 from xiaozao.machine.threads import check_threads
 from xiaozao.runs.follow import last_sequence, session_start
 from xiaozao.runs.launch import EVALUATION, start, words
 from xiaozao.runs.process import Worker, died
 from xiaozao.runs.sentences import failure
-from xiaozao.spec.evaluation import BenchSpec, FormatSpec, read_evaluation, write_evaluation
+from xiaozao.spec.evaluation import BenchSpec, FormatSpec, command_of, read_evaluation, write_evaluation
 from xiaozao.spec.parts import parse_bytes
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
@@ -35,6 +36,8 @@ from xiaozao.store.lock import holder
 from xiaozao.store.runs import short_name
 
 START_SECONDS = 60.0
+OPTIONS = {"tasks": "task", "noise": "once"}  # what settings are called on the command line
+UNSTATED = ("run", "asked")  # what no option says: where the run lies now, and the hash of the questions
 Spec = BenchSpec | FormatSpec
 Show = Callable[[RunFolder], int]  # the folder of a finished evaluation -> exit code
 
@@ -76,16 +79,18 @@ def evaluate(
     endure()
     check_threads(spec.threads)
     folder, name = source.evaluation(spec.kind), short_name(source)
+    spec, command = spec.model_copy(update={"asked": paper_of(spec, options).hash}), command_of(spec, name)
     if (pid := holder(folder)) is not None:
+        known = read_evaluation(folder.evaluation_spec)
         if again or detach:
-            raise Busy("eval_busy", run=name, pid=pid, kind=spec.kind)
-        return _look_in(folder, name, spec.kind, output, show)
-    if again:
-        shutil.rmtree(folder.path, ignore_errors=True)
-    spec = spec.model_copy(update={"asked": paper_of(spec, options).hash})
+            raise Busy("eval_busy", run=name, pid=pid, command=command_of(known, name))
+        _check_same(spec, known, name)
+        return _look_in(folder, name, command, output, show)
+    if again and folder.path.exists():
+        shutil.rmtree(folder.path)
     if folder.evaluation_spec.is_file():
         _check_same(spec, read_evaluation(folder.evaluation_spec), name)
-        if folder.standing.is_file():
+        if is_whole(folder.standing):
             output.note("eval.already", run=name)
             return show(folder)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -94,59 +99,78 @@ def evaluate(
     after = last_sequence(folder.events)
     worker = Worker(folder, start(words(EVALUATION, folder), folder))
     if detach:
-        return _detached(worker, name, spec.kind, after, output)
+        return _detached(worker, name, command, after, output)
     with stopping(folder, worker.kill, output, "eval.stopping") as signals:
-        ended = watch(folder.events, worker.alive, output, after)
+        ended = watch(folder.events, worker.alive, output, after, events=False)
     if ended is None:
         if signals.count > 1:
-            output.note("eval.killed", run=name, kind=spec.kind)
+            output.note("eval.killed", command=command)
             return signals.exit_code
-        raise died(worker)
+        raise _lost(worker, name, command)
     worker.code()
-    code = _conclude(ended, folder, name, spec.kind, output, show)
+    code = _conclude(ended, folder, command, output, show)
     return signals.exit_code if ended.state == "stopped" and signals.count else code
 
 
 def _check_same(asked: Spec, known: Spec, name: str) -> None:
     """Raises UsageError where an evaluation with other settings lies there; they were stated before and stay."""
     before, now = known.settings(), asked.settings()
-    changed = [key for key in before if before[key] != now.get(key)]
+    command = command_of(known, name)
+    changed = [f"--{OPTIONS.get(key, key)}" for key in before if key not in UNSTATED and before[key] != now.get(key)]
     if changed:
-        raise UsageError("eval_settings", run=name, changed=", ".join(changed))
+        raise UsageError("eval_settings", run=name, changed=", ".join(changed), command=command)
+    if known.asked != asked.asked:
+        raise UsageError("eval_changed", run=name, command=command)
 
 
-def _look_in(folder: RunFolder, name: str, kind: str, output: Output, show: Show) -> int:
+def _look_in(folder: RunFolder, name: str, command: str, output: Output, show: Show) -> int:
     """Watch an evaluation that another command started; Ctrl-C ends the watch alone."""
     worker = Worker(folder)
     output.note("eval.watching", run=name)
     try:
-        ended = watch(folder.events, worker.alive, output, session_start(folder.events))
+        ended = watch(folder.events, worker.alive, output, session_start(folder.events), events=False)
     except KeyboardInterrupt:
-        output.note("eval.left", run=name, kind=kind)
+        output.note("eval.left", command=command)
         return INTERRUPTED
     if ended is None:
-        raise died(worker)
-    return _conclude(ended, folder, name, kind, output, show)
+        raise _lost(worker, name, command)
+    return _conclude(ended, folder, command, output, show)
 
 
-def _detached(worker: Worker, name: str, kind: str, after: int, output: Output) -> int:
+def _lost(worker: Worker, name: str, command: str) -> XiaozaoError:
+    """Why a worker ended without a word: as that of a run, but with the command that goes on with an evaluation."""
+    if (pid := holder(worker.folder)) is not None:
+        return Busy("eval_busy", run=name, pid=pid, command=command)
+    why = died(worker)
+    if why.key not in ("worker_killed", "worker_gone", "worker_died"):
+        return why
+    return type(why)("eval_lost", why.problems, run=name, command=command, log=worker.folder.log)
+
+
+def _detached(worker: Worker, name: str, command: str, after: int, output: Output) -> int:
     """Wait until the worker holds the folder, so that the next command sees it."""
     deadline = time.monotonic() + START_SECONDS
     while worker.alive() and last_sequence(worker.folder.events) <= after and time.monotonic() < deadline:
         time.sleep(0.1)
     if not worker.alive() and last_sequence(worker.folder.events) <= after:
-        raise died(worker)
+        raise _lost(worker, name, command)
     path, pid = str(worker.folder.path), worker.child.pid if worker.child else None
-    output.result(output.say("eval.detached", run=name, kind=kind), {"run": name, "path": path, "pid": pid}, path)
+    output.result(output.say("eval.detached", command=command), {"run": name, "path": path, "pid": pid}, path)
     return 0
 
 
-def _conclude(ended: Ended, folder: RunFolder, name: str, kind: str, output: Output, show: Show) -> int:
-    if ended.state == "stopped":
-        output.note("eval.stopped", run=name, kind=kind)
-    elif ended.state == "failed":
-        what, problems, fix = failure(ended, output.language)
-        output.always(error_text(ended.code, what, problems, fix, output.language))
-    elif output.format != "json":
+def _conclude(ended: Ended, folder: RunFolder, command: str, output: Output, show: Show) -> int:
+    """Show the result, or say why there is none; for a program in one document, whichever it is."""
+    if ended.state == "succeeded":
         return show(folder)
+    what, problems, fix = failure(ended, output.language)
+    if ended.state == "failed":
+        output.always(error_text(ended.code, what, problems, fix, output.language))
+    else:
+        what, fix = output.say("eval.stopped", command=command), command
+        output.note("eval.stopped", command=command)
+    if output.format == "json":
+        error = {"code": ended.code, "message": what, "fix": fix, "problems": problems, "key": ended.key,
+                 "exit_code": ended.exit_code}  # fmt: skip
+        output.result("", {"error": error})
     return ended.exit_code

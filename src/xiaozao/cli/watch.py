@@ -17,13 +17,16 @@ from xiaozao.runs.follow import follow
 from xiaozao.store.journal import read_records
 
 
-def watch(path: Path, alive: Callable[[], bool], output: Output, after: int = 0) -> Ended | None:
-    """Follow a journal from the record after `after` to its Ended event; None if the worker dies without one."""
+def watch(path: Path, alive: Callable[[], bool], output: Output, after: int = 0, events: bool = True) -> Ended | None:
+    """Follow a journal from the record after `after` to its Ended event; None if the worker dies without one.
+
+    events: whether a program gets the events themselves; else it gets nothing before the result.
+    """
     records = follow(path, alive, after)
-    if output.format == "json":
+    if output.format == "json" and events:
         return _machine(records, output)
     story = story_of(path, after, output)
-    if output.format == "quiet":
+    if output.format in ("quiet", "json"):
         return _silent(records, story)
     if output.stderr.is_terminal and not output.stderr.is_dumb_terminal:
         return _live(records, story, output)

@@ -144,10 +144,20 @@ def read_form(path: Path) -> Form:
         names = ", ".join(map(str, unknown)) if isinstance(document, dict) else type(document).__name__
         raise DataError("form_fields", path=path, names=names, known=", ".join(sorted(known)))
     wrong = [name for name, value in document.items() if not _fits(name, value)]
-    if wrong:
+    if wrong or (wrong := _at_odds(document)):
         raise DataError("form_values", path=path, names=", ".join(wrong))
     lists = {name: tuple(document[name]) for name in ("labels", "must", "must_not") if name in document}
     return Form(**{**document, **lists})
+
+
+def _at_odds(document: Mapping[str, Any]) -> list[str]:
+    """The fields of a form that no answer could keep together, or without which its kind says nothing."""
+    least, most, kind = document.get("least"), document.get("most"), document.get("kind")
+    if least is not None and most is not None and least > most:
+        return ["least", "most"]
+    if kind == "label" and not document.get("labels"):
+        return ["labels"]
+    return ["schema"] if kind == "json" and document.get("schema") is None else []
 
 
 def _fits(name: str, value: object) -> bool:
@@ -181,7 +191,18 @@ def _is_schema(schema: Mapping[str, Any]) -> bool:
         Draft202012Validator.check_schema(dict(schema))
     except (SchemaError, RecursionError):
         return False
-    return "$ref" not in json.dumps(schema)  # nothing is fetched for a schema
+    return not _refers(schema)  # nothing is fetched for a schema
+
+
+def _refers(schema: object) -> bool:
+    """Whether a schema, or a part of it, points to another one."""
+    if isinstance(schema, list):
+        return any(_refers(part) for part in schema)
+    if not isinstance(schema, dict):
+        return False
+    if any(isinstance(schema.get(name), str) for name in ("$ref", "$dynamicRef", "$recursiveRef")):
+        return True
+    return any(_refers(part) for name, part in schema.items() if name not in ("enum", "const", "default", "examples"))
 
 
 def _against_schema(text: str, schema: Mapping[str, Any]) -> list[Breach]:
@@ -189,9 +210,12 @@ def _against_schema(text: str, schema: Mapping[str, Any]) -> list[Breach]:
     if given is None:
         return [Breach("not_json", {})]
     told: dict[str, Breach] = {}
-    for error in Draft202012Validator(dict(schema)).iter_errors(given):
-        where = ".".join(map(str, error.absolute_path)) or f"({error.validator})"
-        told.setdefault(where, Breach("schema", {"where": where, "what": error.message[:160]}))
+    try:
+        for error in Draft202012Validator(dict(schema)).iter_errors(given):
+            where = ".".join(map(str, error.absolute_path)) or f"({error.validator})"
+            told.setdefault(where, Breach("schema", {"where": where, "what": error.message[:160]}))
+    except (ArithmeticError, RecursionError):  # a number beyond any that a machine computes with, or too many brackets
+        return [Breach("not_json", {})]
     return [told[where] for where in sorted(told)]
 
 

@@ -13,6 +13,7 @@ his own answers have. Everything here is computed from recorded answers, so anot
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from xiaozao.errors import ArtefactError
 from xiaozao.evaluate.classes import Classes, classify
 from xiaozao.evaluate.contract import Answer, judge, learn_contract
 from xiaozao.evaluate.degeneration import SIGNS, Collapse, collapse, has_blanks, signs
@@ -120,8 +121,13 @@ def learned(paper: Paper) -> Form:
 
 
 def compare_forms(paper: Paper, records: Iterable[Record], form: Form) -> FormResult:
-    """Judge the recorded answers of all who sat."""
+    """Judge the recorded answers of all who sat. Raises ArtefactError where some are not there."""
     told = {one.key: one for one in records}
+    wanted = [
+        (who, suite.name, item.id) for who in paper.sittings for suite in paper.sittings[who] for item in suite.items
+    ]
+    if missing := sum(key not in told for key in wanted):
+        raise ArtefactError("eval_answers_gone", missing=missing, total=len(wanted))
     asked = [(one.text, one.reference) for one in paper.questions]
     allowed = has_blanks([right for _, right in asked])
     sittings = {}

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.tokens import ChatTokenizer
+from xiaozao.errors import ArtefactError
 from xiaozao.evaluate.record import Record, Records
 from xiaozao.evaluate.scorers import SCORERS
 from xiaozao.evaluate.suite import Item, Suite
@@ -23,6 +24,7 @@ from xiaozao.models.blocks import Decoder
 from xiaozao.models.generate import Sampling, generate
 from xiaozao.models.likelihood import ROW, Branches, log_likelihoods
 
+TRIED = 16  # tokens of the first prompt, on which it is tried whether the model computes numbers
 CHOICES_TOGETHER = 32  # questions between two moments at which records are written
 Known = Callable[[str], Record | None]  # asked -> a record of an earlier evaluation of the same model
 
@@ -51,12 +53,15 @@ class Sitting:
     known: Known = lambda asked: None
 
     def sit(self, suites: Sequence[Suite]) -> None:
-        """Ask what is not recorded yet. Raises Stopped when asked to stop."""
+        """Ask what is not recorded yet. Raises Stopped, and ArtefactError where numbers are none."""
         questions = [_Question.of(suite, item, self.tokenizer, self.tokens) for suite in suites for item in suite.items]
         self._take_known(questions)
         done = sum(self._has(one) for one in questions)
         total = len(questions)
         self.on_event(Progress(f"sit_{self.who}", done, total))
+        if done < total:
+            start = questions[0].branches.context
+            self._check_numbers(log_likelihoods(self.decoder, [Branches(start[:TRIED], (start[:1],))]))
         for batch in self._batches([one for one in questions if not self._has(one)]):
             if self.should_stop():
                 raise Stopped
@@ -111,7 +116,13 @@ class Sitting:
 
     def _likely(self, batch: Sequence["_Question"]) -> list[Record]:
         told = log_likelihoods(self.decoder, [one.branches for one in batch], min(ROW, 16 * self.together))
+        self._check_numbers(told)
         return [one.weigh(self, sums) for one, sums in zip(batch, told, strict=True)]
+
+    def _check_numbers(self, told: Sequence[tuple[float, ...]]) -> None:
+        """Raises ArtefactError where a likelihood is not a number: such a model still writes answers, of one token."""
+        if not all(math.isfinite(value) for sums in told for value in sums):
+            raise ArtefactError("eval_no_numbers", model={"text": f"eval.model.{self.who}"})
 
     def _record(self, question: "_Question", answer: str, value: float, tokens: int) -> Record:
         return Record(self.who, question.suite, question.item.id, question.asked, answer, value, tokens, 0.0)

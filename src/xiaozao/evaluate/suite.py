@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, Literal
 
 from xiaozao.data.formats import Turn
@@ -31,6 +32,8 @@ PROBE: dict[str, Kind] = {
 }  # fmt: skip
 LANGUAGES = ("en", "zh")
 LONGEST_LINE = 1 << 20  # bytes of one item
+LONGEST_NUMBER = 9  # digits of a place
+BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def read_choices(name: str, path: Path, limit: int | None = None) -> Suite:
     """
     try:
         with path.open("rb") as file:
-            lines = [line for line in _lines(path, file) if line[1].strip()][:limit]
+            lines = [line for line in _lines(path, file) if line[1].removeprefix(BOM).strip()][:limit]
     except FileNotFoundError:
         raise NotFound("file", name=name, path=path) from None
     except OSError as error:
@@ -144,7 +147,8 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[int, bytes]]:
 
 def _choice(path: Path, number: int, line: bytes) -> Item:
     try:
-        row = json.loads(line)
+        row = json.loads(line.removeprefix(BOM) if number == 1 else line)
+        json.dumps(row, ensure_ascii=False).encode()  # half of a pair of surrogates is no character
     except (ValueError, RecursionError):
         raise DataError("eval_not_json", path=path, line=number) from None
     fields: dict[str, Any] = row if isinstance(row, dict) else {}
@@ -173,15 +177,18 @@ def _read(row: Mapping[str, Any]) -> tuple[str, tuple[str, ...], int] | None:
 
 def _place(answer: object, choices: Sequence[str], labels: Sequence[object] | None) -> int | None:
     """The place of the right choice: by label, by text, by letter, or by number from 0."""
-    if labels is not None and answer in labels:
-        place = labels.index(answer)
+    known = [] if labels is None else [str(label) for label in labels]
+    if known.count(str(answer)) == 1:
+        place = known.index(str(answer))
     elif isinstance(answer, str) and answer in choices:
         place = choices.index(answer)
-    elif isinstance(answer, str) and len(answer) == 1 and answer.upper() in "ABCDEFGHIJ":
-        place = "ABCDEFGHIJ".index(answer.upper())
+    elif labels is not None:
+        return None
+    elif isinstance(answer, str) and len(answer) == 1 and answer.upper() in ascii_uppercase:
+        place = ascii_uppercase.index(answer.upper())
     elif isinstance(answer, int) and not isinstance(answer, bool):
         place = answer
-    elif isinstance(answer, str) and answer.isdecimal():
+    elif isinstance(answer, str) and answer.isdecimal() and len(answer) <= LONGEST_NUMBER:
         place = int(answer)
     else:
         return None

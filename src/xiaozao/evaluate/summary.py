@@ -7,8 +7,7 @@ Nothing is judged here: every verdict is the one of its evaluation. A vote that 
 """
 
 import json
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -22,7 +21,6 @@ from xiaozao.evaluate.degeneration import SIGNS
 from xiaozao.evaluate.form import Form
 from xiaozao.evaluate.standing import Topic
 from xiaozao.evaluate.telling import MEASURES, WHO, form_text, reasons
-from xiaozao.spec.evaluation import BenchSpec, FormatSpec
 from xiaozao.texts.catalogue import Language, say
 
 State = Literal["done", "begun", "absent"]
@@ -178,21 +176,6 @@ class Summary:
         }  # fmt: skip
 
 
-def command_of(kind: str, run: str, spec: BenchSpec | FormatSpec | None = None, more: Sequence[str] = ()) -> str:
-    """The command of an evaluation with the settings it was begun with."""
-    words = ["zao", "eval", kind, run, *more]
-    if spec is not None and spec.limit is not None:
-        words += ["--limit", str(spec.limit)]
-    if isinstance(spec, BenchSpec):
-        for name, path in spec.tasks.items():
-            words += ["--task", f"{name}={path}"]
-        words += ["--margin", f"{100 * spec.margin:g}", *([] if spec.noise else ["--once"])]
-    elif isinstance(spec, FormatSpec):
-        words += ["--questions", spec.questions, "--tokens", str(spec.tokens), "--examples", str(spec.examples)]
-        words += ["--system", spec.system] if spec.system is not None else []
-    return shlex.join(words)
-
-
 # --- the shape of a result, so that a damaged file is told and not stumbled over --------------------------------------
 
 Verdict = Literal["regressed", "no_regression", "improved", "inconclusive"]
@@ -225,8 +208,8 @@ class _Change:
     before: float
     after: float
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     outcome: Verdict
     n: int
     n_needed: int | None

@@ -111,7 +111,7 @@ def _shares(bench: Mapping[str, Any], language: Language) -> Chart:
     lines = []
     for one in bench["groups"]:
         if one["kind"] != "text":
-            low, high = (min(max(one["before"] + one[end], 0.0), 1.0) for end in ("low", "high"))
+            low, high = (min(max(one["before"] + _end(one, end), 0.0), 1.0) for end in ("low", "high"))
             lines.append(_line(one, [100 * value for value in (one["before"], one["after"], low, high)], language))
     ticks = tuple((float(at), f"{at}%") for at in (0, 25, 50, 75, 100))
     return Chart(say("summary.chart.shares", language), tuple(lines), ticks)
@@ -120,7 +120,7 @@ def _shares(bench: Mapping[str, Any], language: Language) -> Chart:
 def _bits(bench: Mapping[str, Any], language: Language) -> Chart:
     """The change of bits per byte in percent of what they were; zero is where they were before."""
     texts = [one for one in bench["groups"] if one["kind"] == "text"]
-    changes = [[100 * one[key] / one["before"] for key in ("difference", "low", "high")] for one in texts]
+    changes = [[100 * _end(one, key) / one["before"] for key in ("difference", "low", "high")] for one in texts]
     reach = _round_up(max([abs(value) for change in changes for value in change], default=1.0))
     lines = [
         _line(one, [50 + 50 * value / reach for value in (0.0, *change)], language)
@@ -128,6 +128,12 @@ def _bits(bench: Mapping[str, Any], language: Language) -> Chart:
     ]
     ticks = tuple((50.0 + 25 * step, f"{reach * step / 2:+g}%" if step else "0%") for step in (-2, -1, 0, 1, 2))
     return Chart(say("summary.chart.bits", language), tuple(lines), ticks)
+
+
+def _end(group: Mapping[str, Any], name: str) -> float:
+    """An end of the interval; where it has none, as that of a single item, the difference itself is drawn."""
+    value = group[name]
+    return float(group["difference"] if value is None else value)
 
 
 def _line(group: Mapping[str, Any], places: Sequence[float], language: Language) -> Dumbbell:

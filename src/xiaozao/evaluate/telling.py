@@ -35,11 +35,17 @@ def standing_sentence(result: Mapping[str, Any], language: Language) -> str:
 
 def figures(group: Mapping[str, Any]) -> tuple[str, str, str]:
     """Before, after, and the difference with its interval: points of a hundred, or percent of the bits of before."""
+    bounds = (("difference", ""), ("low", "-∞"), ("high", "+∞"))
     if group["kind"] == "text":
-        change, low, high = (100 * group[key] / group["before"] for key in ("difference", "low", "high"))
-        return f"{group['before']:.3f}", f"{group['after']:.3f}", f"{change:+.1f} % [{low:+.1f}, {high:+.1f}]"
-    change, low, high = (100 * group[key] for key in ("difference", "low", "high"))
-    return f"{group['before']:.1%}", f"{group['after']:.1%}", f"{change:+.1f} [{low:+.1f}, {high:+.1f}]"
+        change, low, high = (_points(group[key], group["before"], without) for key, without in bounds)
+        return f"{group['before']:.3f}", f"{group['after']:.3f}", f"{change} % [{low}, {high}]"
+    change, low, high = (_points(group[key], 1, without) for key, without in bounds)
+    return f"{group['before']:.1%}", f"{group['after']:.1%}", f"{change} [{low}, {high}]"
+
+
+def _points(value: float | None, of: float, without: str) -> str:
+    """A hundred times a share; `without` for a bound that does not exist, as that of a single item."""
+    return without if value is None else f"{100 * value / of:+.1f}"
 
 
 def standing_notes(groups: Sequence[Mapping[str, Any]], language: Language) -> list[str]:

@@ -1,9 +1,10 @@
 """An evaluation from its folder to its result: opens the models and lets them sit the standard tests."""
 
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from xiaozao.errors import DoesNotFit, UsageError
 from xiaozao.evaluate.form_result import compare_forms, learned
 from xiaozao.evaluate.paper import Paper, paper_of
 from xiaozao.evaluate.record import Record, Records, read_records, write_records
+from xiaozao.evaluate.resultfile import write_result
 from xiaozao.evaluate.standard import Known, Sitting, Stopped, longest_prompt
 from xiaozao.evaluate.standing import judge
 from xiaozao.events import Ended, Event, Noticed, OnProgress, Progress, Started
@@ -32,14 +34,16 @@ from xiaozao.plan.answers import as_many_as_fit, choices
 from xiaozao.plan.memory import CHUNK, CHUNK_BYTES, COMPILED
 from xiaozao.plan.workload import Load, ModelShape
 from xiaozao.runs.results import trained
-from xiaozao.spec.evaluation import DRIFT, BenchSpec, FormatSpec, read_evaluation
+from xiaozao.spec.evaluation import DRIFT, BenchSpec, FormatSpec, command_of, read_evaluation
 from xiaozao.spec.plan import Questions
 from xiaozao.store.files import RunFolder, cache
+from xiaozao.store.runs import short_name
 from xiaozao.worker.opening import find_trained
 
 Emit = Callable[[Event], object]
 LEAST = 128  # tokens that a text or a row of choices takes at least
 TOGETHER = 64
+ROUNDED = 1.05  # what a process holds before it begins differs by a little from start to start
 FREE = 0.9  # of the memory that is free, without a budget
 VERSION = 1  # of what the cache holds
 
@@ -52,7 +56,8 @@ def examine(folder: RunFolder, emit: Emit) -> Ended:
     run, options = trained(spec.run)
     paper = paper_of(spec, options)
     if spec.asked != paper.hash:
-        raise UsageError("eval_changed", run=Path(spec.run).name, kind=spec.kind)
+        name = short_name(run)
+        raise UsageError("eval_changed", run=name, command=command_of(spec, name))
     models = find_trained(run, options, _reporting(emit))
     threads = set_threads(spec.threads, models, emit)
     tokenizer = ChatTokenizer.from_folder(models.base, options.data.template)
@@ -75,7 +80,7 @@ def examine(folder: RunFolder, emit: Emit) -> Ended:
         return Ended(state="stopped", code="STOPPED", output=str(folder.path), peak_rss_bytes=peak_rss())
     measured = {"seconds": round(time.time() - begun, 1), "peak_rss_bytes": peak_rss(), "planned_peak_bytes": planned}
     conditions = _conditions(spec, paper, models, tokenizer, threads, together)
-    write_standing(folder, {**judged, "conditions": {**conditions, **measured}})
+    write_result(folder.standing, {**judged, "conditions": {**conditions, **measured}})
     return Ended(
         state="succeeded", code="OK", output=str(folder.standing), peak_rss_bytes=peak_rss(),
         predicted_peak_bytes=planned,
@@ -116,16 +121,10 @@ def settle(budget: int | None, models: Trained, longest: int, tokens: int, emit:
     together, taken = as_many_as_fit(asked, room - steady)
     planned = steady + taken
     if budget is not None and planned > budget:
-        raise DoesNotFit("eval_too_big", planned=f"{planned / 1e9:.2f}", budget=f"{budget / 1e9:.2f}")
+        enough = math.ceil(ROUNDED * planned / 1e7) / 100
+        raise DoesNotFit("eval_too_big", planned=f"{planned / 1e9:.2f}", budget=f"{budget / 1e9:.2f}", enough=enough)
     emit(Noticed("eval_plan", {"together": together, "peak": f"{planned / 1e9:.2f}"}))
     return together, planned
-
-
-def write_standing(folder: RunFolder, result: Mapping[str, object]) -> None:
-    """result.json, whole or not at all."""
-    part = folder.standing.with_suffix(".tmp")
-    part.write_text(json.dumps({"v": 1, **result}, ensure_ascii=False, indent=1), encoding="utf-8")
-    part.replace(folder.standing)
 
 
 class _Known:

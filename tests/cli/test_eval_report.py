@@ -236,7 +236,7 @@ def test_a_damaged_result_is_told_with_its_file(shop: RunFolder, capsys: pytest.
     evaluated(shop, "bench", {"v": 1, "outcome": "regressed"})
     assert run(["eval", "report", "shop"]) == 3
     told = capsys.readouterr().err
-    assert str(shop.evaluation("bench").standing) in told and "zao eval bench shop" in told and "--again" in told
+    assert str(shop.evaluation("bench").standing) in told and "once more" in told
 
 
 def test_what_a_model_wrote_is_text(shop: RunFolder) -> None:

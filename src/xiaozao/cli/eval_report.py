@@ -22,7 +22,7 @@ from xiaozao.spec.evaluation import command_of, read_evaluation
 from xiaozao.store.files import RunFolder, refuse_links, vote_folders
 from xiaozao.store.runs import find_run, short_name
 
-Check = Callable[[Mapping[str, Any], Path, str], Mapping[str, Any]]
+Check = Callable[[Mapping[str, Any], Path], Mapping[str, Any]]
 
 
 def work(run: str, file: str | None) -> None:
@@ -70,7 +70,7 @@ def _part(source: RunFolder, kind: str, name: str, more: tuple[str, ...], check:
     if not folder.standing.is_file():
         return Part(state="begun", command=command_of(spec, name))
     again = command_of(spec, name, "--again")
-    return Part(state="done", command=again, document=check(read_object(folder.standing), folder.standing, name))
+    return Part(state="done", command=again, document=check(read_object(folder.standing), folder.standing))
 
 
 def _vote(source: RunFolder, name: str) -> tuple[Part, Outcome | None]:

@@ -291,17 +291,17 @@ BENCH: TypeAdapter[_Bench] = TypeAdapter(_Bench)
 FORM: TypeAdapter[_Form] = TypeAdapter(_Form)
 
 
-def check_bench(document: Mapping[str, Any], path: Path, run: str) -> Mapping[str, Any]:
+def check_bench(document: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     """The result of the standard tests as it is. Raises ArtefactError if something in it is missing or not so."""
-    told = _checked(BENCH, document, path, "bench", run)
+    told = _checked(BENCH, document, path)
     if any(one.kind == "text" and one.before <= 0 for one in told.groups):
-        raise ArtefactError("eval_result", path=path, detail="before: 0", kind="bench", run=run)
+        raise ArtefactError("eval_result", path=path, detail="before: 0")
     return document
 
 
-def check_form(document: Mapping[str, Any], path: Path, run: str) -> Mapping[str, Any]:
+def check_form(document: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     """The result of the test of form as it is. Raises ArtefactError if something in it is missing or not so."""
-    told = _checked(FORM, document, path, "format", run)
+    told = _checked(FORM, document, path)
     absent = [who for who in WHO if who != "prompted" and who not in told.sittings]
     absent += [] if "belongs" in told.changes else ["belongs"]
     absent += [name for name in told.changes if name not in MEASURES]
@@ -315,11 +315,11 @@ def check_form(document: Mapping[str, Any], path: Path, run: str) -> Mapping[str
     except (LookupError, AttributeError) as error:  # a rule, a sign or a language that has no words, or no schema
         absent.append(str(error))
     if absent:
-        raise ArtefactError("eval_result", path=path, detail=", ".join(absent), kind="format", run=run)
+        raise ArtefactError("eval_result", path=path, detail=", ".join(absent))
     return document
 
 
-def _checked(adapter: TypeAdapter[Any], document: Mapping[str, Any], path: Path, kind: str, run: str) -> Any:
+def _checked(adapter: TypeAdapter[Any], document: Mapping[str, Any], path: Path) -> Any:
     # Halves of characters, which a model may write, are no fault of the file; only here something stands for them.
     text = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
     try:
@@ -327,4 +327,4 @@ def _checked(adapter: TypeAdapter[Any], document: Mapping[str, Any], path: Path,
     except ValidationError as error:
         first = error.errors()[0]
         detail = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise ArtefactError("eval_result", path=path, detail=detail, kind=kind, run=run) from None
+        raise ArtefactError("eval_result", path=path, detail=detail) from None

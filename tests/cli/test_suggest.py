@@ -13,7 +13,7 @@ from xiaozao.machine import hardware
 from xiaozao.measure.rates import key
 from xiaozao.plan.duration import TYPICAL
 from xiaozao.plan.modelcatalogue import catalogue
-from xiaozao.plan.profile_cache import write_whole
+from xiaozao.plan.profile_cache import keep_if_possible
 from xiaozao.spec.pace import RATES, Asked
 from xiaozao.store.files import cache
 
@@ -158,7 +158,7 @@ def test_hours_stand_there_on_a_cpu_that_was_measured(
     ask = [*ASK[:-1], "cpu"]
     assert "1000" not in (run(ask), capsys.readouterr().out)[1]
     asked = Asked(hardware.cores(), "bf16" if hardware.fast_bf16() else "fp32")
-    write_whole(cache() / "rates" / f"{key(asked)}.json", RATES.dump_json(TYPICAL))
+    keep_if_possible(cache() / "rates" / f"{key(asked)}.json", RATES.dump_json(TYPICAL))
     run(ask)
     assert "1000" in capsys.readouterr().out
     found = {one["name"]: one["hours"] for one in document(capsys, *ask, "--all")["models"]}

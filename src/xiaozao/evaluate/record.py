@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from xiaozao.store.files import write_whole
 from xiaozao.store.journal import NO_LINKS
 
 VERSION = 1
@@ -109,6 +110,4 @@ def _parse(line: bytes) -> Record | None:
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write a file of records anew, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    part.write_bytes(b"".join(_line(one) for one in records))
-    part.replace(path)
+    write_whole(path, b"".join(_line(one) for one in records))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xiaozao.errors import ArtefactError
 from xiaozao.hub.jsonfile import read_object
+from xiaozao.store.files import write_whole
 
 VERSION = 1
 
@@ -18,10 +19,8 @@ VERSION = 1
 def write_result(path: Path, result: Mapping[str, object]) -> None:
     """Write a result, whole or not at all."""
     document = {"v": VERSION, **{name: _told(value) for name, value in result.items()}}
-    part = path.with_suffix(".tmp")
     text = json.dumps({**document, "sha256": _hash(document)}, ensure_ascii=False, indent=1)
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_whole(path, text.encode())
 
 
 def is_whole(path: Path) -> bool:

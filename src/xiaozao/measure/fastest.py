@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from xiaozao.events import OnProgress
 from xiaozao.machine.hardware import Hardware, processor
-from xiaozao.plan.profile_cache import write_whole
+from xiaozao.plan.profile_cache import keep_if_possible
 from xiaozao.runs.launch import environment
 from xiaozao.store.files import cache
 
@@ -62,7 +62,7 @@ def known(folder: Path | None = None) -> Products | None:
 
 def keep(measurement: Products, folder: Path | None = None) -> Products:
     """Write a measurement into the cache and return it."""
-    write_whole(_path(folder), PRODUCTS.dump_json(measurement))
+    keep_if_possible(_path(folder), PRODUCTS.dump_json(measurement))
     return measurement
 
 

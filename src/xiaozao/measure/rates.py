@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from xiaozao.events import OnProgress
 from xiaozao.machine.hardware import processor
 from xiaozao.measure.fastest import DECIDING
-from xiaozao.plan.profile_cache import write_whole
+from xiaozao.plan.profile_cache import keep_if_possible
 from xiaozao.runs.launch import environment
 from xiaozao.spec.pace import ASKED, RATES, VERSION, Asked, Rates
 from xiaozao.store.files import cache
@@ -35,7 +35,7 @@ def rates(asked: Asked, report: OnProgress, folder: Path | None = None) -> Rates
         return None
     finally:
         report("calibrate", 1, 1)
-    write_whole(_path(asked, folder), RATES.dump_json(measurement))
+    keep_if_possible(_path(asked, folder), RATES.dump_json(measurement))
     return measurement
 
 

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ from xiaozao.spec.plan import Reserved
 from xiaozao.spec.profile import PROFILE, VERSION, Profile, TraceRequest
 from xiaozao.spec.tape import ASKED, RESERVED, Steps
 from xiaozao.spec.tape import VERSION as TAPE_VERSION
+from xiaozao.store.files import write_whole
 
 Answer = TypeVar("Answer")
 UNTRACED = "untraced"  # what is kept of a model that could not be traced
@@ -68,7 +68,7 @@ class Profiles:
                 raise
             self.failed.add(name)
             return None
-        write_whole(path, UNTRACED.encode() if answer is None else kind.dump_json(answer))
+        keep_if_possible(path, UNTRACED.encode() if answer is None else kind.dump_json(answer))
         return answer
 
 
@@ -84,13 +84,8 @@ def _shapes(method: MethodSpec) -> MethodSpec:
     return method.model_copy(update={**defaults, "alpha": 1.0 if method.method == "lora" else None})
 
 
-def write_whole(path: Path, text: bytes) -> None:
-    """Write a file atomically. Errors are ignored: a cache that cannot be written only costs time."""
-    try:
+def keep_if_possible(path: Path, text: bytes) -> None:
+    """Write a file of a cache. Errors are ignored: a cache that cannot be written only costs time."""
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except OSError:
-        return
+        write_whole(path, text)

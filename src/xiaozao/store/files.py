@@ -14,6 +14,7 @@ import errno
 import itertools
 import os
 import re
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -250,6 +251,18 @@ def refuse_links(folder: RunFolder) -> None:
         for path in place.iterdir() if place.is_dir() and (place == folder.path or not place.is_symlink()) else ():
             if path.is_symlink():
                 raise ArtefactError("run_link", path=path, target=os.readlink(path))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; a link in its place is replaced, not followed. Raises OSError."""
+    descriptor, draft = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(draft).chmod(0o644)
+        Path(draft).replace(path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
 
 
 def open_run(name: str) -> RunFolder:

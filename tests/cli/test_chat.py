@@ -4,23 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.test_adapter import spoil, tuned
+from tests.models.test_adapter import spoil
+from tests.worker.finished import finished_run
 from xiaozao.cli.main import run
-from xiaozao.spec.run import RunSpec
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that has ended, with an adapter on a toy."""
-    monkeypatch.setenv("ZAO_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("ZAO_LANG", "en")
-    tuned(tmp_path)
-    made = tmp_path / "run"
-    made.mkdir()
-    (tmp_path / "adapter").rename(made / "adapter")
-    asked = {"model": str(tmp_path / "model"), "data": "d.jsonl", "precision": "fp32", "base": "none", "stream": "none"}
-    (made / "spec.yaml").write_text(RunSpec.from_options(asked).to_yaml(), encoding="utf-8")
-    return made
+    return finished_run(tmp_path, monkeypatch).path
 
 
 @pytest.mark.parametrize("words", [["chat", "--ask", "hello", "--max-tokens", "2"], ["export"]], ids=["chat", "export"])

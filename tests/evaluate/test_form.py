@@ -102,7 +102,8 @@ def test_nearly_all_answers_keep_the_form_that_they_taught(answers: list[str]) -
 @given(st.text(max_size=200))
 def test_no_answer_breaks_the_check(text: str) -> None:
     for form in (learn_form(TICKETS), learn_form(["a", "b"] * 9), Form(pattern="a+", must=("x",))):
-        breaches(forgiven(text, form), form)
+        strict, lenient = bool(breaches(text, form)), bool(breaches(forgiven(text, form), form))
+        assert strict or not lenient  # what is forgiven makes nothing worse
 
 
 @given(st.permutations(range(len(TICKETS))))

@@ -12,13 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.models.test_adapter import tuned
+from tests.worker.finished import finished_run
 from xiaozao.cli.main import run
 from xiaozao.evaluate.record import Record, read_records
-from xiaozao.runs import process
 from xiaozao.runs.launch import EVALUATION, start, words
 from xiaozao.spec.evaluation import BenchSpec, read_evaluation
-from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 from xiaozao.store.journal import read_events
 from xiaozao.store.lock import holder
@@ -27,16 +25,7 @@ from xiaozao.store.lock import holder
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A run that has ended, with an adapter on a toy."""
-    monkeypatch.setenv("ZAO_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("ZAO_LANG", "en")
-    monkeypatch.setattr(process, "LEAVE_SECONDS", 60.0)  # a busy machine takes long to end a process
-    tuned(tmp_path)
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (tmp_path / "adapter").rename(folder / "adapter")
-    asked = {"model": str(tmp_path / "model"), "data": "d.jsonl", "precision": "fp32", "base": "none", "stream": "none"}
-    (folder / "spec.yaml").write_text(RunSpec.from_options(asked).to_yaml(), encoding="utf-8")
-    return RunFolder(folder)
+    return finished_run(tmp_path, monkeypatch)
 
 
 def evaluate(made: RunFolder, *more: str) -> int:
@@ -124,7 +113,7 @@ def test_a_stop_request_ends_it_and_the_same_command_goes_on(made: RunFolder) ->
     folder = made.evaluation("bench")
     called = [sys.executable, "-m", "xiaozao.cli", "eval", "bench", str(made.path), "--limit", "3", "--threads", "1"]
     subprocess.run([*called, "--detach"], check=True)
-    folder.stop.touch()
+    assert run(["eval", "bench", str(made.path), "--stop"]) == 0
     deadline = time.monotonic() + 60
     while "ended" not in folder.events.read_text(encoding="utf-8") and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.models.test_adapter import tuned
+from tests.worker.finished import finished_run
 from xiaozao.cli.main import run
 from xiaozao.evaluate.record import read_records
-from xiaozao.runs import process
-from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder
 
 INTENTS = ("refund", "delivery")
@@ -21,13 +19,6 @@ INTENTS = ("refund", "delivery")
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A run that has ended, with an adapter on a toy, trained on answers that are JSON."""
-    monkeypatch.setenv("ZAO_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("ZAO_LANG", "en")
-    monkeypatch.setattr(process, "LEAVE_SECONDS", 60.0)  # a busy machine takes long to end a process
-    tuned(tmp_path)
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (tmp_path / "adapter").rename(folder / "adapter")
     for name, first, count in (("d", 0, 24), ("q", 100, 4)):
         rows = [
             {"messages": [{"role": "user", "content": f"my {INTENTS[n % 2]} {n}"},
@@ -36,10 +27,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
             for n in range(first, first + count)
         ]  # fmt: skip
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    asked = {"model": str(tmp_path / "model"), "data": str(tmp_path / "d.jsonl"), "precision": "fp32", "base": "none",
-             "stream": "none"}  # fmt: skip
-    (folder / "spec.yaml").write_text(RunSpec.from_options(asked).to_yaml(), encoding="utf-8")
-    return RunFolder(folder)
+    return finished_run(tmp_path, monkeypatch, str(tmp_path / "d.jsonl"))
 
 
 def evaluate(made: RunFolder, *more: str) -> int:
@@ -190,3 +178,14 @@ def test_the_report_takes_what_the_test_wrote(
     told = json.loads(capsys.readouterr().out)
     assert told["format"] == result(made) and told["pairs"][0]["kind"] == "failure"
     assert "with examples in the prompt" in told["sentence"]
+
+
+def test_rows_that_cannot_be_asked_are_counted(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": said}]} for said in ("a", "")
+    ]
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert evaluate(made, "--questions", str(tmp_path / "some.jsonl"), "--examples", "0") == 0
+    assert "1 row" in capsys.readouterr().err and result(made)["n"] == 1

@@ -41,6 +41,17 @@ def run_name() -> click.Argument:
     return click.Argument(["name"], metavar="RUN")
 
 
+def asking() -> tuple[click.Option, ...]:
+    """The options of every evaluation that asks a model, in a process of its own."""
+    return (
+        click.Option(["--threads"], type=click.IntRange(1), help="cli.eval.bench.threads"),
+        click.Option(["--budget"], metavar="BYTES", help="cli.eval.bench.budget"),
+        flag("--again", "cli.eval.bench.again"),
+        flag("--detach", "cli.eval.bench.detach"),
+        flag("--stop", "cli.eval.bench.stop"),
+    )
+
+
 def dry_run() -> click.Option:
     return flag("--dry-run", "cli.common.dry_run")
 
@@ -129,10 +140,7 @@ EVAL.add_command(
         click.Option(["--limit"], type=click.IntRange(1), help="cli.eval.bench.limit"),
         number("--margin", click.FloatRange(0.1, 50), 3.0, "cli.eval.bench.margin"),
         flag("--once", "cli.eval.bench.once"),
-        click.Option(["--threads"], type=click.IntRange(1), help="cli.eval.bench.threads"),
-        click.Option(["--budget"], metavar="BYTES", help="cli.eval.bench.budget"),
-        flag("--again", "cli.eval.bench.again"),
-        flag("--detach", "cli.eval.bench.detach"),
+        *asking(),
     ])
 )  # fmt: skip
 
@@ -146,10 +154,7 @@ EVAL.add_command(
         number("--tokens", click.IntRange(1), 256, "cli.eval.format.tokens"),
         click.Option(["--system"], metavar="TEXT", help="cli.eval.format.system"),
         number("--examples", click.IntRange(0, 20), 5, "cli.eval.format.shots"),
-        click.Option(["--threads"], type=click.IntRange(1), help="cli.eval.bench.threads"),
-        click.Option(["--budget"], metavar="BYTES", help="cli.eval.bench.budget"),
-        flag("--again", "cli.eval.bench.again"),
-        flag("--detach", "cli.eval.bench.detach"),
+        *asking(),
     ])
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.eval_run import evaluate, memory_of
+from xiaozao.cli.eval_run import evaluate, memory_of, stop_evaluation
 from xiaozao.errors import UsageError
 from xiaozao.evaluate.telling import figures, standing_notes, standing_sentence, suite_name
 from xiaozao.hub.jsonfile import read_object
@@ -22,9 +22,11 @@ from xiaozao.texts.catalogue import Language, say
 COLOURS = {"regressed": "red", "improved": "green", "no_regression": "green", "inconclusive": "yellow"}
 
 
-def work(run: str, again: bool, detach: bool, **settings: Any) -> int:
+def work(run: str, again: bool, detach: bool, stop: bool, **settings: Any) -> int:
     output = current_output()
     source, options = trained(run)
+    if stop:
+        return stop_evaluation(source, "bench", output)
     spec = _asked(source, **settings)
     return evaluate(source, options, spec, again, detach, output, partial(_show, output=output))
 
@@ -34,10 +36,10 @@ def _asked(
     budget: str | None,
 ) -> BenchSpec:  # fmt: skip
     tasks = {}
-    for one in task:
-        name, equals, path = one.partition("=")
+    for given in task:
+        name, equals, path = given.partition("=")
         if not equals or not name.strip() or not path.strip() or "." in name:
-            raise UsageError("eval_task", task=one)
+            raise UsageError("eval_task", task=given)
         tasks[name.strip()] = str(Path(path.strip()).expanduser().absolute())
     return BenchSpec(
         run=str(source.path), tasks=tasks, limit=limit, margin=margin / 100, noise=not once, threads=threads,
@@ -59,8 +61,8 @@ def standing_view(result: dict[str, Any], language: Language) -> RenderableType:
         table.add_column(
             say(f"bench.column.{column}", language), justify="left" if column in ("test", "verdict") else "right"
         )
-    for one in groups:
-        table.add_row(*_row(one, language))
+    for group in groups:
+        table.add_row(*_row(group, language))
     conditions = result["conditions"]
     told = [
         Text(f"{suite_name(one['name'], language)}  {one['before']:.0%} → {one['after']:.0%} ({one['n']})")

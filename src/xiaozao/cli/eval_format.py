@@ -10,7 +10,7 @@ from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.eval_bench import COLOURS
-from xiaozao.cli.eval_run import check_free, evaluate, memory_of, write_whole
+from xiaozao.cli.eval_run import check_free, evaluate, hand_out, memory_of, stop_evaluation
 from xiaozao.errors import UsageError
 from xiaozao.evaluate.form import Form, read_form
 from xiaozao.evaluate.form_result import compare_forms, learned
@@ -37,11 +37,15 @@ from xiaozao.texts.catalogue import Language, say
 EXAMPLES = 3  # failures that are printed
 
 
-def work(run: str, again: bool, detach: bool, contract: str | None, write_contract: str | None, **settings: Any) -> int:
+def work(
+    run: str, again: bool, detach: bool, stop: bool, contract: str | None, write_contract: str | None, **settings: Any
+) -> int:  # fmt: skip
     output = current_output()
     if contract and detach:
         raise UsageError("eval_contract_detached")
     source, options = trained(run)
+    if stop:
+        return stop_evaluation(source, "format", output)
     form = read_form(Path(contract).expanduser()) if contract else None
     spec = _asked(source, options, **settings)
     if write_contract is not None:
@@ -63,7 +67,7 @@ def _write(spec: FormatSpec, options: RunSpec, path: Path, output: Output) -> in
     """Write the learned form into a file that can be edited; nothing is asked."""
     check_free((path,), output)
     form = learned(paper_of(spec, options))
-    write_whole(path, json_bytes(form.to_json()))
+    hand_out(path, json_bytes(form.to_json()))
     output.result(output.say("form.written", path=path), {"path": str(path), "form": form.to_json()}, str(path))
     return 0
 
@@ -126,7 +130,7 @@ def _outcome(result: dict[str, Any]) -> str:
 
 def _failures(result: dict[str, Any], language: Language) -> list[RenderableType]:
     lines: list[RenderableType] = []
-    for one in result["failures"][:EXAMPLES]:
-        lines += ["", Text(in_short(one["question"]), style="bold"), in_short(one["tuned"]) or "-",
-                  Text(reasons(one, language), style="yellow")]  # fmt: skip
+    for failure in result["failures"][:EXAMPLES]:
+        lines += ["", Text(in_short(failure["question"]), style="bold"), in_short(failure["tuned"]) or "-",
+                  Text(reasons(failure, language), style="yellow")]  # fmt: skip
     return ["", say("form.failures", language, n=len(result["failures"])), *lines] if lines else []

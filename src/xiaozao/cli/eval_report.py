@@ -8,7 +8,7 @@ from typing import Any
 from xiaozao.cli.blind_view import result_document
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.eval_blind import vote_facts
-from xiaozao.cli.eval_run import check_free, write_whole
+from xiaozao.cli.eval_run import check_free, hand_out
 from xiaozao.errors import NotFound, UsageError
 from xiaozao.evaluate.blind.ballot import load
 from xiaozao.evaluate.blind.outcome import Outcome, outcome
@@ -45,8 +45,8 @@ def work(run: str, file: str | None) -> None:
         )
     document = {**summary.to_json(output.language), "report": str(page)}
     source.summary.parent.mkdir(exist_ok=True)
-    write_whole(page, render_summary(summary, output.language).encode("utf-8"))
-    write_whole(page.with_suffix(".json"), json_bytes(document))
+    hand_out(page, render_summary(summary, output.language).encode("utf-8"))
+    hand_out(page.with_suffix(".json"), json_bytes(document))
     output.result(_told(summary, page, output), document, str(page))
 
 

@@ -8,7 +8,6 @@ is done.
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,18 +23,17 @@ from xiaozao.evaluate.paper import paper_of
 from xiaozao.evaluate.resultfile import is_whole
 from xiaozao.events import Ended
 from xiaozao.machine.threads import check_threads
-from xiaozao.runs.follow import last_sequence, session_start
+from xiaozao.runs.follow import POLL_SECONDS, last_sequence, session_start
 from xiaozao.runs.launch import EVALUATION, start, words
-from xiaozao.runs.process import Worker, died
+from xiaozao.runs.process import Worker, died, has_started
 from xiaozao.runs.sentences import failure
 from xiaozao.spec.evaluation import BenchSpec, FormatSpec, command_of, read_evaluation, write_evaluation
 from xiaozao.spec.parts import parse_bytes
 from xiaozao.spec.run import RunSpec
-from xiaozao.store.files import RunFolder
+from xiaozao.store.files import RunFolder, write_whole
 from xiaozao.store.lock import holder
 from xiaozao.store.runs import short_name
 
-START_SECONDS = 60.0
 OPTIONS = {"tasks": "task", "noise": "once"}  # what settings are called on the command line
 UNSTATED = ("run", "asked")  # what no option says: where the run lies now, and the hash of the questions
 Spec = BenchSpec | FormatSpec
@@ -57,17 +55,10 @@ def check_free(paths: Iterable[Path], output: Output) -> None:
             raise UsageError("eval_file_exists", path=path)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; a link in its place is replaced, not followed. Raises EnvironmentProblem."""
+def hand_out(path: Path, content: bytes) -> None:
+    """Write a file that the user asked for. Raises EnvironmentProblem."""
     try:
-        descriptor, draft = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(draft).chmod(0o644)
-            Path(draft).replace(path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise EnvironmentProblem("blind_write", path=path, detail=error.strerror or str(error)) from None
 
@@ -79,7 +70,10 @@ def evaluate(
     endure()
     check_threads(spec.threads)
     folder, name = source.evaluation(spec.kind), short_name(source)
-    spec, command = spec.model_copy(update={"asked": paper_of(spec, options).hash}), command_of(spec, name)
+    paper, command = paper_of(spec, options), command_of(spec, name)
+    spec = spec.model_copy(update={"asked": paper.hash})
+    if paper.left:
+        output.note("eval.left_out", count=paper.left)
     if (pid := holder(folder)) is not None:
         known = read_evaluation(folder.evaluation_spec)
         if again or detach:
@@ -110,6 +104,23 @@ def evaluate(
     worker.code()
     code = _conclude(ended, folder, command, output, show)
     return signals.exit_code if ended.state == "stopped" and signals.count else code
+
+
+def stop_evaluation(source: RunFolder, kind: str, output: Output) -> int:
+    """Ask an evaluation that is going on to stop, and wait until it has; what is answered stays."""
+    folder, name = source.evaluation(kind), short_name(source)
+    worker = Worker(folder)
+    if not worker.alive():
+        output.result(output.say("eval.not_going_on", run=name), {"run": name, "was_running": False})
+        return 0
+    folder.stop.touch()
+    with output.stages() as report:
+        while worker.alive():
+            report("stop", 0, 0)
+            time.sleep(POLL_SECONDS)
+    command = command_of(read_evaluation(folder.evaluation_spec), name)
+    output.result(output.say("eval.stopped", command=command), {"run": name, "was_running": True, "again": command})
+    return 0
 
 
 def _check_same(asked: Spec, known: Spec, name: str) -> None:
@@ -149,10 +160,7 @@ def _lost(worker: Worker, name: str, command: str) -> XiaozaoError:
 
 def _detached(worker: Worker, name: str, command: str, after: int, output: Output) -> int:
     """Wait until the worker holds the folder, so that the next command sees it."""
-    deadline = time.monotonic() + START_SECONDS
-    while worker.alive() and last_sequence(worker.folder.events) <= after and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if not worker.alive() and last_sequence(worker.folder.events) <= after:
+    if not has_started(worker, after):
         raise _lost(worker, name, command)
     path, pid = str(worker.folder.path), worker.child.pid if worker.child else None
     output.result(output.say("eval.detached", command=command), {"run": name, "path": path, "pid": pid}, path)

@@ -8,7 +8,6 @@ run is still going on, `--resume` only watches it, as `zao runs watch` does.
 """
 
 import os
-import time
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -28,7 +27,7 @@ from xiaozao.hub.sources import check_name
 from xiaozao.machine.threads import check_threads
 from xiaozao.runs.follow import last_sequence
 from xiaozao.runs.launch import launch
-from xiaozao.runs.process import Worker, died
+from xiaozao.runs.process import Worker, died, has_started
 from xiaozao.runs.restart import change
 from xiaozao.spec.run import RunSpec
 from xiaozao.store.files import RunFolder, create_run
@@ -36,8 +35,6 @@ from xiaozao.store.journal import read_records
 from xiaozao.store.lock import holder
 from xiaozao.store.runs import find_run, register, short_name, summarise
 from xiaozao.track.trackers import require
-
-START_SECONDS = 60.0
 
 
 def devices_of(changed: Mapping[str, object]) -> int | None:
@@ -110,10 +107,7 @@ def _start(folder: RunFolder, detach: bool, output: Output, devices: int | None 
 def _detached(worker: Worker, after: int, output: Output) -> int:
     """Wait until the worker holds the run, so that the next command sees it running."""
     folder = worker.folder
-    deadline = time.monotonic() + START_SECONDS
-    while worker.alive() and last_sequence(folder.events) <= after and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if not worker.alive() and last_sequence(folder.events) <= after:
+    if not has_started(worker, after):
         raise died(worker)
     name = short_name(folder)
     pid = worker.child.pid if worker.child else None

@@ -74,7 +74,7 @@ def learn_form(answers: Sequence[str]) -> Form:
     texts = [text.strip() for text in answers if text.strip()]
     if len(texts) < FEW:
         return Form()
-    objects = [one for text in texts if (one := read_object(text)) is not None]
+    objects = [parsed for text in texts if (parsed := read_object(text)) is not None]
     if len(objects) >= SHARE * len(texts):
         return Form(kind="json", schema=_schema(objects), language=_language(texts))
     counted = Counter(texts)

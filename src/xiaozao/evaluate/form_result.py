@@ -10,6 +10,7 @@ his own answers have. Everything here is computed from recorded answers, so anot
 "prompted" is the base model with examples in its prompt: what tuning has to beat.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -200,11 +201,8 @@ def _document(sitting: Sitting) -> dict[str, object]:
 
 
 def _counted(sitting: Sitting) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for one in sitting.given:
-        for key in set(one.breaches):
-            counts[key] = counts.get(key, 0) + 1
-    return counts
+    """How many answers break each rule."""
+    return dict(Counter(key for answer in sitting.given for key in set(answer.breaches)))
 
 
 def _change(told: Verdict) -> dict[str, object]:

@@ -22,6 +22,7 @@ class Paper:
     tokens: int
     questions: tuple[Question, ...] = ()
     rows: tuple[Question, ...] = ()  # of the training data
+    left: int = 0  # rows of the questions' file that cannot be asked
 
     @property
     def hash(self) -> str:
@@ -35,13 +36,13 @@ def paper_of(spec: BenchSpec | FormatSpec, run: RunSpec) -> Paper:
         files = [read_choices(name, Path(path), spec.limit) for name, path in spec.tasks.items()]
         suites = (*shipped, *files)
         return Paper({"base": suites, **({"again": suites} if spec.noise else {}), "tuned": suites}, PROBE_TOKENS)
-    questions, rows = read_questions(run, spec.questions, spec.limit), taught(run)
+    (questions, left), rows = read_questions(run, spec.questions, spec.limit), taught(run)
     plain = (suite_of(questions),)
     sittings: dict[str, Sequence[Suite]] = {"base": plain}
     if spec.examples and rows:
         system = spec.system or run.data.system or SHOW["zh" if _chinese(rows) else "en"]
         sittings["prompted"] = (suite_of(questions, examples(rows, spec.examples, system)),)
-    return Paper({**sittings, "tuned": plain}, spec.tokens, questions, rows)
+    return Paper({**sittings, "tuned": plain}, spec.tokens, questions, rows, left)
 
 
 def _chinese(rows: Sequence[Question]) -> bool:

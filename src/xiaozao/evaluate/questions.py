@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from xiaozao.data.conversations import read_conversations
+from xiaozao.data.conversations import open_conversations, read_conversations, with_system
 from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.tokens import thinks
 from xiaozao.errors import DataError
@@ -48,22 +48,27 @@ def question_part(spec: RunSpec, path: str) -> DataSpec:
 
 def questions_of(conversations: Iterable[Conversation], part: DataSpec) -> Iterator[Question]:
     """Those that end with an answer."""
-    for one in conversations:
-        if one.turns and one.turns[-1].role == "assistant":
-            intent = next((one.labels[name] for name in INTENTS if name in one.labels), "")
+    for row in conversations:
+        if row.turns and row.turns[-1].role == "assistant":
+            intent = next((row.labels[name] for name in INTENTS if name in row.labels), "")
             yield Question(
-                one.turns[:-1], one.turns[-1].spoken, one.tools, thinks(one.turns, part.thinking), intent, one.line
+                row.turns[:-1], row.turns[-1].spoken, row.tools, thinks(row.turns, part.thinking), intent, row.line
             )
 
 
-def read_questions(spec: RunSpec, path: str, limit: int | None) -> tuple[Question, ...]:
-    """The questions of a file, at most `limit`, evenly spread. Raises DataError where there are none."""
+def read_questions(spec: RunSpec, path: str, limit: int | None) -> tuple[tuple[Question, ...], int]:
+    """The questions of a file, at most `limit`, evenly spread; and how many rows hold none, or no right answer.
+
+    Raises DataError where there are none.
+    """
     part = question_part(spec, path)
-    questions = tuple(questions_of(read_conversations(part), part))
+    rows = list(open_conversations(part))
+    usable = (with_system(row, part.system) for row in rows if isinstance(row, Conversation))
+    questions = tuple(questions_of(usable, part))
     if not questions:
         raise DataError("no_questions", path=path)
     count = min(limit or len(questions), len(questions))
-    return tuple(questions[at * len(questions) // count] for at in range(count))
+    return tuple(questions[at * len(questions) // count] for at in range(count)), len(rows) - len(questions)
 
 
 def taught(spec: RunSpec, seed: int = 0) -> tuple[Question, ...]:
@@ -76,12 +81,12 @@ def taught(spec: RunSpec, seed: int = 0) -> tuple[Question, ...]:
 def suite_of(questions: Iterable[Question], before: tuple[Turn, ...] = ()) -> Suite:
     """The questions as items; `before` is said ahead of each, behind its own system text."""
     items = []
-    for number, one in enumerate(questions):
-        own = tuple(turn for turn in one.turns if turn.role == "system")
-        rest = tuple(turn for turn in one.turns if turn.role != "system")
+    for number, question in enumerate(questions):
+        own = tuple(turn for turn in question.turns if turn.role == "system")
+        rest = tuple(turn for turn in question.turns if turn.role != "system")
         start = () if before and before[0].role == "system" else own
-        items.append(Item(str(number), "", (one.reference,), turns=(*start, *before, *rest), tools=one.tools,
-                          thinking=one.thinking))  # fmt: skip
+        items.append(Item(str(number), "", (question.reference,), turns=(*start, *before, *rest),
+                          tools=question.tools, thinking=question.thinking))  # fmt: skip
     return Suite("questions", "generated", tuple(items))
 
 
@@ -90,8 +95,8 @@ def examples(rows: Sequence[Question], count: int, system: str | None, seed: int
     short = sorted(rows, key=lambda one: len(one.text) + len(one.reference))[: max(count, len(rows) // 2)]
     random.Random(seed).shuffle(short)
     chosen: dict[str, Question] = {}
-    for one in short:
-        if one.text and len(chosen) < count:
-            chosen.setdefault(one.intent or one.reference, one)
+    for row in short:
+        if row.text and len(chosen) < count:
+            chosen.setdefault(row.intent or row.reference, row)
     told = [turn for one in chosen.values() for turn in (Turn("user", one.text), Turn("assistant", one.reference))]
     return (Turn("system", system), *told) if system else tuple(told)

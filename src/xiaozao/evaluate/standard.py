@@ -81,10 +81,10 @@ class Sitting:
     def _take_known(self, questions: Sequence["_Question"]) -> None:
         """Take over what the same model answered in an earlier evaluation."""
         taken = []
-        for one in questions:
-            if not self._has(one) and (known := self.known(one.asked)) is not None:
-                value = one.judge(known.answer) if one.kind == "generated" else known.value
-                taken.append(replace(known, who=self.who, suite=one.suite, item=one.item.id, value=value))
+        for question in questions:
+            if not self._has(question) and (known := self.known(question.asked)) is not None:
+                value = question.judge(known.answer) if question.kind == "generated" else known.value
+                taken.append(replace(known, who=self.who, suite=question.suite, item=question.item.id, value=value))
         self.records.add(taken)
 
     def _batches(self, questions: Sequence["_Question"]) -> Iterator[list["_Question"]]:
@@ -183,7 +183,9 @@ def _choices(item: Item, tokenizer: ChatTokenizer) -> Branches:
     context = f"Question: {item.ask}\nAnswer:"
     ids = tokenizer.encode_plain(context)
     whole = [tokenizer.encode_plain(f"{context} {choice}") for choice in item.answers]
-    return Branches(tuple(ids), tuple(tuple(one[len(ids) :]) for one in whole))
+    # Where a choice melts into the context's last token, that token is weighed with it: nothing is no choice.
+    end = max(1, min(len(ids), *(len(one) - 1 for one in whole)))
+    return Branches(tuple(ids[:end]), tuple(tuple(one[end:]) for one in whole))
 
 
 def _solution(item: Item, tokenizer: ChatTokenizer) -> tuple[Branches, int]:

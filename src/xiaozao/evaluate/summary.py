@@ -74,21 +74,21 @@ class Summary:
     @property
     def worse(self) -> tuple[Worse, ...]:
         """All that got worse and was shown to, evaluation by evaluation."""
-        found = [
+        worse = [
             Worse("group", one["name"], one["before"], one["after"])
             for one in self.bench.document.get("groups", ())
             if one["informative"] and one["outcome"] == "regressed"
         ]
         changes = self.form.document.get("changes", {})
-        found += [
+        worse += [
             Worse("measure", name, changes[name]["before"], changes[name]["after"])
             for name in MEASURES
             if name in changes and changes[name]["outcome"] == "regressed"
         ]
-        found += self._decay()
+        worse += self._decay()
         if self.outcome is not None and self.outcome.verdict == "base":
-            found.append(Worse("vote", "", self.outcome.losses, self.outcome.wins))
-        return tuple(found)
+            worse.append(Worse("vote", "", self.outcome.losses, self.outcome.wins))
+        return tuple(worse)
 
     def _decay(self) -> list[Worse]:
         """Signs that more answers show than before; counts, without a test."""
@@ -310,8 +310,8 @@ def check_form(document: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
         absent += ["intent"] if "intent" in told.changes and sitting.intent is None else []
     try:
         form_text(document["form"], "en")
-        for one in (*document["failures"], *document.get("gains", ())):
-            reasons(one, "en")
+        for example in (*document["failures"], *document.get("gains", ())):
+            reasons(example, "en")
     except (LookupError, AttributeError) as error:  # a rule, a sign or a language that has no words, or no schema
         absent.append(str(error))
     if absent:

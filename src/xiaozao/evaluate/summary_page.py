@@ -109,10 +109,11 @@ def _amount(one: Worse, value: float) -> str:
 def _shares(bench: Mapping[str, Any], language: Language) -> Chart:
     """Right answers, from none to all."""
     lines = []
-    for one in bench["groups"]:
-        if one["kind"] != "text":
-            low, high = (min(max(one["before"] + _end(one, end), 0.0), 1.0) for end in ("low", "high"))
-            lines.append(_line(one, [100 * value for value in (one["before"], one["after"], low, high)], language))
+    for group in bench["groups"]:
+        if group["kind"] != "text":
+            low, high = (min(max(group["before"] + _end(group, end), 0.0), 1.0) for end in ("low", "high"))
+            places = [100 * value for value in (group["before"], group["after"], low, high)]
+            lines.append(_line(group, places, language))
     ticks = tuple((float(at), f"{at}%") for at in (0, 25, 50, 75, 100))
     return Chart(say("summary.chart.shares", language), tuple(lines), ticks)
 

@@ -119,16 +119,16 @@ def _branched(decoder: Decoder, asked: Sequence[Branches]) -> list[tuple[float, 
     sources: list[int] = []
     labels: list[int] = []
     lengths: list[int] = []
-    for question, one in enumerate(asked):
-        ids += one.context
-        positions += range(len(one.context))
-        groups += [(question, 0)] * len(one.context)
+    for number, question in enumerate(asked):
+        ids += question.context
+        positions += range(len(question.context))
+        groups += [(number, 0)] * len(question.context)
         last = len(ids) - 1
-        for branch, choice in enumerate(one.choices, 1):
+        for branch, choice in enumerate(question.choices, 1):
             first = len(ids)
             ids += choice
-            positions += range(len(one.context), len(one.context) + len(choice))
-            groups += [(question, branch)] * len(choice)
+            positions += range(len(question.context), len(question.context) + len(choice))
+            groups += [(number, branch)] * len(choice)
             sources += [last, *range(first, first + len(choice) - 1)]
             labels += choice
             lengths.append(len(choice))
@@ -145,10 +145,10 @@ def _apart(decoder: Decoder, asked: Sequence[Branches]) -> list[tuple[float, ...
     labels: list[int] = []
     lengths: list[int] = []
     start = 0
-    for one in asked:
-        for choice in one.choices:
-            samples.append(torch.tensor([*one.context, *choice], device=decoder.device))
-            first = start + len(one.context) - 1
+    for question in asked:
+        for choice in question.choices:
+            samples.append(torch.tensor([*question.context, *choice], device=decoder.device))
+            first = start + len(question.context) - 1
             sources += range(first, first + len(choice))
             labels += choice
             lengths.append(len(choice))

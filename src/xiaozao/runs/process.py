@@ -4,18 +4,21 @@ import contextlib
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from xiaozao.errors import Busy, EnvironmentProblem, OutOfMemory, Problem, TrainingError, XiaozaoError
+from xiaozao.runs.follow import last_sequence
 from xiaozao.runs.launch import MODULE
 from xiaozao.store.files import RunFolder
 from xiaozao.store.lock import holder
 from xiaozao.store.runs import short_name
 
 LEAVE_SECONDS = 5.0
+START_SECONDS = 60.0
 
 
 KILLED = (-9, 137)
@@ -58,6 +61,14 @@ class Worker:
             return self.child.wait(LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
             return None
+
+
+def has_started(worker: Worker, after: int) -> bool:
+    """Wait until a worker has written behind the record `after`, so that the next command sees it; False if it died."""
+    deadline = time.monotonic() + START_SECONDS
+    while worker.alive() and last_sequence(worker.folder.events) <= after and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return worker.alive() or last_sequence(worker.folder.events) > after
 
 
 def kill_ranks(process: psutil.Process) -> None:

@@ -147,9 +147,9 @@ class _Known:
 
     def keep(self, records: Records) -> None:
         """Write what is new into the cache."""
-        for one in records.known.values():
-            if one.who != "tuned":
-                self.records.setdefault((one.who, one.asked), one)
+        for record in records.known.values():
+            if record.who != "tuned":
+                self.records.setdefault((record.who, record.asked), record)
         write_records(self.path, self.records.values())
 
 

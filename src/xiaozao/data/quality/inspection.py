@@ -51,8 +51,8 @@ class Looked:
 
 def look(conversation: Conversation) -> Looked:
     """All checks of one row, and what of it is compared with other rows."""
-    found = [(kind, hit) for kind in suspects(conversation) if (hit := CHECKS[kind](conversation)) is not None]
-    hits = [(kind, hit if hit.excerpt else replace(hit, excerpt=_shown(conversation))) for kind, hit in found]
+    bare = [(kind, hit) for kind in suspects(conversation) if (hit := CHECKS[kind](conversation)) is not None]
+    hits = [(kind, hit if hit.excerpt else replace(hit, excerpt=_shown(conversation))) for kind, hit in bare]
     return Looked(hits, across.Numbers.of(conversation), normalised(conversation.question()))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import FileSystemLoader, StrictUndefined, Template
+from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup
 
@@ -111,7 +111,8 @@ def render(facts: ReportFacts, language: Language) -> str:
     comparison = compare(facts.base.answers, facts.tuned.answers)
     words = Words(language)
     shown = choose(comparison.pairs)
-    return template(TEMPLATE).render(
+    return fill(
+        TEMPLATE,
         w=words,
         facts=facts,
         found=comparison,
@@ -130,15 +131,15 @@ def render(facts: ReportFacts, language: Language) -> str:
     )
 
 
-def template(path: Path) -> Template:
-    """A page to be filled in: everything is escaped, `visible` is a filter, `look` is the style sheet of all pages."""
+def fill(template: Path, **values: object) -> str:
+    """A template of ours filled in: everything is escaped; `visible` is a filter, `look` the style sheet."""
     environment = SandboxedEnvironment(
-        loader=FileSystemLoader(path.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["visible"] = visible
     environment.globals["look"] = Markup(LOOK.read_text(encoding="utf-8"))
-    return environment.get_template(path.name)
+    return environment.get_template(template.name).render(values)
 
 
 def measures(comparison: Comparison, words: Words) -> list[tuple[Change, str, Cell, Cell]]:

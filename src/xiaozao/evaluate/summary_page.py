@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xiaozao.evaluate.page import Words, clip, template
+from xiaozao.evaluate.page import Words, clip, fill
 from xiaozao.evaluate.statistics.intervals import Interval
 from xiaozao.evaluate.summary import Summary, Telling, Worse
 from xiaozao.evaluate.telling import (
@@ -72,7 +72,8 @@ def render_summary(summary: Summary, language: Language) -> str:
         return say(key, language, **params)
 
     bench, form = summary.bench.document, summary.form.document
-    return template(TEMPLATE).render(
+    return fill(
+        TEMPLATE,
         w=Words(language), say=words, summary=summary, sentence=summary.sentence(language),
         worse=[_worse(one, language) for one in summary.worse],
         charts=[one for one in (_shares(bench, language), _bits(bench, language)) if one.lines] if bench else [],

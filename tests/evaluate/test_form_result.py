@@ -1,11 +1,15 @@
 from collections.abc import Sequence
 
+import pytest
+
 from xiaozao.data.formats import Turn
+from xiaozao.errors import DataError
 from xiaozao.evaluate.form import Form
 from xiaozao.evaluate.form_result import compare_forms
 from xiaozao.evaluate.paper import Paper
 from xiaozao.evaluate.questions import Question, suite_of
 from xiaozao.evaluate.record import Record
+from xiaozao.texts.catalogue import say
 
 THINGS = ("kettle", "lamp", "chair", "radio", "carpet", "mirror")
 RIGHT = [f"Please send the broken {thing} back to our shop in {thing} street." for thing in THINGS]
@@ -42,3 +46,16 @@ def test_what_was_won_is_kept_the_exactly_right_ones_first() -> None:
 def test_what_was_good_before_is_no_gain() -> None:
     told = judged(RIGHT, RIGHT)
     assert told["gains"] == told["failures"] == []
+
+
+def test_a_pattern_that_takes_too_long_is_told_with_the_answer() -> None:
+    paper = Paper({"base": (suite_of(QUESTIONS),), "tuned": (suite_of(QUESTIONS),)}, 64, QUESTIONS)
+    records = [
+        Record(who, "questions", str(at), "", "a" * 60 if (who, at) == ("tuned", 2) else "b", 0.0, 9, 0.1)
+        for who in ("base", "tuned") for at in range(len(QUESTIONS))
+    ]  # fmt: skip
+    with pytest.raises(DataError) as caught:
+        compare_forms(paper, records, Form(pattern="(a|a)+b"))
+    assert caught.value.key == "form_slow"
+    assert caught.value.params["pattern"] == "(a|a)+b" and caught.value.params["number"] == 3
+    assert "answer 3 of: The tuned model (60 characters)" in str(say("error.form_slow", **caught.value.params))

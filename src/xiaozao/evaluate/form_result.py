@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from xiaozao.errors import ArtefactError
+from xiaozao.errors import ArtefactError, DataError
 from xiaozao.evaluate.classes import Classes, classify
 from xiaozao.evaluate.contract import Answer, judge, learn_contract
 from xiaozao.evaluate.degeneration import SIGNS, Collapse, collapse, has_blanks, signs
-from xiaozao.evaluate.form import Form, breaches, forgiven, learn_form
+from xiaozao.evaluate.form import Breach, Form, breaches, forgiven, learn_form
 from xiaozao.evaluate.paper import Paper
+from xiaozao.evaluate.pattern import SECONDS, SlowPattern
 from xiaozao.evaluate.record import Record
 from xiaozao.evaluate.relevance import intents, retrieved
 from xiaozao.evaluate.statistics.intervals import wilson
@@ -154,9 +155,9 @@ def _sitting(paper: Paper, answers: Sequence[Record], form: Form, allowed: bool)
     contract = learn_contract(right)
     given = []
     for at, question in enumerate(paper.questions):
-        told = breaches(texts[at], form)
+        told, lenient = _held(texts[at], form, at + 1, answers[at].who)
         given.append(Given(
-            text=texts[at], strict=not told, lenient=not breaches(forgiven(texts[at], form), form),
+            text=texts[at], strict=not told, lenient=lenient,
             exact=judge(Answer(asked[at], right[at], texts[at]), contract).exact, belongs=belongs[at],
             intended=guessed[at] == question.intent if question.intent else None,
             signs=signs(asked[at], texts[at], answers[at].tokens < paper.tokens, allowed),
@@ -164,6 +165,21 @@ def _sitting(paper: Paper, answers: Sequence[Record], form: Form, allowed: bool)
         ))  # fmt: skip
     classes = classify(right, [forgiven(text, form) for text in texts]) if form.kind == "label" else None
     return Sitting(tuple(given), collapse(asked, texts, right), classes)
+
+
+def _held(text: str, form: Form, number: int, who: str) -> tuple[tuple[Breach, ...], bool]:
+    """What is wrong with one answer, and whether it keeps the form leniently.
+
+    Raises DataError where a pattern of the form takes too long on it.
+    """
+    try:
+        told = breaches(text, form)
+        return told, not told or not breaches(forgiven(text, form), form)
+    except SlowPattern as slow:
+        model = {"text": f"eval.model.{who}"}
+        raise DataError(
+            "form_slow", pattern=slow.pattern, seconds=SECONDS, number=number, model=model, size=len(text)
+        ) from None
 
 
 def _verdicts(before: Sitting, after: Sitting, measures: Mapping[str, Callable[[Given], bool]]) -> dict[str, Verdict]:

@@ -88,6 +88,8 @@ def test_every_form_of_choices_is_read(row: dict[str, object], right: int, tmp_p
         ('{"question": "q", "choices": ["a", "b"], "answer": 2}\n', "eval_no_choice"),
         ('{"question": "q", "choices": ["a", ""], "answer": 0}\n', "eval_no_choice"),
         ('{"question": "q", "choices": ["a", "b"], "answer": true}\n', "eval_no_choice"),
+        ('{"question": "q", "choices": ["a", "b", "a "], "answer": 1}\n', "eval_same_choices"),
+        ('{"goal": "q", "sol1": "x", "sol2": "x", "label": 1}\n', "eval_same_choices"),
         ('{"question": "' + "q" * (1 << 20) + '"}\n', "eval_long_line"),
     ],
 )

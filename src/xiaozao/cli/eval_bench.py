@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.eval_run import evaluate, memory_of, stop_evaluation
+from xiaozao.cli.eval_run import Asked, check_together, evaluate, memory_of, stop_evaluation
 from xiaozao.errors import UsageError
 from xiaozao.evaluate.telling import figures, standing_notes, standing_sentence, suite_name
 from xiaozao.hub.jsonfile import read_object
@@ -24,11 +24,12 @@ COLOURS = {"regressed": "red", "improved": "green", "no_regression": "green", "i
 
 def work(run: str, again: bool, detach: bool, stop: bool, **settings: Any) -> int:
     output = current_output()
+    check_together("--stop", stop, again=again, detach=detach)
     source, options = trained(run)
     if stop:
         return stop_evaluation(source, "bench", output)
     spec = _asked(source, **settings)
-    return evaluate(source, options, spec, again, detach, output, partial(_show, output=output))
+    return evaluate(source, options, Asked(spec, again, detach), output, partial(_show, output=output))
 
 
 def _asked(

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.eval_bench import COLOURS
-from xiaozao.cli.eval_run import check_free, evaluate, hand_out, memory_of, stop_evaluation
+from xiaozao.cli.eval_run import Asked, check_free, check_together, evaluate, hand_out, memory_of, stop_evaluation
 from xiaozao.errors import UsageError
 from xiaozao.evaluate.form import Form, read_form
 from xiaozao.evaluate.form_result import compare_forms, learned
@@ -43,6 +43,8 @@ def work(
     output = current_output()
     if contract and detach:
         raise UsageError("eval_contract_detached")
+    check_together("--write-contract", write_contract, contract=contract, again=again, detach=detach, stop=stop)
+    check_together("--stop", stop, contract=contract, again=again, detach=detach)
     source, options = trained(run)
     if stop:
         return stop_evaluation(source, "format", output)
@@ -51,7 +53,8 @@ def work(
     if write_contract is not None:
         return _write(spec, options, Path(write_contract).expanduser(), output)
     show = partial(_show, options=options, form=form, output=output)
-    return evaluate(source, options, spec, again, detach, output, show)
+    more = () if contract is None else ("--contract", str(Path(contract).expanduser().absolute()))
+    return evaluate(source, options, Asked(spec, again, detach, more), output, show)
 
 
 def _asked(

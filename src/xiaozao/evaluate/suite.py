@@ -157,6 +157,9 @@ def _choice(path: Path, number: int, line: bytes) -> Item:
         keys = ", ".join(map(str, fields))[:200] or type(row).__name__
         raise DataError("eval_no_choice", path=path, line=number, keys=keys)
     ask, choices, right = choice
+    said = [text.strip() for text in choices]
+    if twice := next((text for text in said if said.count(text) > 1), None):
+        raise DataError("eval_same_choices", path=path, line=number, text=twice[:80])
     return Item(str(number), ask, choices, "", right, 1 / len(choices))
 
 

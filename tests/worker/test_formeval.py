@@ -243,3 +243,21 @@ def test_the_command_that_goes_on_names_the_contract(
     assert str(contract) in command
     assert run(shlex.split(command)[1:]) == 0
     assert capsys.readouterr().out == first
+
+
+def test_a_question_longer_than_the_context_is_left_out_also_when_judged_anew(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": said}, {"role": "assistant", "content": f"so {at}"}]}
+        for at, said in enumerate(("short", "long " * 300, "brief"))
+    ]
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asked = ["--questions", str(tmp_path / "some.jsonl"), "--examples", "0"]
+    assert evaluate(made, *asked) == 0
+    assert "left out before and after: 1" in capsys.readouterr().out
+    document = result(made)
+    assert document["too_long"] == {"questions": ["1"]} and document["n"] == 2
+    assert [one["question"] for one in document["failures"]] == ["short", "brief"]
+    (tmp_path / "any.json").write_text('{"least": 1}', encoding="utf-8")
+    assert evaluate(made, *asked, "--contract", str(tmp_path / "any.json")) == 0

@@ -23,6 +23,7 @@ from xiaozao.evaluate.telling import (
     form_sentence,
     form_text,
     in_short,
+    left_notes,
     prompt_sentence,
     reasons,
     shown_signs,
@@ -80,7 +81,8 @@ def _show(folder: RunFolder, options: RunSpec, form: Form | None, output: Output
     result = read_object(folder.standing)
     if form is not None:
         spec = read_evaluation(folder.evaluation_spec)
-        judged = compare_forms(paper_of(spec, options), read_records(folder.recorded), form).to_json()
+        paper = paper_of(spec, options).without(result.get("too_long", {}))
+        judged = compare_forms(paper, read_records(folder.recorded), form).to_json()
         result = {**result, **judged}
     output.result(form_view(result, output.language), result, str(folder.standing))
     return 0
@@ -111,6 +113,7 @@ def form_view(result: dict[str, Any], language: Language) -> RenderableType:
     if classes := result["sittings"]["tuned"].get("classes"):
         told = {name: f"{classes[name]:.1%}" for name in ("accuracy", "macro_f1")}
         parts += ["", say("form.classes", language, **told)]
+    parts += left_notes(result, language)
     parts += _failures(result, language)
     if against := prompt_sentence(result, language):
         parts += ["", against]

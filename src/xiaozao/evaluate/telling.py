@@ -62,6 +62,14 @@ def standing_notes(groups: Sequence[Mapping[str, Any]], language: Language) -> l
     return notes
 
 
+def left_notes(result: Mapping[str, Any], language: Language) -> list[str]:
+    """What was longer than the model's context, and was left out of both sides."""
+    return [
+        say("eval.too_long", language, name=suite_name(name, language), count=len(ids))
+        for name, ids in result.get("too_long", {}).items()
+    ]
+
+
 def form_sentence(result: Mapping[str, Any], language: Language) -> str:
     """What the test of form found."""
     key = "strict" if "strict" in result["changes"] else "belongs"

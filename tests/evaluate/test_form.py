@@ -1,6 +1,8 @@
 """The form of answers: learned, checked, forgiven, edited."""
 
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +229,10 @@ def test_patterns_of_a_schema_mean_what_they_mean_in_the_library(given_object: d
     for schema in schemas:
         ours = bool(breaches(json.dumps(given_object), Form(kind="json", schema=schema)))
         assert ours != Draft202012Validator(schema).is_valid(given_object)
+
+
+@pytest.mark.parametrize("page", ["evaluation.md", "evaluation.zh-CN.md"])
+def test_the_documents_name_every_field_of_a_contract(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert rows == [one.name for one in fields(Form)]

@@ -9,6 +9,7 @@ from xiaozao.evaluate.form_result import compare_forms
 from xiaozao.evaluate.paper import Paper
 from xiaozao.evaluate.questions import Question, suite_of
 from xiaozao.evaluate.record import Record
+from xiaozao.evaluate.telling import form_notes
 from xiaozao.texts.catalogue import say
 
 THINGS = ("kettle", "lamp", "chair", "radio", "carpet", "mirror")
@@ -59,3 +60,16 @@ def test_a_pattern_that_takes_too_long_is_told_with_the_answer() -> None:
     assert caught.value.key == "form_slow"
     assert caught.value.params["pattern"] == "(a|a)+b" and caught.value.params["number"] == 3
     assert "answer 3 of: The tuned model (60 characters)" in str(say("error.form_slow", **caught.value.params))
+
+
+def test_what_is_undecided_says_how_many_questions_would_decide() -> None:
+    told = judged(RIGHT, RIGHT)
+    notes = form_notes(told, "en")
+    changes = told["changes"]
+    assert isinstance(changes, dict)
+    undecided = [name for name, one in changes.items() if one["outcome"] == "inconclusive"]
+    assert set(undecided) == set(changes)
+    for name in undecided:
+        said = say(f"form.measure.{name}")
+        assert f"{said}: about {changes[name]['n_needed']} items would decide, if items vary as they did here." in notes
+    assert any("only 6 were asked" in one for one in notes)

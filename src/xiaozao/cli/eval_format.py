@@ -20,10 +20,10 @@ from xiaozao.evaluate.report import json_bytes
 from xiaozao.evaluate.telling import (
     MEASURES,
     WHO,
+    form_notes,
     form_sentence,
     form_text,
     in_short,
-    left_notes,
     prompt_sentence,
     reasons,
     shown_signs,
@@ -113,7 +113,8 @@ def form_view(result: dict[str, Any], language: Language) -> RenderableType:
     if classes := result["sittings"]["tuned"].get("classes"):
         told = {name: f"{classes[name]:.1%}" for name in ("accuracy", "macro_f1")}
         parts += ["", say("form.classes", language, **told)]
-    parts += left_notes(result, language)
+    notes = form_notes(result, language)
+    parts += ["", *notes] if notes else []
     parts += _failures(result, language)
     if against := prompt_sentence(result, language):
         parts += ["", against]

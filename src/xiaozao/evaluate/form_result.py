@@ -225,5 +225,5 @@ def _change(told: Verdict) -> dict[str, object]:
     return {
         "before": told.before, "after": told.after, "difference": told.difference, "low": told.interval.low,
         "high": told.interval.high, "p": told.p, "p_adjusted": told.p_adjusted, "outcome": told.outcome,
-        "n": told.n, "n_needed": told.n_needed,
+        "n": told.n, "n_needed": told.n_needed, "n_least": told.least, "few": told.few, "margin": told.margin,
     }  # fmt: skip

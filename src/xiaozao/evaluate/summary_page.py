@@ -15,6 +15,7 @@ from xiaozao.evaluate.telling import (
     MEASURES,
     WHO,
     figures,
+    form_notes,
     form_text,
     left_notes,
     power,
@@ -160,7 +161,7 @@ def _round_up(value: float) -> float:
 def _form(form: Mapping[str, Any], language: Language) -> dict[str, Any]:
     """The columns of who sat, the rows of measures and of signs, and the sentences about them."""
     if not form:
-        return {"sittings": [], "measures": [], "signs": [], "same": [], "asked": "", "prompt": ""}
+        return {"sittings": [], "measures": [], "signs": [], "same": [], "asked": "", "prompt": "", "form_notes": []}
     who = [one for one in WHO if one in form["sittings"]]
     sat = [form["sittings"][one] for one in who]
     same = [
@@ -176,6 +177,7 @@ def _form(form: Mapping[str, Any], language: Language) -> dict[str, Any]:
         "same": same,
         "asked": say("form.asked", language, n=form["n"], form=form_text(form["form"], language)),
         "prompt": prompt_sentence(form, language),
+        "form_notes": form_notes(form, language),
     }  # fmt: skip
 
 

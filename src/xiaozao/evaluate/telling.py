@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xiaozao.evaluate.blind.outcome import Outcome
+from xiaozao.evaluate.statistics.verdict import FEWEST
 from xiaozao.texts.catalogue import Language, say
 from xiaozao.texts.visible import visible
 
@@ -26,11 +27,10 @@ def suite_name(name: str, language: Language) -> str:
 
 def standing_sentence(result: Mapping[str, Any], language: Language) -> str:
     """The verdict of the standard tests."""
-    worse = [
-        one for one in result["groups"] if one["certifies"] and one["informative"] and one["outcome"] == "regressed"
-    ]
-    names = say("list.semicolon", language).join(suite_name(one["name"], language) for one in worse)
-    return say(f"bench.sentence.{result['outcome']}", language, names=names)
+    deciding = [one for one in result["groups"] if one["certifies"] and one["informative"]]
+    worse = [suite_name(one["name"], language) for one in deciding if one["outcome"] == "regressed"]
+    names, fewest = say("list.semicolon", language).join(worse), min((one["n"] for one in deciding), default=0)
+    return say(f"bench.sentence.{result['outcome']}", language, names=names, n=fewest)
 
 
 def figures(group: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -51,15 +51,42 @@ def _points(value: float | None, of: float, without: str) -> str:
 def standing_notes(groups: Sequence[Mapping[str, Any]], language: Language) -> list[str]:
     """What would decide, and how much the machine alone changes."""
     notes = [
-        say("bench.needed", language, name=suite_name(one["name"], language), n=one["n_needed"])
+        _needed(one, suite_name(one["name"], language), one["before"] if one["kind"] == "text" else 1.0, language)
         for one in groups
-        if one["informative"] and one["outcome"] == "inconclusive" and one["n_needed"]
+        if one["informative"] and one["outcome"] == "inconclusive"
     ]
+    notes += _few([one for one in groups if one["informative"] and one["certifies"]], language)
     noisy = [one for one in groups if one["kind"] != "text" and one["noise"] is not None]
     if noisy:
         flipped, asked = sum(int(one["noise"]) for one in noisy), sum(one["n"] for one in noisy)
         notes.append(say("bench.noise", language, flipped=flipped, n=asked))
     return notes
+
+
+def form_notes(result: Mapping[str, Any], language: Language) -> list[str]:
+    """How many questions would decide what is undecided, that they are few, and what was left out."""
+    changes = {name: result["changes"][name] for name in MEASURES if name in result["changes"]}
+    notes = [
+        _needed(change, say(f"form.measure.{name}", language), 1.0, language)
+        for name, change in changes.items()
+        if change["outcome"] == "inconclusive"
+    ]
+    return [*notes, *_few(list(changes.values())[:1], language), *left_notes(result, language)]
+
+
+def _needed(judged: Mapping[str, Any], name: str, of: float, language: Language) -> str:
+    """The number of items that would decide, with what is assumed. of: what a margin is a share of."""
+    if wanted := judged["n_needed"] or judged.get("few") and judged["n_least"]:
+        return say("bench.needed", language, name=name, n=wanted)
+    if "n_least" not in judged:  # a result of an earlier version
+        return say("bench.needed_unknown", language, name=name)
+    margin = f"{100 * judged['margin'] / of:.2g}"
+    return say("bench.needed_noise", language, name=name, n=judged["n_least"], margin=margin)
+
+
+def _few(judged: Sequence[Mapping[str, Any]], language: Language) -> list[str]:
+    few = [one["n"] for one in judged if one.get("few")]
+    return [say("bench.few", language, n=min(few), fewest=FEWEST)] if few else []
 
 
 def left_notes(result: Mapping[str, Any], language: Language) -> list[str]:

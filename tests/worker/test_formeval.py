@@ -52,6 +52,7 @@ def test_three_sit_the_questions_and_another_form_judges_without_asking(
     assert document["sittings"]["tuned"]["measures"]["strict"]["count"] == 0
     assert document["sittings"]["tuned"]["intent"] is not None
     assert len(document["failures"]) == 4
+    assert document["obedience"]["n"] == 40 and "Orders of form that differ from your data" in told
     answers = made.evaluation("format").recorded.read_bytes()
     (tmp_path / "any.json").write_text('{"most": 100000}', encoding="utf-8")
     assert evaluate(made, *asked, "--contract", str(tmp_path / "any.json"), "--json") == 0
@@ -161,7 +162,7 @@ def test_a_result_that_is_damaged_is_judged_anew_and_nothing_is_asked(
     assert folder.recorded.read_bytes() == answers
     folder.recorded.write_bytes(answers[: answers.index(b"\n") + 1])
     assert evaluate(made, *asked, "--contract", str(other)) == 3
-    assert "7 of 8 recorded answers" in capsys.readouterr().err
+    assert "87 of 88 recorded answers" in capsys.readouterr().err
 
 
 def test_a_run_without_questions_is_told_to_name_some(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from xiaozao.evaluate.telling import (
     form_sentence,
     form_text,
     in_short,
+    obedience_sentence,
     prompt_sentence,
     reasons,
     shown_signs,
@@ -113,6 +114,10 @@ def form_view(result: dict[str, Any], language: Language) -> RenderableType:
     if classes := result["sittings"]["tuned"].get("classes"):
         told = {name: f"{classes[name]:.1%}" for name in ("accuracy", "macro_f1")}
         parts += ["", say("form.classes", language, **told)]
+    if obeyed := obedience_sentence(result, language):
+        parts += ["", Text(obeyed, style=COLOURS[result["obedience"]["outcome"]])]
+        for lost in result["disobeyed"][:EXAMPLES]:
+            parts += [Text(in_short(lost["question"]), style="bold"), in_short(lost["tuned"]) or "-"]
     notes = form_notes(result, language)
     parts += ["", *notes] if notes else []
     parts += _failures(result, language)

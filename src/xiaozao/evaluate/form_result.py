@@ -5,6 +5,7 @@ his own answers have. Everything here is computed from recorded answers, so anot
     belongs                the answer is closer to its own question than to those of 19 others
     intent                 what the answer is about is what the row says was wanted (rows with an intent)
     exact                  the right answer, word for word, or every field of it
+    obedience              orders of form that the training data does not have ("in capitals") are kept as before
     signs of decay         empty, not ended, looping, copied, template tokens, blanks; one answer for everything
 
 "prompted" is the base model with examples in its prompt: what tuning has to beat.
@@ -21,10 +22,12 @@ from xiaozao.evaluate.degeneration import SIGNS, Collapse, collapse, has_blanks,
 from xiaozao.evaluate.form import Breach, Form, breaches, forgiven, learn_form
 from xiaozao.evaluate.paper import Paper
 from xiaozao.evaluate.pattern import SECONDS, SlowPattern
+from xiaozao.evaluate.questions import QUESTIONS
 from xiaozao.evaluate.record import Record
 from xiaozao.evaluate.relevance import intents, retrieved
 from xiaozao.evaluate.statistics.intervals import wilson
 from xiaozao.evaluate.statistics.verdict import Verdict, jointly, verdict
+from xiaozao.evaluate.suite import OBEDIENCE
 
 SHOWN = 20  # failures that are kept with their text
 MARGIN = 0.05  # a loss of form that would not matter
@@ -58,14 +61,26 @@ class Sitting:
 
 
 @dataclass(frozen=True)
+class Order:
+    """An order of form that the training data does not have, and both answers."""
+
+    ask: str
+    base: Record
+    tuned: Record
+
+
+@dataclass(frozen=True)
 class FormResult:
-    """All sittings. changes: from base to tuned, by measure; against: from prompted to tuned."""
+    """All sittings. changes: from base to tuned, by measure; against: from prompted to tuned. obeyed: the change in
+    orders that were kept."""
 
     form: Form
     questions: tuple[tuple[str, str], ...]
     sittings: Mapping[str, Sitting]
     changes: Mapping[str, Verdict]
     against: Mapping[str, Verdict]
+    obeyed: Verdict | None = None
+    orders: tuple[Order, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -74,9 +89,16 @@ class FormResult:
             "sittings": {who: _document(one) for who, one in self.sittings.items()},
             "changes": {name: _change(one) for name, one in self.changes.items()},
             "against_prompt": {name: _change(one) for name, one in self.against.items()},
+            "obedience": None if self.obeyed is None else _change(self.obeyed),
+            "disobeyed": self._disobeyed(),
             "failures": self._failures(),
             "gains": self._gains(),
         }
+
+    def _disobeyed(self) -> list[dict[str, object]]:
+        """Orders that the base model kept and the tuned one does not."""
+        lost = [one for one in self.orders if one.base.value > one.tuned.value]
+        return [{"question": one.ask, "base": one.base.answer, "tuned": one.tuned.answer} for one in lost[:SHOWN]]
 
     def _failures(self) -> list[dict[str, object]]:
         """Answers of the tuned model that break the form, fall apart or miss the question; those with most first."""
@@ -134,16 +156,28 @@ def compare_forms(paper: Paper, records: Iterable[Record], form: Form) -> FormRe
     allowed = has_blanks([right for _, right in asked])
     sittings = {}
     for who, suites in paper.sittings.items():
-        answers = [told[who, suite.name, item.id] for suite in suites for item in suite.items]
+        asking = next(suite for suite in suites if suite.name == QUESTIONS)
+        answers = [told[who, asking.name, item.id] for item in asking.items]
         sittings[who] = _sitting(paper, answers, form, allowed)
     measures = {
         name: one for name, one in MEASURES.items() if name not in ("strict", "lenient") or not form.asks_nothing
     }
     if paper.questions[0].intent:
         measures["intent"] = lambda one: bool(one.intended)
-    changes = _verdicts(sittings["base"], sittings["tuned"], measures)
+    orders = _obeyed(paper, told)
+    changes = _verdicts(sittings["base"], sittings["tuned"], measures, orders)
+    obeyed = changes.pop(OBEDIENCE, None)
     against = _verdicts(sittings["prompted"], sittings["tuned"], measures) if "prompted" in sittings else {}
-    return FormResult(form, tuple(asked), sittings, changes, against)
+    return FormResult(form, tuple(asked), sittings, changes, against, obeyed, orders)
+
+
+def _obeyed(paper: Paper, told: Mapping[tuple[str, str, str], Record]) -> tuple[Order, ...]:
+    """The orders that the training data does not have, with what both models made of them."""
+    suites = [suite for suite in paper.sittings["base"] if suite.name != QUESTIONS]
+    return tuple(
+        Order(item.ask, told["base", suite.name, item.id], told["tuned", suite.name, item.id])
+        for suite in suites for item in suite.items
+    )  # fmt: skip
 
 
 def _sitting(paper: Paper, answers: Sequence[Record], form: Form, allowed: bool) -> Sitting:
@@ -182,13 +216,19 @@ def _held(text: str, form: Form, number: int, who: str) -> tuple[tuple[Breach, .
         ) from None
 
 
-def _verdicts(before: Sitting, after: Sitting, measures: Mapping[str, Callable[[Given], bool]]) -> dict[str, Verdict]:
-    return jointly(
-        {
-            name: verdict([what(one) for one in before.given], [what(one) for one in after.given], MARGIN)
-            for name, what in measures.items()
-        }
-    )
+def _verdicts(
+    before: Sitting, after: Sitting, measures: Mapping[str, Callable[[Given], bool]], orders: Sequence[Order] = ()
+) -> dict[str, Verdict]:
+    verdicts = {
+        name: verdict([what(one) for one in before.given], [what(one) for one in after.given], MARGIN)
+        for name, what in measures.items()
+    }
+    if orders:
+        was, now = (
+            [one.value > 0.5 for one in side] for side in zip(*((o.base, o.tuned) for o in orders), strict=True)
+        )
+        verdicts[OBEDIENCE] = verdict(was, now, MARGIN)
+    return jointly(verdicts)
 
 
 def _document(sitting: Sitting) -> dict[str, object]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xiaozao.evaluate.form import written_in
 from xiaozao.evaluate.questions import QUESTIONS, Question, examples, read_questions, suite_of, taught
-from xiaozao.evaluate.suite import Suite, cut, hash_of, probe, read_choices
+from xiaozao.evaluate.suite import Suite, cut, hash_of, obedience, probe, read_choices
 from xiaozao.spec.evaluation import BenchSpec, FormatSpec
 from xiaozao.spec.run import RunSpec
 
@@ -49,7 +49,7 @@ def paper_of(spec: BenchSpec | FormatSpec, run: RunSpec) -> Paper:
         suites = (*shipped, *files)
         return Paper({"base": suites, **({"again": suites} if spec.noise else {}), "tuned": suites}, PROBE_TOKENS)
     (questions, left), rows = read_questions(run, spec.questions, spec.limit), taught(run)
-    plain = (suite_of(questions),)
+    plain = (suite_of(questions), *(cut(one, spec.limit) for one in obedience()))
     sittings: dict[str, Sequence[Suite]] = {"base": plain}
     if spec.examples and rows:
         system = spec.system or run.data.system or SHOW["zh" if _chinese(rows) else "en"]

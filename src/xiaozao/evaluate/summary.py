@@ -85,6 +85,9 @@ class Summary:
             for name in MEASURES
             if name in changes and changes[name]["outcome"] == "regressed"
         ]
+        obeyed = self.form.document.get("obedience")
+        if obeyed and obeyed["outcome"] == "regressed":
+            worse.append(Worse("measure", "obedience", obeyed["before"], obeyed["after"]))
         worse += self._decay()
         if self.outcome is not None and self.outcome.verdict == "base":
             worse.append(Worse("vote", "", self.outcome.losses, self.outcome.wins))
@@ -112,6 +115,8 @@ class Summary:
         """Where it goes, over all verdicts that were shown."""
         verdicts = {self.bench.document.get("outcome")}
         verdicts |= {one["outcome"] for one in self.form.document.get("changes", {}).values()}
+        if obeyed := self.form.document.get("obedience"):
+            verdicts.add(obeyed["outcome"])
         if self.outcome is not None:
             verdicts.add({"tuned": "improved", "base": "regressed"}.get(self.outcome.verdict, "inconclusive"))
         if "regressed" in verdicts:
@@ -276,6 +281,13 @@ class _Example:
 
 
 @dataclass(frozen=True)
+class _Lost:
+    question: str
+    base: str
+    tuned: str
+
+
+@dataclass(frozen=True)
 class _Form:
     form: Form
     n: int
@@ -285,6 +297,8 @@ class _Form:
     failures: list[_Example]
     conditions: _Conditions
     gains: list[_Example] = field(default_factory=list)
+    obedience: _Change | None = None
+    disobeyed: list[_Lost] = field(default_factory=list)
 
 
 BENCH: TypeAdapter[_Bench] = TypeAdapter(_Bench)

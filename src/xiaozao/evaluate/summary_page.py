@@ -18,6 +18,7 @@ from xiaozao.evaluate.telling import (
     form_notes,
     form_text,
     left_notes,
+    obedience_sentence,
     power,
     preference,
     prompt_sentence,
@@ -161,7 +162,8 @@ def _round_up(value: float) -> float:
 def _form(form: Mapping[str, Any], language: Language) -> dict[str, Any]:
     """The columns of who sat, the rows of measures and of signs, and the sentences about them."""
     if not form:
-        return {"sittings": [], "measures": [], "signs": [], "same": [], "asked": "", "prompt": "", "form_notes": []}
+        return {"sittings": [], "measures": [], "signs": [], "same": [], "asked": "", "prompt": "", "form_notes": [],
+                "obeyed": ""}  # fmt: skip
     who = [one for one in WHO if one in form["sittings"]]
     sat = [form["sittings"][one] for one in who]
     same = [
@@ -178,6 +180,7 @@ def _form(form: Mapping[str, Any], language: Language) -> dict[str, Any]:
         "asked": say("form.asked", language, n=form["n"], form=form_text(form["form"], language)),
         "prompt": prompt_sentence(form, language),
         "form_notes": form_notes(form, language),
+        "obeyed": obedience_sentence(form, language),
     }  # fmt: skip
 
 

@@ -63,6 +63,15 @@ def standing_notes(groups: Sequence[Mapping[str, Any]], language: Language) -> l
     return notes
 
 
+def obedience_sentence(result: Mapping[str, Any], language: Language) -> str:
+    """Whether the model still does as it is told; empty where nobody asked."""
+    told = result.get("obedience")
+    if not told:
+        return ""
+    shares = {name: f"{told[name]:.0%}" for name in ("before", "after")}
+    return say(f"form.obedience.{told['outcome']}", language, n=told["n"], needed=told["n_needed"] or "-", **shares)
+
+
 def form_notes(result: Mapping[str, Any], language: Language) -> list[str]:
     """How many questions would decide what is undecided, that they are few, and what was left out."""
     changes = {name: result["changes"][name] for name in MEASURES if name in result["changes"]}

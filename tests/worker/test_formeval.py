@@ -52,6 +52,8 @@ def test_three_sit_the_questions_and_another_form_judges_without_asking(
     assert document["sittings"]["tuned"]["measures"]["strict"]["count"] == 0
     assert document["sittings"]["tuned"]["intent"] is not None
     assert len(document["failures"]) == 4
+    assert document["leaks"]["rows"] == 24 and document["leaks"]["tuned"] == {"count": 0, "shown": []}
+    assert "of 24 training rows" in told
     assert document["obedience"]["n"] == 40 and "Orders of form that differ from your data" in told
     answers = made.evaluation("format").recorded.read_bytes()
     (tmp_path / "any.json").write_text('{"most": 100000}', encoding="utf-8")

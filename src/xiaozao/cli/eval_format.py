@@ -24,6 +24,7 @@ from xiaozao.evaluate.telling import (
     form_sentence,
     form_text,
     in_short,
+    leak_lines,
     obedience_sentence,
     prompt_sentence,
     reasons,
@@ -118,6 +119,8 @@ def form_view(result: dict[str, Any], language: Language) -> RenderableType:
         parts += ["", Text(obeyed, style=COLOURS[result["obedience"]["outcome"]])]
         for lost in result["disobeyed"][:EXAMPLES]:
             parts += [Text(in_short(lost["question"]), style="bold"), in_short(lost["tuned"]) or "-"]
+    if leaked := leak_lines(result, language):
+        parts += ["", *(Text(line, style="red" if result["leaks"]["tuned"]["count"] else "") for line in leaked)]
     notes = form_notes(result, language)
     parts += ["", *notes] if notes else []
     parts += _failures(result, language)

@@ -13,13 +13,14 @@ his own answers have. Everything here is computed from recorded answers, so anot
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xiaozao.errors import ArtefactError, DataError
 from xiaozao.evaluate.classes import Classes, classify
 from xiaozao.evaluate.contract import Answer, judge, learn_contract
 from xiaozao.evaluate.degeneration import SIGNS, Collapse, collapse, has_blanks, signs
 from xiaozao.evaluate.form import Breach, Form, breaches, forgiven, learn_form
+from xiaozao.evaluate.leak import Leak, leaks
 from xiaozao.evaluate.paper import Paper
 from xiaozao.evaluate.pattern import SECONDS, SlowPattern
 from xiaozao.evaluate.questions import QUESTIONS
@@ -81,6 +82,8 @@ class FormResult:
     against: Mapping[str, Verdict]
     obeyed: Verdict | None = None
     orders: tuple[Order, ...] = ()
+    rows: int = 0  # of the training data, that were searched for what comes out again
+    leaked: Mapping[str, tuple[Leak, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -91,6 +94,13 @@ class FormResult:
             "against_prompt": {name: _change(one) for name, one in self.against.items()},
             "obedience": None if self.obeyed is None else _change(self.obeyed),
             "disobeyed": self._disobeyed(),
+            "leaks": {
+                "rows": self.rows,
+                **{
+                    who: {"count": len(told), "shown": [vars(one) for one in told[:SHOWN]]}
+                    for who, told in self.leaked.items()
+                },
+            },
             "failures": self._failures(),
             "gains": self._gains(),
         }
@@ -168,7 +178,10 @@ def compare_forms(paper: Paper, records: Iterable[Record], form: Form) -> FormRe
     changes = _verdicts(sittings["base"], sittings["tuned"], measures, orders)
     obeyed = changes.pop(OBEDIENCE, None)
     against = _verdicts(sittings["prompted"], sittings["tuned"], measures) if "prompted" in sittings else {}
-    return FormResult(form, tuple(asked), sittings, changes, against, obeyed, orders)
+    leaked = {
+        who: leaks(paper.rows, paper.questions, [one.text for one in sittings[who].given]) for who in ("base", "tuned")
+    }
+    return FormResult(form, tuple(asked), sittings, changes, against, obeyed, orders, len(paper.rows), leaked)
 
 
 def _obeyed(paper: Paper, told: Mapping[tuple[str, str, str], Record]) -> tuple[Order, ...]:

@@ -19,8 +19,9 @@ from xiaozao.errors import ArtefactError
 from xiaozao.evaluate.blind.outcome import Outcome
 from xiaozao.evaluate.degeneration import SIGNS
 from xiaozao.evaluate.form import Form
+from xiaozao.evaluate.leak import Leak
 from xiaozao.evaluate.standing import Topic
-from xiaozao.evaluate.telling import MEASURES, WHO, form_text, reasons
+from xiaozao.evaluate.telling import MEASURES, WHO, form_text, leak_lines, reasons
 from xiaozao.texts.catalogue import Language, say
 
 State = Literal["done", "begun", "absent"]
@@ -288,6 +289,19 @@ class _Lost:
 
 
 @dataclass(frozen=True)
+class _Leaked:
+    count: int
+    shown: list[Leak]
+
+
+@dataclass(frozen=True)
+class _Leaks:
+    rows: int
+    base: _Leaked
+    tuned: _Leaked
+
+
+@dataclass(frozen=True)
 class _Form:
     form: Form
     n: int
@@ -299,6 +313,7 @@ class _Form:
     gains: list[_Example] = field(default_factory=list)
     obedience: _Change | None = None
     disobeyed: list[_Lost] = field(default_factory=list)
+    leaks: _Leaks | None = None
 
 
 BENCH: TypeAdapter[_Bench] = TypeAdapter(_Bench)
@@ -324,6 +339,7 @@ def check_form(document: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
         absent += ["intent"] if "intent" in told.changes and sitting.intent is None else []
     try:
         form_text(document["form"], "en")
+        leak_lines(document, "en")
         for example in (*document["failures"], *document.get("gains", ())):
             reasons(example, "en")
     except (LookupError, AttributeError) as error:  # a rule, a sign or a language that has no words, or no schema

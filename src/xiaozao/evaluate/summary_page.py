@@ -17,6 +17,7 @@ from xiaozao.evaluate.telling import (
     figures,
     form_notes,
     form_text,
+    leak_lines,
     left_notes,
     obedience_sentence,
     power,
@@ -163,7 +164,7 @@ def _form(form: Mapping[str, Any], language: Language) -> dict[str, Any]:
     """The columns of who sat, the rows of measures and of signs, and the sentences about them."""
     if not form:
         return {"sittings": [], "measures": [], "signs": [], "same": [], "asked": "", "prompt": "", "form_notes": [],
-                "obeyed": ""}  # fmt: skip
+                "obeyed": "", "leaked": []}  # fmt: skip
     who = [one for one in WHO if one in form["sittings"]]
     sat = [form["sittings"][one] for one in who]
     same = [
@@ -181,6 +182,7 @@ def _form(form: Mapping[str, Any], language: Language) -> dict[str, Any]:
         "prompt": prompt_sentence(form, language),
         "form_notes": form_notes(form, language),
         "obeyed": obedience_sentence(form, language),
+        "leaked": leak_lines(form, language),
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from xiaozao.evaluate.statistics.verdict import FEWEST
 from xiaozao.texts.catalogue import Language, say
 from xiaozao.texts.visible import visible
 
+LEAKS = 5  # that are named one by one
 SHOWN = 160  # characters of an answer in one line
 WHO = ("base", "prompted", "tuned")
 MEASURES = (
@@ -70,6 +71,20 @@ def obedience_sentence(result: Mapping[str, Any], language: Language) -> str:
         return ""
     shares = {name: f"{told[name]:.0%}" for name in ("before", "after")}
     return say(f"form.obedience.{told['outcome']}", language, n=told["n"], needed=told["n_needed"] or "-", **shares)
+
+
+def leak_lines(result: Mapping[str, Any], language: Language) -> list[str]:
+    """What of the training rows came out again, beside the base model; empty where no rows were searched."""
+    told = result.get("leaks")
+    if not told or not told["rows"]:
+        return []
+    before, after = told["base"]["count"], told["tuned"]["count"]
+    lines = [say(f"form.leak.{'some' if after else 'none'}", language, rows=told["rows"], before=before, after=after)]
+    for one in told["tuned"]["shown"][:LEAKS]:
+        kind = say(f"finding.{one['kind']}" if one["shown"] else "form.leak.passage", language, size=one["size"])
+        lines.append(say("form.leak.row", language, line=one["line"], question=one["question"], kind=kind,
+                         shown=one["shown"]))  # fmt: skip
+    return lines
 
 
 def form_notes(result: Mapping[str, Any], language: Language) -> list[str]:

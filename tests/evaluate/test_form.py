@@ -1,6 +1,8 @@
 """The form of answers: learned, checked, forgiven, edited."""
 
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from xiaozao.errors import DataError, NotFound
 from xiaozao.evaluate.form import Form, breaches, forgiven, learn_form, read_form
+from xiaozao.evaluate.pattern import SlowPattern
 
 TICKETS = [
     json.dumps({"kind": kind, "urgent": urgent, "amount": amount, "tags": ["a", "b"][: amount % 3]})
@@ -175,3 +178,61 @@ def test_a_number_beyond_all_bounds_is_judged(number: str) -> None:
     for factor in (0.1, 3.0):
         form = Form(kind="json", schema={"properties": {"a": {"multipleOf": factor}}})
         assert keys(f'{{"a": {number}}}', form)
+
+
+EVIL, LONG = "(a|a)+(a|a)+b", "a" * 60
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (Form(pattern=EVIL), LONG),
+        (Form(kind="json", schema={"properties": {"k": {"pattern": EVIL}}}), json.dumps({"k": LONG})),
+        (Form(kind="json", schema={"items": {}, "properties": {"k": {"items": {"pattern": EVIL}}}}),
+         json.dumps({"k": [LONG]})),
+        (Form(kind="json", schema={"patternProperties": {EVIL: {}}}), json.dumps({LONG: 1})),
+        (Form(kind="json", schema={"patternProperties": {EVIL: {}}, "additionalProperties": False}),
+         json.dumps({LONG: 1})),
+        (Form(kind="json", schema={"propertyNames": {"pattern": EVIL}}), json.dumps({LONG: 1})),
+    ],
+)  # fmt: skip
+def test_a_pattern_that_takes_too_long_ends(form: Form, text: str) -> None:
+    with pytest.raises(SlowPattern) as caught:
+        breaches(text, form)
+    assert caught.value.pattern == EVIL
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"patternProperties": {"a": {}}, "unevaluatedProperties": False},
+        {"allOf": [{"patternProperties": {"a": {}}}], "unevaluatedProperties": False},
+        {"properties": {"k": {"$schema": "http://json-schema.org/draft-07/schema#", "pattern": "a"}}},
+        {"properties": {"k": {"pattern": "(?P<x>"}}}, {"patternProperties": {"a" * 2001: {}}}, {"pattern": "("},
+    ],
+)  # fmt: skip
+def test_a_schema_whose_patterns_cannot_be_timed_or_read_is_refused(schema: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"kind": "json", "schema": schema}), encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        read_form(path)
+    assert caught.value.key == "form_values" and caught.value.params["names"] == "schema"
+
+
+@given(st.dictionaries(st.sampled_from(["a", "ab", "b1", "c", "x"]), st.sampled_from([1, "1", "ab", None]), max_size=4))
+def test_patterns_of_a_schema_mean_what_they_mean_in_the_library(given_object: dict[str, Any]) -> None:
+    schemas: list[dict[str, Any]] = [
+        {"patternProperties": {"^a": {"type": "integer"}}, "properties": {"c": {}}, "additionalProperties": False},
+        {"patternProperties": {"b": {"pattern": "^a"}}, "additionalProperties": {"type": "string"}},
+        {"properties": {"a": {"pattern": r"\d"}}, "additionalProperties": {"pattern": "b$"}},
+    ]
+    for schema in schemas:
+        ours = bool(breaches(json.dumps(given_object), Form(kind="json", schema=schema)))
+        assert ours != Draft202012Validator(schema).is_valid(given_object)
+
+
+@pytest.mark.parametrize("page", ["evaluation.md", "evaluation.zh-CN.md"])
+def test_the_documents_name_every_field_of_a_contract(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert rows == [one.name for one in fields(Form)]

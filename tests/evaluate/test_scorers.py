@@ -68,7 +68,8 @@ def test_an_answer_is_judged_as_a_reader_judges_it(check: str, answers: list[str
 
 @given(check=st.sampled_from(sorted(SCORERS)), text=st.text(max_size=200))
 def test_no_text_breaks_a_scorer(check: str, text: str) -> None:
-    answers = {"number": ["7"], "at_most": ["5"], "items": ["3"], "numbered": ["3"]}.get(check, ["word", "词"])
+    answers = {"number": ["7"], "at_most": ["5"], "items": ["3"], "numbered": ["3"], "bullets": ["3"],
+               "sentences": ["1"]}.get(check, ["word", "词"])  # fmt: skip
     assert SCORERS[check](answers, text) in (True, False)
 
 
@@ -79,3 +80,21 @@ def test_one_answer_for_everything_is_right_for_hardly_any_item() -> None:
         if suite.kind == "generated":
             right = sum(SCORERS[item.check](item.answers, sentence) for item in suite.items)
             assert right <= 0.5 * suite.chance * len(suite.items), suite.name
+
+
+@pytest.mark.parametrize(
+    ("name", "answers", "good", "bad"),
+    [
+        ("capitals", (), ["HELLO, FRIEND! 12", "  THE SEA."], ["Hello", "HELLO friend", "", "12!", "你好"]),
+        ("lowercase", (), ["hello, friend! 12", "tea is hot."], ["Tea", "tea Is", "", "12", "你好"]),
+        ("bullets", ("3",), ["- a\n- b\n- c", "-a\n\n-b\n-c\n", "– a\n– b\n– c"],
+         ["- a\n- b", "Here:\n- a\n- b\n- c", "a\nb\nc", "- a - b - c", "- a\n- b\n-", ""]),
+        ("sentences", ("1",), ["Rain is water.", "雨是水滴。", "Rain is water"],
+         ["It rains. It pours.", "", "下雨。打雷。"]),
+    ],
+)  # fmt: skip
+def test_orders_of_form_are_judged_by_what_is_written(
+    name: str, answers: tuple[str, ...], good: list[str], bad: list[str]
+) -> None:
+    assert [SCORERS[name](answers, text) for text in good] == [True] * len(good)
+    assert [SCORERS[name](answers, text) for text in bad] == [False] * len(bad)

@@ -1,12 +1,16 @@
 """The verdict over all standard tests."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from xiaozao.evaluate.record import Record
 from xiaozao.evaluate.standing import Standing, judge
+from xiaozao.evaluate.statistics.power import items_for_margin
+from xiaozao.evaluate.statistics.verdict import FEWEST
 from xiaozao.evaluate.suite import Item, Kind, Suite
+from xiaozao.evaluate.telling import standing_notes, standing_sentence
 from xiaozao.spec.evaluation import DRIFT, MARGIN
 
 N = 200
@@ -104,3 +108,37 @@ def test_the_order_of_suites_changes_no_verdict(order: Sequence[int]) -> None:
     sides = ((ANSWERS, share(0.5), share(0.4)), (TEXTS, bits(1), bits(1.05)), (SOLUTIONS, bits(1), bits(1.2)))
     plain = {one.name: one.verdict for one in standing(*sides).groups}
     assert {one.name: one.verdict for one in standing(*(sides[at] for at in order)).groups} == plain
+
+
+def few(name: str, kind: Kind, n: int) -> Suite:
+    return Suite(name, kind, suite(name, kind).items[:n])
+
+
+@pytest.mark.parametrize(("n", "outcome"), [(3, "inconclusive"), (19, "inconclusive"), (20, "no_regression")])
+def test_no_loss_is_not_said_of_few_items(n: int, outcome: str) -> None:
+    told = standing((few("texts.en", "text", n), bits(1), bits(1)))
+    document: dict[str, Any] = told.to_json()
+    assert told.outcome == outcome
+    notes = standing_notes(document["groups"], "en")
+    if n < FEWEST:
+        assert any("20 items would decide" in one for one in notes)
+        assert any(f"only {n} were asked. Below 20" in one for one in notes)
+    else:
+        assert notes == [] and "(20 items or more" in standing_sentence(document, "en")
+
+
+def test_few_items_may_show_a_loss_but_no_gain_of_a_mean() -> None:
+    texts = few("texts.en", "text", 6)
+    assert standing((texts, bits(1), bits(1.5))).outcome == "regressed"
+    assert standing((texts, bits(1), bits(0.5))).outcome == "inconclusive"
+    assert standing((texts, bits(1), bits(1.005))).outcome == "inconclusive"  # within the margin, of six
+
+
+def test_a_verdict_that_drowns_in_noise_has_a_number_with_what_it_assumes() -> None:
+    flipping: dict[str, Values] = {"facts.en": lambda at: float(at < N / 2) if at >= 12 else 0.0}
+    told: dict[str, Any] = standing((ANSWERS, share(0.5), share(0.5)), again=flipping).to_json()
+    group = told["groups"][0]
+    assert group["outcome"] == "inconclusive" and group["n_needed"] is None
+    assert group["n_least"] == items_for_margin(2 / (N + 2), MARGIN)
+    note = next(one for one in standing_notes(told["groups"], "en") if "undecided" in one)
+    assert f"at least {group['n_least']} items" in note and "margin of 3 %" in note

@@ -10,7 +10,7 @@ import pytest
 from scripts.make_probe import FOLDER, arithmetic, solutions
 from xiaozao.errors import DataError, NotFound
 from xiaozao.evaluate.scorers import SCORERS
-from xiaozao.evaluate.suite import cut, hash_of, probe, read_choices
+from xiaozao.evaluate.suite import cut, hash_of, obedience, probe, read_choices
 
 OPERATION = re.compile(r"(\d+) ([+-]) (\d+)")
 
@@ -88,6 +88,8 @@ def test_every_form_of_choices_is_read(row: dict[str, object], right: int, tmp_p
         ('{"question": "q", "choices": ["a", "b"], "answer": 2}\n', "eval_no_choice"),
         ('{"question": "q", "choices": ["a", ""], "answer": 0}\n', "eval_no_choice"),
         ('{"question": "q", "choices": ["a", "b"], "answer": true}\n', "eval_no_choice"),
+        ('{"question": "q", "choices": ["a", "b", "a "], "answer": 1}\n', "eval_same_choices"),
+        ('{"goal": "q", "sol1": "x", "sol2": "x", "label": 1}\n', "eval_same_choices"),
         ('{"question": "' + "q" * (1 << 20) + '"}\n', "eval_long_line"),
     ],
 )
@@ -136,3 +138,32 @@ def test_an_item_that_cannot_be_asked_is_refused_with_its_line(tmp_path: Path, r
     with pytest.raises(DataError) as error:
         read_choices("c", path)
     assert error.value.key == key and error.value.params["line"] == 1
+
+
+KEPT = {
+    "one_word": "Honey", "capitals": "THE SEA", "lowercase": "tea is hot", "sentences": "It is water.", "at_most": "甜",
+}  # fmt: skip
+
+
+def test_the_orders_are_twenty_in_each_language_and_none_of_the_standard_tests() -> None:
+    assert {one.name: len(one.items) for one in obedience()} == {"obedience.en": 20, "obedience.zh": 20}
+    asked = [one.ask for suite in obedience() for one in suite.items]
+    known = {one.ask for suite in probe() for one in suite.items}
+    assert len(set(asked)) == 40 and not known & set(asked)
+
+
+def test_an_order_that_is_kept_is_right_and_a_chatty_answer_is_not() -> None:
+    chatty = "Thank you for your question! I will gladly help you with it today. Please tell me your order number."
+    for suite in obedience():
+        for item in suite.items:
+            said = KEPT.get(item.check, "")
+            if item.check in ("items", "bullets", "numbered"):
+                count = int(item.answers[0])
+                said = {"items": ", ".join("abcd"[:count]), "bullets": "\n".join(["- a"] * count),
+                        "numbered": "\n".join(f"{at}. a" for at in range(1, count + 1))}[item.check]  # fmt: skip
+            elif item.check == "json":
+                said = json.dumps(dict.fromkeys(item.answers, 1), ensure_ascii=False)
+            elif item.check in ("begins", "ends"):
+                said = f"{item.answers[0]} So it is. {item.answers[0]}"
+            assert SCORERS[item.check](item.answers, said), item
+            assert not SCORERS[item.check](item.answers, chatty), item

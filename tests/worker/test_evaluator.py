@@ -185,3 +185,32 @@ def test_the_run_has_to_have_a_result(made: RunFolder, capsys: pytest.CaptureFix
     (made.path / "adapter").rename(made.path / "gone")
     assert evaluate(made) == 2
     assert "no trained result yet" in capsys.readouterr().err
+
+
+def choices_of(path: Path, words: list[int]) -> str:
+    rows = [{"question": "word " * n, "choices": ["one", "two three"], "answer": 0} for n in words]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return f"mine={path}"
+
+
+def test_items_longer_than_the_context_are_counted_and_left_out_of_both_sides(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(made, "--task", choices_of(tmp_path / "c.jsonl", [3, 600, 4])) == 0
+    told = capsys.readouterr()
+    assert "“mine”: items longer than the model's context, left out before and after: 1" in told.out
+    assert "Longer than the model's context of 512 tokens" in told.err
+    document = result(made)
+    assert document["too_long"]["mine"] == ["2"] and document["conditions"]["suites"]["mine"]["items"] == 2
+    assert next(one for one in document["groups"] if one["name"] == "mine")["n"] == 2
+    assert {one.item for one in answers(made) if one.suite == "mine"} == {"1", "3"}
+    assert run(["eval", "report", str(made.path), "--json"]) == 0
+
+
+def test_a_file_of_which_nothing_fits_into_the_context_is_refused(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(made, "--task", choices_of(tmp_path / "c.jsonl", [600, 700, 800])) == 3
+    told = capsys.readouterr().err
+    assert "None of the 3 items of “mine” fits into the model's context of 512 tokens" in told
+    assert not answers(made)

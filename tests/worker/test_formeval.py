@@ -52,6 +52,9 @@ def test_three_sit_the_questions_and_another_form_judges_without_asking(
     assert document["sittings"]["tuned"]["measures"]["strict"]["count"] == 0
     assert document["sittings"]["tuned"]["intent"] is not None
     assert len(document["failures"]) == 4
+    assert document["leaks"]["rows"] == 24 and document["leaks"]["tuned"] == {"count": 0, "shown": []}
+    assert "of 24 training rows" in told
+    assert document["obedience"]["n"] == 40 and "Orders of form that differ from your data" in told
     answers = made.evaluation("format").recorded.read_bytes()
     (tmp_path / "any.json").write_text('{"most": 100000}', encoding="utf-8")
     assert evaluate(made, *asked, "--contract", str(tmp_path / "any.json"), "--json") == 0
@@ -161,7 +164,7 @@ def test_a_result_that_is_damaged_is_judged_anew_and_nothing_is_asked(
     assert folder.recorded.read_bytes() == answers
     folder.recorded.write_bytes(answers[: answers.index(b"\n") + 1])
     assert evaluate(made, *asked, "--contract", str(other)) == 3
-    assert "7 of 8 recorded answers" in capsys.readouterr().err
+    assert "87 of 88 recorded answers" in capsys.readouterr().err
 
 
 def test_a_run_without_questions_is_told_to_name_some(made: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,4 +191,76 @@ def test_rows_that_cannot_be_asked_are_counted(
     ]
     (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     assert evaluate(made, "--questions", str(tmp_path / "some.jsonl"), "--examples", "0") == 0
-    assert "1 row" in capsys.readouterr().err and result(made)["n"] == 1
+    assert "are not asked: 1." in capsys.readouterr().err and result(made)["n"] == 1
+
+
+@pytest.mark.parametrize("gone", ["q.jsonl", "d.jsonl"])
+def test_a_finished_result_is_shown_without_the_files_it_was_made_from(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: str
+) -> None:
+    asked = ["--questions", str(tmp_path / "q.jsonl")]
+    assert evaluate(made, *asked) == 0
+    first = capsys.readouterr().out
+    (tmp_path / gone).unlink()
+    assert evaluate(made, *asked) == 0
+    told = capsys.readouterr()
+    assert told.out == first and gone in told.err
+    assert evaluate(made, *asked, "--limit", "2") == 2  # other settings are other settings still
+    (tmp_path / "any.json").write_text("{}", encoding="utf-8")
+    assert evaluate(made, *asked, "--contract", str(tmp_path / "any.json")) == 8
+    assert evaluate(made, *asked, "--again") == 8
+    assert result(made)["n"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "others"),
+    [
+        (["--write-contract", "new.json", "--contract", "any.json"], "--contract"),
+        (["--write-contract", "new.json", "--again", "--detach"], "--again, --detach"),
+        (["--write-contract", "new.json", "--stop"], "--stop"),
+        (["--stop", "--again"], "--again"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    made: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    words: list[str], others: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "any.json").write_text("{}", encoding="utf-8")
+    assert evaluate(made, "--questions", str(tmp_path / "q.jsonl"), *words) == 2
+    assert f"{words[0]} would ignore: {others}" in capsys.readouterr().err
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_the_command_that_goes_on_names_the_contract(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "my contract.json"
+    contract.write_text('{"most": 100000}', encoding="utf-8")
+    asked = ["--questions", str(tmp_path / "q.jsonl"), "--limit", "3"]
+    assert evaluate(made, *asked, "--contract", str(contract)) == 0
+    first = capsys.readouterr().out
+    assert evaluate(made, "--questions", str(tmp_path / "q.jsonl"), "--contract", str(contract)) == 2
+    told = capsys.readouterr().err
+    command = told[told.index("zao eval") :].splitlines()[0]
+    assert str(contract) in command
+    assert run(shlex.split(command)[1:]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_a_question_longer_than_the_context_is_left_out_also_when_judged_anew(
+    made: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": said}, {"role": "assistant", "content": f"so {at}"}]}
+        for at, said in enumerate(("short", "long " * 300, "brief"))
+    ]
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asked = ["--questions", str(tmp_path / "some.jsonl"), "--examples", "0"]
+    assert evaluate(made, *asked) == 0
+    assert "left out before and after: 1" in capsys.readouterr().out
+    document = result(made)
+    assert document["too_long"] == {"questions": ["1"]} and document["n"] == 2
+    assert [one["question"] for one in document["failures"]] == ["short", "brief"]
+    (tmp_path / "any.json").write_text('{"least": 1}', encoding="utf-8")
+    assert evaluate(made, *asked, "--contract", str(tmp_path / "any.json")) == 0

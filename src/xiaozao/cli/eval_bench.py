@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
-from xiaozao.cli.eval_run import evaluate, memory_of, stop_evaluation
+from xiaozao.cli.eval_run import Asked, check_together, evaluate, memory_of, stop_evaluation
 from xiaozao.errors import UsageError
-from xiaozao.evaluate.telling import figures, standing_notes, standing_sentence, suite_name
+from xiaozao.evaluate.telling import figures, left_notes, standing_notes, standing_sentence, suite_name
 from xiaozao.hub.jsonfile import read_object
 from xiaozao.runs.results import trained
 from xiaozao.spec.evaluation import BenchSpec
@@ -24,11 +24,12 @@ COLOURS = {"regressed": "red", "improved": "green", "no_regression": "green", "i
 
 def work(run: str, again: bool, detach: bool, stop: bool, **settings: Any) -> int:
     output = current_output()
+    check_together("--stop", stop, again=again, detach=detach)
     source, options = trained(run)
     if stop:
         return stop_evaluation(source, "bench", output)
     spec = _asked(source, **settings)
-    return evaluate(source, options, spec, again, detach, output, partial(_show, output=output))
+    return evaluate(source, options, Asked(spec, again, detach), output, partial(_show, output=output))
 
 
 def _asked(
@@ -72,7 +73,7 @@ def standing_view(result: dict[str, Any], language: Language) -> RenderableType:
         "bench.conditions", language, precision=conditions["precision"], threads=conditions["threads"],
         minutes=f"{conditions['seconds'] / 60:.1f}", peak=f"{conditions['peak_rss_bytes'] / 1e9:.2f}",
     )  # fmt: skip
-    notes = standing_notes(groups, language)
+    notes = [*standing_notes(groups, language), *left_notes(result, language)]
     parts: list[RenderableType] = [
         Text(standing_sentence(result, language), style=f"bold {COLOURS[result['outcome']]}"), "", table, "",
         Text(say("bench.topics", language), style="bold"), *told, "", *notes, *([""] if notes else []), last,

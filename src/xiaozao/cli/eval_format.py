@@ -10,7 +10,7 @@ from rich.text import Text
 
 from xiaozao.cli.console import Output, current_output
 from xiaozao.cli.eval_bench import COLOURS
-from xiaozao.cli.eval_run import check_free, evaluate, hand_out, memory_of, stop_evaluation
+from xiaozao.cli.eval_run import Asked, check_free, check_together, evaluate, hand_out, memory_of, stop_evaluation
 from xiaozao.errors import UsageError
 from xiaozao.evaluate.form import Form, read_form
 from xiaozao.evaluate.form_result import compare_forms, learned
@@ -20,9 +20,12 @@ from xiaozao.evaluate.report import json_bytes
 from xiaozao.evaluate.telling import (
     MEASURES,
     WHO,
+    form_notes,
     form_sentence,
     form_text,
     in_short,
+    leak_lines,
+    obedience_sentence,
     prompt_sentence,
     reasons,
     shown_signs,
@@ -43,6 +46,8 @@ def work(
     output = current_output()
     if contract and detach:
         raise UsageError("eval_contract_detached")
+    check_together("--write-contract", write_contract, contract=contract, again=again, detach=detach, stop=stop)
+    check_together("--stop", stop, contract=contract, again=again, detach=detach)
     source, options = trained(run)
     if stop:
         return stop_evaluation(source, "format", output)
@@ -51,7 +56,8 @@ def work(
     if write_contract is not None:
         return _write(spec, options, Path(write_contract).expanduser(), output)
     show = partial(_show, options=options, form=form, output=output)
-    return evaluate(source, options, spec, again, detach, output, show)
+    more = () if contract is None else ("--contract", str(Path(contract).expanduser().absolute()))
+    return evaluate(source, options, Asked(spec, again, detach, more), output, show)
 
 
 def _asked(
@@ -77,7 +83,8 @@ def _show(folder: RunFolder, options: RunSpec, form: Form | None, output: Output
     result = read_object(folder.standing)
     if form is not None:
         spec = read_evaluation(folder.evaluation_spec)
-        judged = compare_forms(paper_of(spec, options), read_records(folder.recorded), form).to_json()
+        paper = paper_of(spec, options).without(result.get("too_long", {}))
+        judged = compare_forms(paper, read_records(folder.recorded), form).to_json()
         result = {**result, **judged}
     output.result(form_view(result, output.language), result, str(folder.standing))
     return 0
@@ -108,6 +115,14 @@ def form_view(result: dict[str, Any], language: Language) -> RenderableType:
     if classes := result["sittings"]["tuned"].get("classes"):
         told = {name: f"{classes[name]:.1%}" for name in ("accuracy", "macro_f1")}
         parts += ["", say("form.classes", language, **told)]
+    if obeyed := obedience_sentence(result, language):
+        parts += ["", Text(obeyed, style=COLOURS[result["obedience"]["outcome"]])]
+        for lost in result["disobeyed"][:EXAMPLES]:
+            parts += [Text(in_short(lost["question"]), style="bold"), in_short(lost["tuned"]) or "-"]
+    if leaked := leak_lines(result, language):
+        parts += ["", *(Text(line, style="red" if result["leaks"]["tuned"]["count"] else "") for line in leaked)]
+    notes = form_notes(result, language)
+    parts += ["", *notes] if notes else []
     parts += _failures(result, language)
     if against := prompt_sentence(result, language):
         parts += ["", against]

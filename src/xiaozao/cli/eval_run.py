@@ -9,7 +9,8 @@ is done.
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from xiaozao.cli.console import Output
@@ -63,14 +64,36 @@ def hand_out(path: Path, content: bytes) -> None:
         raise EnvironmentProblem("blind_write", path=path, detail=error.strerror or str(error)) from None
 
 
-def evaluate(
-    source: RunFolder, options: RunSpec, spec: Spec, again: bool, detach: bool, output: Output, show: Show
-) -> int:
+@dataclass(frozen=True)
+class Asked:
+    """What a command asks for. more: options that show a result otherwise, and that the advised command repeats."""
+
+    spec: Spec
+    again: bool
+    detach: bool
+    more: Sequence[str] = ()
+
+
+def check_together(name: str, given: object, **others: object) -> None:
+    """Raises UsageError if an option is given beside others that it would ignore."""
+    beside = [f"--{other.replace('_', '-')}" for other, value in others.items() if value]
+    if given and beside:
+        raise UsageError("eval_together", option=name, others=", ".join(beside))
+
+
+def evaluate(source: RunFolder, options: RunSpec, asked: Asked, output: Output, show: Show) -> int:
     """Start, resume, watch or show the evaluation of a run; returns the exit code."""
     endure()
+    spec, again, detach = asked.spec, asked.again, asked.detach
     check_threads(spec.threads)
     folder, name = source.evaluation(spec.kind), short_name(source)
-    paper, command = paper_of(spec, options), command_of(spec, name)
+    command = command_of(spec, name, *asked.more)
+    try:
+        paper = paper_of(spec, options)
+    except XiaozaoError as error:
+        if again or holder(folder) is not None or not is_whole(folder.standing):
+            raise
+        return _as_it_was(folder, asked, name, error, output, show)
     spec = spec.model_copy(update={"asked": paper.hash})
     if paper.left:
         output.note("eval.left_out", count=paper.left)
@@ -78,12 +101,12 @@ def evaluate(
         known = read_evaluation(folder.evaluation_spec)
         if again or detach:
             raise Busy("eval_busy", run=name, pid=pid, command=command_of(known, name))
-        _check_same(spec, known, name)
+        _check_same(spec, known, name, asked.more)
         return _look_in(folder, name, command, output, show)
     if again and folder.path.exists():
         shutil.rmtree(folder.path)
     if folder.evaluation_spec.is_file():
-        _check_same(spec, read_evaluation(folder.evaluation_spec), name)
+        _check_same(spec, read_evaluation(folder.evaluation_spec), name, asked.more)
         if is_whole(folder.standing):
             output.note("eval.already", run=name)
             return show(folder)
@@ -123,10 +146,18 @@ def stop_evaluation(source: RunFolder, kind: str, output: Output) -> int:
     return 0
 
 
-def _check_same(asked: Spec, known: Spec, name: str) -> None:
+def _as_it_was(folder: RunFolder, asked: Asked, name: str, why: XiaozaoError, output: Output, show: Show) -> int:
+    """Show a finished evaluation whose files are gone or changed: its result has all that is shown."""
+    known = read_evaluation(folder.evaluation_spec)
+    _check_same(asked.spec.model_copy(update={"asked": known.asked}), known, name, asked.more)
+    output.note("eval.as_it_was", run=name, why=why.what(output.language))
+    return show(folder)
+
+
+def _check_same(asked: Spec, known: Spec, name: str, more: Sequence[str]) -> None:
     """Raises UsageError where an evaluation with other settings lies there; they were stated before and stay."""
     before, now = known.settings(), asked.settings()
-    command = command_of(known, name)
+    command = command_of(known, name, *more)
     changed = [f"--{OPTIONS.get(key, key)}" for key in before if key not in UNSTATED and before[key] != now.get(key)]
     if changed:
         raise UsageError("eval_settings", run=name, changed=", ".join(changed), command=command)

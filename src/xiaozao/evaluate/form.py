@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator, SchemaError
 
 from xiaozao.errors import DataError, NotFound
 from xiaozao.evaluate.contract import read_object
+from xiaozao.evaluate.pattern import TIMED, compiles, is_whole, patterns_in
 from xiaozao.evaluate.scorers import plain
 
 Kind = Literal["json", "label", "text"]
@@ -31,7 +32,6 @@ OFTEN = 3  # how often a label or a value occurs on average before a list of the
 AFFIX = 4  # characters that a fixed beginning or end has at least
 SLACK = 1.5  # how much longer than the longest answer an answer may be, and shorter than the shortest
 FEW = 5  # answers; fewer teach no form
-LONGEST_PATTERN = 2_000
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def learn_form(answers: Sequence[str]) -> Form:
 
 
 def breaches(text: str, form: Form) -> tuple[Breach, ...]:
-    """All that is wrong with an answer, as it stands."""
+    """All that is wrong with an answer, as it stands. Raises SlowPattern."""
     told: list[Breach] = []
     if form.kind == "json":
         told += _against_schema(text, form.schema or {})
@@ -112,7 +112,7 @@ def breaches(text: str, form: Form) -> tuple[Breach, ...]:
         told.append(Breach("ends", {"text": form.ends}))
     told += [Breach("must", {"text": one}) for one in form.must if one not in text]
     told += [Breach("must_not", {"text": one}) for one in form.must_not if one in text]
-    if form.pattern is not None and re.fullmatch(form.pattern, text.strip(), re.DOTALL) is None:
+    if form.pattern is not None and not is_whole(form.pattern, text.strip()):
         told.append(Breach("pattern", {"pattern": form.pattern}))
     return tuple(told)
 
@@ -174,24 +174,17 @@ def _fits(name: str, value: object) -> bool:
         case "begins" | "ends":
             return isinstance(value, str)
         case "pattern":
-            return value is None or isinstance(value, str) and _compiles(value)
+            return value is None or isinstance(value, str) and compiles(value)
     return value is None or isinstance(value, dict) and _is_schema(value)
-
-
-def _compiles(pattern: str) -> bool:
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError):
-        return False
-    return len(pattern) <= LONGEST_PATTERN
 
 
 def _is_schema(schema: Mapping[str, Any]) -> bool:
     try:
         Draft202012Validator.check_schema(dict(schema))
-    except (SchemaError, RecursionError):
+    except (SchemaError, RecursionError, OverflowError):
         return False
-    return not _refers(schema)  # nothing is fetched for a schema
+    # Nothing is fetched for a schema, and each pattern in it is matched with a limit of time.
+    return not _refers(schema) and all(map(compiles, patterns_in(schema))) and not _untimed(schema)
 
 
 def _refers(schema: object) -> bool:
@@ -205,13 +198,31 @@ def _refers(schema: object) -> bool:
     return any(_refers(part) for name, part in schema.items() if name not in ("enum", "const", "default", "examples"))
 
 
+def _untimed(schema: Mapping[str, Any]) -> bool:
+    """Whether the library would match patterns of the schema by itself, without a limit of time."""
+    parts = [part for name, part in schema.items() if name not in ("enum", "const", "default", "examples")]
+    keys = _keywords(dict(schema))
+    nested = any("$schema" in _keywords(part, str) for part in parts)
+    return nested or {"unevaluatedProperties", "patternProperties"} <= keys
+
+
+def _keywords(schema: object, kind: type = object) -> set[str]:
+    """The names of all fields of a schema and its parts whose values are of one kind."""
+    if isinstance(schema, list):
+        return {name for part in schema for name in _keywords(part, kind)}
+    if not isinstance(schema, dict):
+        return set()
+    below = {name for part in schema.values() for name in _keywords(part, kind)}
+    return below | {name for name, value in schema.items() if isinstance(value, kind)}
+
+
 def _against_schema(text: str, schema: Mapping[str, Any]) -> list[Breach]:
     given = read_object(text)
     if given is None:
         return [Breach("not_json", {})]
     told: dict[str, Breach] = {}
     try:
-        for error in Draft202012Validator(dict(schema)).iter_errors(given):
+        for error in TIMED(dict(schema)).iter_errors(given):
             where = ".".join(map(str, error.absolute_path)) or f"({error.validator})"
             told.setdefault(where, Breach("schema", {"where": where, "what": error.message[:160]}))
     except (ArithmeticError, RecursionError):  # a number beyond any that a machine computes with, or too many brackets

@@ -5,6 +5,7 @@ his own answers have. Everything here is computed from recorded answers, so anot
     belongs                the answer is closer to its own question than to those of 19 others
     intent                 what the answer is about is what the row says was wanted (rows with an intent)
     exact                  the right answer, word for word, or every field of it
+    obedience              orders of form that the training data does not have ("in capitals") are kept as before
     signs of decay         empty, not ended, looping, copied, template tokens, blanks; one answer for everything
 
 "prompted" is the base model with examples in its prompt: what tuning has to beat.
@@ -12,18 +13,22 @@ his own answers have. Everything here is computed from recorded answers, so anot
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from xiaozao.errors import ArtefactError
+from xiaozao.errors import ArtefactError, DataError
 from xiaozao.evaluate.classes import Classes, classify
 from xiaozao.evaluate.contract import Answer, judge, learn_contract
 from xiaozao.evaluate.degeneration import SIGNS, Collapse, collapse, has_blanks, signs
-from xiaozao.evaluate.form import Form, breaches, forgiven, learn_form
+from xiaozao.evaluate.form import Breach, Form, breaches, forgiven, learn_form
+from xiaozao.evaluate.leak import Leak, leaks
 from xiaozao.evaluate.paper import Paper
+from xiaozao.evaluate.pattern import SECONDS, SlowPattern
+from xiaozao.evaluate.questions import QUESTIONS
 from xiaozao.evaluate.record import Record
 from xiaozao.evaluate.relevance import intents, retrieved
 from xiaozao.evaluate.statistics.intervals import wilson
 from xiaozao.evaluate.statistics.verdict import Verdict, jointly, verdict
+from xiaozao.evaluate.suite import OBEDIENCE
 
 SHOWN = 20  # failures that are kept with their text
 MARGIN = 0.05  # a loss of form that would not matter
@@ -57,14 +62,28 @@ class Sitting:
 
 
 @dataclass(frozen=True)
+class Order:
+    """An order of form that the training data does not have, and both answers."""
+
+    ask: str
+    base: Record
+    tuned: Record
+
+
+@dataclass(frozen=True)
 class FormResult:
-    """All sittings. changes: from base to tuned, by measure; against: from prompted to tuned."""
+    """All sittings. changes: from base to tuned, by measure; against: from prompted to tuned. obeyed: the change in
+    orders that were kept."""
 
     form: Form
     questions: tuple[tuple[str, str], ...]
     sittings: Mapping[str, Sitting]
     changes: Mapping[str, Verdict]
     against: Mapping[str, Verdict]
+    obeyed: Verdict | None = None
+    orders: tuple[Order, ...] = ()
+    rows: int = 0  # of the training data, that were searched for what comes out again
+    leaked: Mapping[str, tuple[Leak, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -73,9 +92,23 @@ class FormResult:
             "sittings": {who: _document(one) for who, one in self.sittings.items()},
             "changes": {name: _change(one) for name, one in self.changes.items()},
             "against_prompt": {name: _change(one) for name, one in self.against.items()},
+            "obedience": None if self.obeyed is None else _change(self.obeyed),
+            "disobeyed": self._disobeyed(),
+            "leaks": {
+                "rows": self.rows,
+                **{
+                    who: {"count": len(told), "shown": [vars(one) for one in told[:SHOWN]]}
+                    for who, told in self.leaked.items()
+                },
+            },
             "failures": self._failures(),
             "gains": self._gains(),
         }
+
+    def _disobeyed(self) -> list[dict[str, object]]:
+        """Orders that the base model kept and the tuned one does not."""
+        lost = [one for one in self.orders if one.base.value > one.tuned.value]
+        return [{"question": one.ask, "base": one.base.answer, "tuned": one.tuned.answer} for one in lost[:SHOWN]]
 
     def _failures(self) -> list[dict[str, object]]:
         """Answers of the tuned model that break the form, fall apart or miss the question; those with most first."""
@@ -133,16 +166,31 @@ def compare_forms(paper: Paper, records: Iterable[Record], form: Form) -> FormRe
     allowed = has_blanks([right for _, right in asked])
     sittings = {}
     for who, suites in paper.sittings.items():
-        answers = [told[who, suite.name, item.id] for suite in suites for item in suite.items]
+        asking = next(suite for suite in suites if suite.name == QUESTIONS)
+        answers = [told[who, asking.name, item.id] for item in asking.items]
         sittings[who] = _sitting(paper, answers, form, allowed)
     measures = {
         name: one for name, one in MEASURES.items() if name not in ("strict", "lenient") or not form.asks_nothing
     }
     if paper.questions[0].intent:
         measures["intent"] = lambda one: bool(one.intended)
-    changes = _verdicts(sittings["base"], sittings["tuned"], measures)
+    orders = _obeyed(paper, told)
+    changes = _verdicts(sittings["base"], sittings["tuned"], measures, orders)
+    obeyed = changes.pop(OBEDIENCE, None)
     against = _verdicts(sittings["prompted"], sittings["tuned"], measures) if "prompted" in sittings else {}
-    return FormResult(form, tuple(asked), sittings, changes, against)
+    leaked = {
+        who: leaks(paper.rows, paper.questions, [one.text for one in sittings[who].given]) for who in ("base", "tuned")
+    }
+    return FormResult(form, tuple(asked), sittings, changes, against, obeyed, orders, len(paper.rows), leaked)
+
+
+def _obeyed(paper: Paper, told: Mapping[tuple[str, str, str], Record]) -> tuple[Order, ...]:
+    """The orders that the training data does not have, with what both models made of them."""
+    suites = [suite for suite in paper.sittings["base"] if suite.name != QUESTIONS]
+    return tuple(
+        Order(item.ask, told["base", suite.name, item.id], told["tuned", suite.name, item.id])
+        for suite in suites for item in suite.items
+    )  # fmt: skip
 
 
 def _sitting(paper: Paper, answers: Sequence[Record], form: Form, allowed: bool) -> Sitting:
@@ -154,9 +202,9 @@ def _sitting(paper: Paper, answers: Sequence[Record], form: Form, allowed: bool)
     contract = learn_contract(right)
     given = []
     for at, question in enumerate(paper.questions):
-        told = breaches(texts[at], form)
+        told, lenient = _held(texts[at], form, at + 1, answers[at].who)
         given.append(Given(
-            text=texts[at], strict=not told, lenient=not breaches(forgiven(texts[at], form), form),
+            text=texts[at], strict=not told, lenient=lenient,
             exact=judge(Answer(asked[at], right[at], texts[at]), contract).exact, belongs=belongs[at],
             intended=guessed[at] == question.intent if question.intent else None,
             signs=signs(asked[at], texts[at], answers[at].tokens < paper.tokens, allowed),
@@ -166,13 +214,34 @@ def _sitting(paper: Paper, answers: Sequence[Record], form: Form, allowed: bool)
     return Sitting(tuple(given), collapse(asked, texts, right), classes)
 
 
-def _verdicts(before: Sitting, after: Sitting, measures: Mapping[str, Callable[[Given], bool]]) -> dict[str, Verdict]:
-    return jointly(
-        {
-            name: verdict([what(one) for one in before.given], [what(one) for one in after.given], MARGIN)
-            for name, what in measures.items()
-        }
-    )
+def _held(text: str, form: Form, number: int, who: str) -> tuple[tuple[Breach, ...], bool]:
+    """What is wrong with one answer, and whether it keeps the form leniently.
+
+    Raises DataError where a pattern of the form takes too long on it.
+    """
+    try:
+        told = breaches(text, form)
+        return told, not told or not breaches(forgiven(text, form), form)
+    except SlowPattern as slow:
+        model = {"text": f"eval.model.{who}"}
+        raise DataError(
+            "form_slow", pattern=slow.pattern, seconds=SECONDS, number=number, model=model, size=len(text)
+        ) from None
+
+
+def _verdicts(
+    before: Sitting, after: Sitting, measures: Mapping[str, Callable[[Given], bool]], orders: Sequence[Order] = ()
+) -> dict[str, Verdict]:
+    verdicts = {
+        name: verdict([what(one) for one in before.given], [what(one) for one in after.given], MARGIN)
+        for name, what in measures.items()
+    }
+    if orders:
+        was, now = (
+            [one.value > 0.5 for one in side] for side in zip(*((o.base, o.tuned) for o in orders), strict=True)
+        )
+        verdicts[OBEDIENCE] = verdict(was, now, MARGIN)
+    return jointly(verdicts)
 
 
 def _document(sitting: Sitting) -> dict[str, object]:
@@ -209,5 +278,5 @@ def _change(told: Verdict) -> dict[str, object]:
     return {
         "before": told.before, "after": told.after, "difference": told.difference, "low": told.interval.low,
         "high": told.interval.high, "p": told.p, "p_adjusted": told.p_adjusted, "outcome": told.outcome,
-        "n": told.n, "n_needed": told.n_needed,
+        "n": told.n, "n_needed": told.n_needed, "n_least": told.least, "few": told.few, "margin": told.margin,
     }  # fmt: skip

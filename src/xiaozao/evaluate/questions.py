@@ -14,6 +14,7 @@ from xiaozao.spec.parts import DataSpec
 from xiaozao.spec.run import RunSpec
 
 INTENTS = ("intent", "label", "category", "class", "意图", "标签", "类别", "分类")  # fields that name what is wanted
+QUESTIONS = "questions"  # what their suite is called
 READ, KEPT = 50_000, 2_000  # rows of the training data that are read, and that are kept of them
 
 
@@ -87,7 +88,7 @@ def suite_of(questions: Iterable[Question], before: tuple[Turn, ...] = ()) -> Su
         start = () if before and before[0].role == "system" else own
         items.append(Item(str(number), "", (question.reference,), turns=(*start, *before, *rest),
                           tools=question.tools, thinking=question.thinking))  # fmt: skip
-    return Suite("questions", "generated", tuple(items))
+    return Suite(QUESTIONS, "generated", tuple(items))
 
 
 def examples(rows: Sequence[Question], count: int, system: str | None, seed: int = 0) -> tuple[Turn, ...]:

@@ -18,6 +18,7 @@ SHI_FOU = re.compile(r"不是|不对|不能|不会|没有|否|不|是|对|能|�
 SENTENCE = re.compile(r"(?<=\w\w)[.!?](?=\s|$)|[。！？\n]")
 LIST = re.compile(r"\s*[,，、;；]\s*")
 NUMBERED = re.compile(r"\s*(\d+)\s*[.)、．:：]\s*\S")
+LETTER, BULLET = re.compile(r"[A-Za-z]"), re.compile(r"\s*[-\u2010-\u2015]\s*\S")
 ENDINGS = " \t\r\n.。!！\"'“”‘’`*"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
@@ -109,6 +110,29 @@ def json_keys(answers: Sequence[str], text: str) -> bool:
     return isinstance(value, dict) and set(answers) <= value.keys()
 
 
+def capitals(answers: Sequence[str], text: str) -> bool:
+    """Some Latin letters, all of them capitals."""
+    letters = LETTER.findall(plain(text))
+    return bool(letters) and all(letter.isupper() for letter in letters)
+
+
+def lowercase(answers: Sequence[str], text: str) -> bool:
+    """Some Latin letters, none of them a capital."""
+    letters = LETTER.findall(plain(text))
+    return bool(letters) and not any(letter.isupper() for letter in letters)
+
+
+def bullets(answers: Sequence[str], text: str) -> bool:
+    """So many lines that begin with a hyphen, and no other."""
+    lines = [line for line in plain(text).splitlines() if line.strip()]
+    return len(lines) == int(answers[0]) and all(BULLET.match(line) for line in lines)
+
+
+def sentences(answers: Sequence[str], text: str) -> bool:
+    """So many sentences."""
+    return len([part for part in SENTENCE.split(plain(text)) if part.strip(ENDINGS)]) == int(answers[0])
+
+
 def begins(answers: Sequence[str], text: str) -> bool:
     said = plain(text).casefold()
     return any(said.startswith(plain(answer).casefold()) for answer in answers)
@@ -122,4 +146,5 @@ def ends(answers: Sequence[str], text: str) -> bool:
 SCORERS: dict[str, Scorer] = {
     "number": number, "one_of": one_of, "yes_no": yes_no, "exactly": exactly, "one_word": one_word, "at_most": at_most,
     "items": items, "numbered": numbered, "json": json_keys, "begins": begins, "ends": ends,
+    "capitals": capitals, "lowercase": lowercase, "bullets": bullets, "sentences": sentences,
 }  # fmt: skip

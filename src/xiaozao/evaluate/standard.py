@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from xiaozao.data.formats import Conversation, Turn
 from xiaozao.data.tokens import ChatTokenizer
-from xiaozao.errors import ArtefactError
+from xiaozao.errors import ArtefactError, DataError
 from xiaozao.evaluate.record import Record, Records
 from xiaozao.evaluate.scorers import SCORERS
 from xiaozao.evaluate.suite import Item, Suite
@@ -152,6 +152,11 @@ class _Question:
                 return cls(suite.name, suite.kind, item, branches, 0, size)
 
     @property
+    def positions(self) -> int:
+        """How many the model needs to read it, and to write the longest answer."""
+        return self.branches.longest + self.tokens
+
+    @property
     def asked(self) -> str:
         """Changes with any id that the model reads, and with the number of tokens that it may write."""
         document = [self.kind, self.branches.context, self.branches.choices, self.tokens]
@@ -170,6 +175,21 @@ class _Question:
         best = max(range(len(normed)), key=normed.__getitem__)
         tokens = sum(len(choice) for choice in self.branches.choices)
         return sitting._record(self, self.item.answers[best], float(best == self.item.right), tokens)
+
+
+def too_long(suites: Sequence[Suite], tokenizer: ChatTokenizer, tokens: int, most: int) -> dict[str, list[str]]:
+    """The items that a model with `most` positions cannot read with an answer of `tokens`: their ids, by suite.
+
+    Raises DataError for a suite of which none can be asked.
+    """
+    left: dict[str, list[str]] = {}
+    for suite in suites:
+        sizes = {one.id: _Question.of(suite, one, tokenizer, tokens).positions for one in suite.items}
+        if long := [name for name, size in sizes.items() if size > most]:
+            left[suite.name] = long
+        if len(long) == len(sizes):
+            raise DataError("eval_all_long", suite=suite.name, n=len(long), least=min(sizes.values()), most=most)
+    return left
 
 
 def longest_prompt(suites: Sequence[Suite], tokenizer: ChatTokenizer) -> int:

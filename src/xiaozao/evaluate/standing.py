@@ -39,7 +39,7 @@ class Group:
         """The verdict. Bits per byte move with every training; a rise that is surely within the margin is none."""
         judged = self.verdict
         if self.kind == "text" and judged.outcome == "regressed" and judged.worst > -judged.margin:
-            return "no_regression"
+            return "inconclusive" if judged.few else "no_regression"
         return judged.outcome
 
 
@@ -153,4 +153,5 @@ def _document(group: Group) -> dict[str, object]:
         "difference": judged.difference, "low": judged.interval.low, "high": judged.interval.high, "p": judged.p,
         "p_adjusted": judged.p_adjusted, "psi": judged.psi, "mde": judged.mde, "margin": judged.margin,
         "chance": group.chance, "noise": group.noise, "n_needed": judged.n_needed,
+        "n_least": judged.least, "few": judged.few,
     }  # fmt: skip

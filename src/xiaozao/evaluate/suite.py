@@ -30,6 +30,7 @@ PROBE: dict[str, Kind] = {
     "arithmetic": "generated", "facts": "generated", "logic": "generated", "forms": "generated", "solutions": "text",
     "texts": "text",
 }  # fmt: skip
+OBEDIENCE = "obedience"
 LANGUAGES = ("en", "zh")
 LONGEST_LINE = 1 << 20  # bytes of one item
 LONGEST_NUMBER = 9  # digits of a place
@@ -92,19 +93,26 @@ def _said(item: Item) -> list[object]:
 
 @cache
 def probe() -> tuple[Suite, ...]:
-    """The suites that ship with the product, by topic and language."""
-    suites = []
-    for name, kind in PROBE.items():
-        text = (files("xiaozao.evaluate") / "probe" / f"{name}.jsonl").read_text(encoding="utf-8")
-        rows = [json.loads(line) for line in text.splitlines()]
-        for language in LANGUAGES:
-            items = tuple(
-                Item(row["id"], row["ask"], tuple(row["answers"]), row["check"], 0, row.get("chance", 0.0))
-                for row in rows
-                if row["language"] == language
-            )
-            suites.append(Suite(f"{name}.{language}", kind, items))
-    return tuple(suites)
+    """The suites of the standard tests that ship with the product, by topic and language."""
+    return tuple(suite for name, kind in PROBE.items() for suite in _shipped(name, kind))
+
+
+@cache
+def obedience() -> tuple[Suite, ...]:
+    """Orders of form that hardly any training data has, by language: does a model still do as it is told?"""
+    return tuple(_shipped(OBEDIENCE, "generated"))
+
+
+def _shipped(name: str, kind: Kind) -> Iterator[Suite]:
+    text = (files("xiaozao.evaluate") / "probe" / f"{name}.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    for language in LANGUAGES:
+        items = tuple(
+            Item(row["id"], row["ask"], tuple(row["answers"]), row["check"], 0, row.get("chance", 0.0))
+            for row in rows
+            if row["language"] == language
+        )
+        yield Suite(f"{name}.{language}", kind, items)
 
 
 def read_choices(name: str, path: Path, limit: int | None = None) -> Suite:
@@ -157,6 +165,9 @@ def _choice(path: Path, number: int, line: bytes) -> Item:
         keys = ", ".join(map(str, fields))[:200] or type(row).__name__
         raise DataError("eval_no_choice", path=path, line=number, keys=keys)
     ask, choices, right = choice
+    said = [text.strip() for text in choices]
+    if twice := next((text for text in said if said.count(text) > 1), None):
+        raise DataError("eval_same_choices", path=path, line=number, text=twice[:80])
     return Item(str(number), ask, choices, "", right, 1 / len(choices))
 
 

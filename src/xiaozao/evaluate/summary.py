@@ -19,8 +19,9 @@ from xiaozao.errors import ArtefactError
 from xiaozao.evaluate.blind.outcome import Outcome
 from xiaozao.evaluate.degeneration import SIGNS
 from xiaozao.evaluate.form import Form
+from xiaozao.evaluate.leak import Leak
 from xiaozao.evaluate.standing import Topic
-from xiaozao.evaluate.telling import MEASURES, WHO, form_text, reasons
+from xiaozao.evaluate.telling import MEASURES, WHO, form_text, leak_lines, reasons
 from xiaozao.texts.catalogue import Language, say
 
 State = Literal["done", "begun", "absent"]
@@ -85,6 +86,9 @@ class Summary:
             for name in MEASURES
             if name in changes and changes[name]["outcome"] == "regressed"
         ]
+        obeyed = self.form.document.get("obedience")
+        if obeyed and obeyed["outcome"] == "regressed":
+            worse.append(Worse("measure", "obedience", obeyed["before"], obeyed["after"]))
         worse += self._decay()
         if self.outcome is not None and self.outcome.verdict == "base":
             worse.append(Worse("vote", "", self.outcome.losses, self.outcome.wins))
@@ -112,6 +116,8 @@ class Summary:
         """Where it goes, over all verdicts that were shown."""
         verdicts = {self.bench.document.get("outcome")}
         verdicts |= {one["outcome"] for one in self.form.document.get("changes", {}).values()}
+        if obeyed := self.form.document.get("obedience"):
+            verdicts.add(obeyed["outcome"])
         if self.outcome is not None:
             verdicts.add({"tuned": "improved", "base": "regressed"}.get(self.outcome.verdict, "inconclusive"))
         if "regressed" in verdicts:
@@ -276,6 +282,26 @@ class _Example:
 
 
 @dataclass(frozen=True)
+class _Lost:
+    question: str
+    base: str
+    tuned: str
+
+
+@dataclass(frozen=True)
+class _Leaked:
+    count: int
+    shown: list[Leak]
+
+
+@dataclass(frozen=True)
+class _Leaks:
+    rows: int
+    base: _Leaked
+    tuned: _Leaked
+
+
+@dataclass(frozen=True)
 class _Form:
     form: Form
     n: int
@@ -285,6 +311,9 @@ class _Form:
     failures: list[_Example]
     conditions: _Conditions
     gains: list[_Example] = field(default_factory=list)
+    obedience: _Change | None = None
+    disobeyed: list[_Lost] = field(default_factory=list)
+    leaks: _Leaks | None = None
 
 
 BENCH: TypeAdapter[_Bench] = TypeAdapter(_Bench)
@@ -310,6 +339,7 @@ def check_form(document: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
         absent += ["intent"] if "intent" in told.changes and sitting.intent is None else []
     try:
         form_text(document["form"], "en")
+        leak_lines(document, "en")
         for example in (*document["failures"], *document.get("gains", ())):
             reasons(example, "en")
     except (LookupError, AttributeError) as error:  # a rule, a sign or a language that has no words, or no schema

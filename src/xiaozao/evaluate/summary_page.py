@@ -15,7 +15,11 @@ from xiaozao.evaluate.telling import (
     MEASURES,
     WHO,
     figures,
+    form_notes,
     form_text,
+    leak_lines,
+    left_notes,
+    obedience_sentence,
     power,
     preference,
     prompt_sentence,
@@ -80,7 +84,7 @@ def render_summary(summary: Summary, language: Language) -> str:
         bench=bench, bench_sentence=standing_sentence(bench, language) if bench else "",
         groups=[(one, suite_name(one["name"], language), figures(one)) for one in bench.get("groups", ())],
         topics=[(suite_name(one["name"], language), one) for one in bench.get("topics", ())],
-        notes=standing_notes(bench["groups"], language) if bench else [],
+        notes=[*standing_notes(bench["groups"], language), *left_notes(bench, language)] if bench else [],
         form=form, **_form(form, language),
         outcome=summary.outcome, **_vote(summary, language),
         pairs=[_pair(one, Words(language)) for one in summary.pairs],
@@ -159,7 +163,8 @@ def _round_up(value: float) -> float:
 def _form(form: Mapping[str, Any], language: Language) -> dict[str, Any]:
     """The columns of who sat, the rows of measures and of signs, and the sentences about them."""
     if not form:
-        return {"sittings": [], "measures": [], "signs": [], "same": [], "asked": "", "prompt": ""}
+        return {"sittings": [], "measures": [], "signs": [], "same": [], "asked": "", "prompt": "", "form_notes": [],
+                "obeyed": "", "leaked": []}  # fmt: skip
     who = [one for one in WHO if one in form["sittings"]]
     sat = [form["sittings"][one] for one in who]
     same = [
@@ -175,6 +180,9 @@ def _form(form: Mapping[str, Any], language: Language) -> dict[str, Any]:
         "same": same,
         "asked": say("form.asked", language, n=form["n"], form=form_text(form["form"], language)),
         "prompt": prompt_sentence(form, language),
+        "form_notes": form_notes(form, language),
+        "obeyed": obedience_sentence(form, language),
+        "leaked": leak_lines(form, language),
     }  # fmt: skip
 
 

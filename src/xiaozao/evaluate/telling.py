@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xiaozao.evaluate.blind.outcome import Outcome
+from xiaozao.evaluate.statistics.verdict import FEWEST
 from xiaozao.texts.catalogue import Language, say
 from xiaozao.texts.visible import visible
 
+LEAKS = 5  # that are named one by one
 SHOWN = 160  # characters of an answer in one line
 WHO = ("base", "prompted", "tuned")
 MEASURES = (
@@ -26,11 +28,10 @@ def suite_name(name: str, language: Language) -> str:
 
 def standing_sentence(result: Mapping[str, Any], language: Language) -> str:
     """The verdict of the standard tests."""
-    worse = [
-        one for one in result["groups"] if one["certifies"] and one["informative"] and one["outcome"] == "regressed"
-    ]
-    names = say("list.semicolon", language).join(suite_name(one["name"], language) for one in worse)
-    return say(f"bench.sentence.{result['outcome']}", language, names=names)
+    deciding = [one for one in result["groups"] if one["certifies"] and one["informative"]]
+    worse = [suite_name(one["name"], language) for one in deciding if one["outcome"] == "regressed"]
+    names, fewest = say("list.semicolon", language).join(worse), min((one["n"] for one in deciding), default=0)
+    return say(f"bench.sentence.{result['outcome']}", language, names=names, n=fewest)
 
 
 def figures(group: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -51,15 +52,73 @@ def _points(value: float | None, of: float, without: str) -> str:
 def standing_notes(groups: Sequence[Mapping[str, Any]], language: Language) -> list[str]:
     """What would decide, and how much the machine alone changes."""
     notes = [
-        say("bench.needed", language, name=suite_name(one["name"], language), n=one["n_needed"])
+        _needed(one, suite_name(one["name"], language), one["before"] if one["kind"] == "text" else 1.0, language)
         for one in groups
-        if one["informative"] and one["outcome"] == "inconclusive" and one["n_needed"]
+        if one["informative"] and one["outcome"] == "inconclusive"
     ]
+    notes += _few([one for one in groups if one["informative"] and one["certifies"]], language)
     noisy = [one for one in groups if one["kind"] != "text" and one["noise"] is not None]
     if noisy:
         flipped, asked = sum(int(one["noise"]) for one in noisy), sum(one["n"] for one in noisy)
         notes.append(say("bench.noise", language, flipped=flipped, n=asked))
     return notes
+
+
+def obedience_sentence(result: Mapping[str, Any], language: Language) -> str:
+    """Whether the model still does as it is told; empty where nobody asked."""
+    told = result.get("obedience")
+    if not told:
+        return ""
+    shares = {name: f"{told[name]:.0%}" for name in ("before", "after")}
+    return say(f"form.obedience.{told['outcome']}", language, n=told["n"], needed=told["n_needed"] or "-", **shares)
+
+
+def leak_lines(result: Mapping[str, Any], language: Language) -> list[str]:
+    """What of the training rows came out again, beside the base model; empty where no rows were searched."""
+    told = result.get("leaks")
+    if not told or not told["rows"]:
+        return []
+    before, after = told["base"]["count"], told["tuned"]["count"]
+    lines = [say(f"form.leak.{'some' if after else 'none'}", language, rows=told["rows"], before=before, after=after)]
+    for one in told["tuned"]["shown"][:LEAKS]:
+        kind = say(f"finding.{one['kind']}" if one["shown"] else "form.leak.passage", language, size=one["size"])
+        lines.append(say("form.leak.row", language, line=one["line"], question=one["question"], kind=kind,
+                         shown=one["shown"]))  # fmt: skip
+    return lines
+
+
+def form_notes(result: Mapping[str, Any], language: Language) -> list[str]:
+    """How many questions would decide what is undecided, that they are few, and what was left out."""
+    changes = {name: result["changes"][name] for name in MEASURES if name in result["changes"]}
+    notes = [
+        _needed(change, say(f"form.measure.{name}", language), 1.0, language)
+        for name, change in changes.items()
+        if change["outcome"] == "inconclusive"
+    ]
+    return [*notes, *_few(list(changes.values())[:1], language), *left_notes(result, language)]
+
+
+def _needed(judged: Mapping[str, Any], name: str, of: float, language: Language) -> str:
+    """The number of items that would decide, with what is assumed. of: what a margin is a share of."""
+    if wanted := judged["n_needed"] or judged.get("few") and judged["n_least"]:
+        return say("bench.needed", language, name=name, n=wanted)
+    if "n_least" not in judged:  # a result of an earlier version
+        return say("bench.needed_unknown", language, name=name)
+    margin = f"{100 * judged['margin'] / of:.2g}"
+    return say("bench.needed_noise", language, name=name, n=judged["n_least"], margin=margin)
+
+
+def _few(judged: Sequence[Mapping[str, Any]], language: Language) -> list[str]:
+    few = [one["n"] for one in judged if one.get("few")]
+    return [say("bench.few", language, n=min(few), fewest=FEWEST)] if few else []
+
+
+def left_notes(result: Mapping[str, Any], language: Language) -> list[str]:
+    """What was longer than the model's context, and was left out of both sides."""
+    return [
+        say("eval.too_long", language, name=suite_name(name, language), count=len(ids))
+        for name, ids in result.get("too_long", {}).items()
+    ]
 
 
 def form_sentence(result: Mapping[str, Any], language: Language) -> str:

@@ -19,7 +19,7 @@ from xiaozao.evaluate.form_result import compare_forms, learned
 from xiaozao.evaluate.paper import Paper, paper_of
 from xiaozao.evaluate.record import Record, Records, read_records, write_records
 from xiaozao.evaluate.resultfile import write_result
-from xiaozao.evaluate.standard import Known, Sitting, Stopped, longest_prompt
+from xiaozao.evaluate.standard import Known, Sitting, Stopped, longest_prompt, too_long
 from xiaozao.evaluate.standing import judge
 from xiaozao.events import Ended, Event, Noticed, OnProgress, Progress, Started
 from xiaozao.hub.folder import read_config
@@ -45,6 +45,7 @@ LEAST = 128  # tokens that a text or a row of choices takes at least
 TOGETHER = 64
 ROUNDED = 1.05  # what a process holds before it begins differs by a little from start to start
 FREE = 0.9  # of the memory that is free, without a budget
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")  # what families call the length of a context
 VERSION = 1  # of what the cache holds
 
 
@@ -62,6 +63,7 @@ def examine(folder: RunFolder, emit: Emit) -> Ended:
     threads = set_threads(spec.threads, models, emit)
     tokenizer = ChatTokenizer.from_folder(models.base, options.data.template)
     check_contract(models.result, tokenizer)
+    paper, left = readable(paper, models, tokenizer, emit)
     suites = [suite for one in paper.sittings.values() for suite in one]
     together, planned = settle(spec.budget, models, longest_prompt(suites, tokenizer), paper.tokens, emit)
     try:
@@ -80,11 +82,29 @@ def examine(folder: RunFolder, emit: Emit) -> Ended:
         return Ended(state="stopped", code="STOPPED", output=str(folder.path), peak_rss_bytes=peak_rss())
     measured = {"seconds": round(time.time() - begun, 1), "peak_rss_bytes": peak_rss(), "planned_peak_bytes": planned}
     conditions = _conditions(spec, paper, models, tokenizer, threads, together)
-    write_result(folder.standing, {**judged, "conditions": {**conditions, **measured}})
+    write_result(folder.standing, {**judged, "too_long": left, "conditions": {**conditions, **measured}})
     return Ended(
         state="succeeded", code="OK", output=str(folder.standing), peak_rss_bytes=peak_rss(),
         predicted_peak_bytes=planned,
     )  # fmt: skip
+
+
+def readable(paper: Paper, models: Trained, tokenizer: ChatTokenizer, emit: Emit) -> tuple[Paper, dict[str, list[str]]]:
+    """The paper without what is longer than the model's context for anybody who sits; and the ids of that, by suite."""
+    values = read_config(models.base).values
+    inner = values.get("text_config")
+    told = {**values, **inner} if isinstance(inner, dict) else values
+    most = next((told[name] for name in POSITIONS if isinstance(told.get(name), int)), None)
+    if most is None:
+        return paper, {}
+    left: dict[str, list[str]] = {}
+    for suites in paper.sittings.values():
+        for name, ids in too_long(suites, tokenizer, paper.tokens, most).items():
+            left[name] = sorted({*left.get(name, ()), *ids})
+    if left:
+        names = ", ".join(left)
+        emit(Noticed("eval_too_long", {"count": sum(map(len, left.values())), "suites": names, "most": most}))
+    return paper.without(left), left
 
 
 def _judged(spec: BenchSpec | FormatSpec, paper: Paper, records: Sequence[Record]) -> dict[str, object]:

@@ -133,7 +133,7 @@ def test_bits_per_byte_are_worse_when_they_rise() -> None:
         after = before + shift + draw.normal(0, 0.03, 120) * (1 if shift else 0.1)
         judgement = verdict_of_means(before.tolist(), after.tolist(), margin=0.04)
         assert (judgement.outcome, judgement.psi) == (outcome, None)
-    assert verdict_of_means([1.0, 2.0], [1.5, 2.5], 0.1, higher_is_better=True).outcome == "improved"
+    assert verdict_of_means([1.0, 2.0] * 10, [1.5, 2.5] * 10, 0.1, higher_is_better=True).outcome == "improved"
     assert verdict_of_means([1.0, 2.0, 1.4], [1.6, 2.5, 1.9], 0.1, noise=1.0).outcome == "inconclusive"
 
 

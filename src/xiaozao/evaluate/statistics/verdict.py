@@ -5,6 +5,10 @@
     no_regression    the one-sided 95 % bound is above -margin: whatever was lost is less than the margin
     inconclusive     none of these; `n_needed` items would decide, or the noise of the machine is in the way
 
+Of fewer than FEWEST items nothing good is said: if training spoiled every seventh thing that is asked, 19 items would
+miss all of it once in twenty times. What is worse is said of any number. A share that is better has an exact test, and
+a mean has not, so that "improved" needs as many items there.
+
 The margin is stated before. The noise floor is what two evaluations of one and the same model differ by on the user's
 machine; a difference within it is no verdict. With 50 items a true loss of 3 points is not seen, and "inconclusive"
 says so rather than "no change".
@@ -27,6 +31,7 @@ from xiaozao.evaluate.statistics.resampling import bootstrap_mean
 
 Outcome = Literal["regressed", "no_regression", "improved", "inconclusive"]
 MARGIN = 0.03
+FEWEST = 20  # items from which on "no loss" is said: (1 - 1/7)^20 < 0.05
 ONE_SIDED = 1 - 2 * SIGNIFICANT  # an interval of this confidence has the one-sided 95 % bound as its end
 
 
@@ -71,14 +76,20 @@ class Verdict:
         return self.noise > 0 and self.difference != 0 and abs(self.difference) <= self.noise
 
     @property
+    def few(self) -> bool:
+        """Whether there are too few items to say that nothing was lost."""
+        return self.n < FEWEST
+
+    @property
     def outcome(self) -> Outcome:
         """The verdict."""
         if not self.n:
             return "inconclusive"
         apart = self.interval.low > 0 or self.interval.high < 0
         if apart and self.p_adjusted < SIGNIFICANT and abs(self.difference) > self.noise:
-            return "improved" if self.gain > 0 else "regressed"
-        if self.worst > -self.margin and self.noise < self.margin:
+            if self.gain < 0 or self.psi is not None or not self.few:
+                return "improved" if self.gain > 0 else "regressed"
+        if self.worst > -self.margin and self.noise < self.margin and not self.few:
             return "no_regression"
         return "inconclusive"
 
@@ -92,13 +103,18 @@ class Verdict:
         """
         if self.outcome != "inconclusive" or self.noise >= self.margin:
             return None
-        wanted = items_for_margin(self.variance, self.margin)
-        if wanted > self.n:
-            return wanted
+        if self.least > self.n:
+            return self.least
         ways = [items_for_difference(self.variance, self.gain)] if self.gain else []
         if -self.margin < self.gain < 0:
             ways.append(items_for_margin(self.variance, self.margin + self.gain))
         return max(self.n + 1, min(ways, default=0))
+
+    @property
+    def least(self) -> int:
+        """The number of items that would show "no worse than the margin" if nothing changed on average, each item
+        varied as it did here, and the machine had no noise."""
+        return max(FEWEST, items_for_margin(self.variance, self.margin))
 
 
 def verdict(before: Sequence[bool], after: Sequence[bool], margin: float = MARGIN, noise: int = 0) -> Verdict:

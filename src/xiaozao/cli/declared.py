@@ -100,10 +100,10 @@ CHAT = Verb(
 EXPORT = Verb(
     "export", callback=later("export", "work"), params=[
         click.Argument(["run"]),
-        click.Option(["--to"], metavar="merged", default="merged", show_default=True, help="cli.export.to"),
+        click.Option(["--to"], metavar="merged|gguf", default="merged", show_default=True, help="cli.export.to"),
+        click.Option(["--type", "type_"], metavar="TYPE", help="cli.export.type"),
         click.Option(["--folder"], metavar="FOLDER", help="cli.export.folder"),
-        click.Option(["--precision"], type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True,
-                     help="cli.export.precision"),
+        click.Option(["--precision"], type=click.Choice(["bf16", "fp32"]), help="cli.export.precision"),
     ],
 )  # fmt: skip
 

@@ -53,7 +53,7 @@ ALLOWED = {
     ("spec/yamlfile.py", "yaml.load"): "with our own loader, a SafeLoader that knows numbers, no tags and no aliases",
     ("cli/declared.py", "import_module"): "the work of a verb, by a name that stands in that file, when it is called",
     ("data/reading.py", "import_module"): "of two readers, by names that stand in that file, in a process of its own",
-    ("export/gguf/reading.py", "network"): "asks llama.cpp's server that runs in that same process, on this machine",
+    ("export/gguf/llamacpp.py", "network"): "asks llama.cpp's server that runs in that same process, on this machine",
     ("hub/reach.py", "network"): "asks whether a hub answers, for the first kilobyte of one fixed file, on request",
 }
 

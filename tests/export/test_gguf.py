@@ -16,9 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tests.toy import SHAPE, SPECIAL, TEMPLATE, toy_folder
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import ArtefactError, UnsupportedModel, UsageError
-from xiaozao.export.gguf.export import export_gguf
+from xiaozao.export.gguf.deliver import export_gguf
+from xiaozao.export.gguf.llamacpp import ask
 from xiaozao.export.gguf.parity import compare
-from xiaozao.export.gguf.reading import ask
 from xiaozao.export.gguf.types import FILE_TYPES, Model, kind_of
 from xiaozao.export.gguf.vocabulary import read_vocabulary, split_of
 from xiaozao.export.gguf.write import write_gguf

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from xiaozao.cli.console import Output, current_output
 from xiaozao.errors import NotFound, UsageError
-from xiaozao.export.gguf.export import Exported, export_gguf
+from xiaozao.export.gguf.deliver import Exported, export_gguf
 from xiaozao.export.merge import merge_adapter
 from xiaozao.hub.sources import resolve
 from xiaozao.models.adapter import is_vouched_for

@@ -13,7 +13,7 @@ import torch
 from xiaozao.data.formats import Turn
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import ArtefactError
-from xiaozao.export.gguf.reading import ask
+from xiaozao.export.gguf.llamacpp import ask
 from xiaozao.models.blocks import Decoder, run
 
 PROMPTS = (
@@ -31,7 +31,7 @@ BOUNDS = {
     "iq4_xs": 0.2,
 }  # fmt: skip
 SMALL_BOUNDS = {
-    "f32": 1e-3, "f16": 1e-3, "bf16": 0.05, "q8_0": 0.03, "q6_k": 0.06, "q5_k_m": 0.1, "q4_k_m": 0.3, "q4_0": 1.0,
+    "f32": 1e-3, "f16": 1e-3, "bf16": 0.05, "q8_0": 0.03, "q6_k": 0.06, "q5_k_m": 0.2, "q4_k_m": 0.3, "q4_0": 1.0,
     "iq4_xs": 1.0,
 }  # fmt: skip
 

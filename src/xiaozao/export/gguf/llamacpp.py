@@ -1,6 +1,6 @@
 """llama.cpp's answers to prompts, from a GGUF file, in a process of its own: a fault of its code ends only that.
 
-    python -m xiaozao.export.gguf.reading FILE < requests > answers
+    python -m xiaozao.export.gguf.llamacpp FILE < requests > answers
 
 Requests: a JSON list of {"messages": [...], "ids": [...]}. Answers: a JSON list of {"ids": what llama.cpp makes of the
 messages with the file's own template and vocabulary, "logprobs": {id: log-probability} of the token after the given

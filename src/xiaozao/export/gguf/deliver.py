@@ -11,8 +11,8 @@ from xiaozao.data.chatcontract import check_contract
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import UsageError
 from xiaozao.events import OnProgress
+from xiaozao.export.gguf.llamacpp import is_there
 from xiaozao.export.gguf.parity import Parity, compare
-from xiaozao.export.gguf.reading import is_there
 from xiaozao.export.gguf.types import file_type
 from xiaozao.export.gguf.write import Written, write_gguf
 from xiaozao.export.weights import open_weights

@@ -31,8 +31,8 @@ from bench.rig.task import RESULTS
 
 FILE, PAGE = RESULTS / "preparing.jsonl", Path(__file__).parents[1] / "docs" / "preparing.md"
 BESIDE = (
-    " Other work ran on the machine at the same time and took a changing part of its cores, so the runs of one tool"
-    " differ by a factor of several and the comparison is rough: the shortest runs say as much as the medians."
+    " In the rows of {works}, other work ran on the machine at the same time and took a changing part of its cores, so"
+    " the runs of one tool differ by a factor of several: the shortest runs say as much as the medians."
 )
 CHECK = "zao data check"
 SOURCES = ("gpt_train.jsonl", "crosswoz_400.jsonl")
@@ -184,7 +184,8 @@ def table(found: list[Prepared]) -> str:
             f"| {spread} | {one.megabytes / one.seconds:.1f} | {pace} | {times} | {one.peak_bytes / 1e9:.2f} GB |\n"
         )
     if found:
-        beside = BESIDE if any(one.shared for one in found) else ""
+        shared = dict.fromkeys(f"{one.work} ({one.tool})" for one in found if one.shared)
+        beside = BESIDE.format(works=", ".join(shared)) if shared else ""
         machines = "; ".join(dict.fromkeys(f"{one.cores} cores; {one.machine}" for one in found))
         lines.append(f"\n{machines}; medians of the runs.{beside}\n")
     return "".join(lines)

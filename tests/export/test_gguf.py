@@ -1,5 +1,6 @@
 """GGUF files: llama.cpp reads them as transformers and the trained model compute; broken ones are refused by name."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tests.toy import SHAPE, SPECIAL, TEMPLATE, toy_folder
 from xiaozao.data.tokens import ChatTokenizer
 from xiaozao.errors import ArtefactError, UnsupportedModel, UsageError
+from xiaozao.export.gguf import deliver
 from xiaozao.export.gguf.deliver import export_gguf
 from xiaozao.export.gguf.llamacpp import ask
 from xiaozao.export.gguf.parity import compare
@@ -23,6 +25,7 @@ from xiaozao.export.gguf.types import FILE_TYPES, Model, kind_of
 from xiaozao.export.gguf.vocabulary import read_vocabulary, split_of
 from xiaozao.export.gguf.write import write_gguf
 from xiaozao.export.weights import open_weights
+from xiaozao.machine.hardware import look
 from xiaozao.models.adapter import adapter_tensors, attach
 from xiaozao.models.layers.linear import adapt, matching
 from xiaozao.models.load import load
@@ -68,7 +71,7 @@ def model_folder(folder: Path, kind: str = "llama", **changes: object) -> Path:
 def test_llama_cpp_computes_what_transformers_computes(tmp_path: Path, kind: str) -> None:
     folder = model_folder(tmp_path / "model", kind, **FAMILIES[kind])
     written = write_gguf(tmp_path / "out.gguf", folder, open_weights(folder), "f32", "toy")
-    answer = ask(written.path, [{"messages": [{"role": "user", "content": "the"}], "ids": IDS}])[0]
+    answer = ask(written.path, [{"messages": [{"role": "user", "content": "the"}], "ids": IDS, "thinking": False}])[0]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.no_grad():
         expected = model(torch.tensor([IDS])).logits[0, -1].log_softmax(-1)
@@ -168,7 +171,7 @@ def test_broken_exports_are_named(tmp_path: Path, spoil: Callable[[Path], object
 def test_a_file_that_llama_cpp_does_not_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(60))
     with pytest.raises(ArtefactError, match="does not read"):
-        ask(tmp_path / "x.gguf", [{"messages": [], "ids": [1]}])
+        ask(tmp_path / "x.gguf", [{"messages": [], "ids": [1], "thinking": False}])
 
 
 @pytest.mark.parametrize("wanted", FILE_TYPES)
@@ -176,7 +179,7 @@ def test_every_type_is_written_and_read_back(tmp_path: Path, wanted: str) -> Non
     folder = model_folder(tmp_path / "model", hidden_size=256, intermediate_size=256, head_dim=64)
     weights = open_weights(folder)
     written = write_gguf(tmp_path / "out.gguf", folder, weights, wanted, "toy")
-    ask(written.path, [{"messages": [], "ids": IDS}])
+    ask(written.path, [{"messages": [], "ids": IDS, "thinking": False}])
     stored = {one.name: one for one in GGUFReader(written.path).tensors}
     up = stored["blk.0.ffn_up.weight"]
     assert up.tensor_type == FILE_TYPES[wanted].kind
@@ -216,6 +219,25 @@ def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["GPT2LMHeadModel"]}))
     with pytest.raises(UnsupportedModel, match="cannot be written as GGUF yet"):
         write_gguf(tmp_path / "a.gguf", folder, open_weights(folder), "f32", "toy")
+
+
+def test_a_model_is_asked_without_thinking_where_it_learned_so(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model")
+    switch = "{% if add_generation_prompt %}{% if not enable_thinking %}<think></think>{% endif %}{% endif %}"
+    (folder / "chat_template.jinja").write_text(TEMPLATE + switch)
+    written = write_gguf(tmp_path / "out.gguf", folder, open_weights(folder), "f32", "toy")
+    tokenizer, decoder = ChatTokenizer.from_folder(folder), load(folder, torch.float32, CPU)
+    for thinking in (True, False):
+        assert compare(written.path, decoder, tokenizer, thinking, "f32").mean < 1e-4
+
+
+def test_what_there_is_no_memory_to_compare_is_written_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = model_folder(tmp_path / "model")
+    monkeypatch.setattr(deliver, "look", lambda: dataclasses.replace(look(), memory_available=1000))
+    done = export_gguf(base, None, tmp_path / "out", "toy", "f32")
+    assert done.parity is None and done.needed > 1000 and done.written.path.is_file()
 
 
 def test_a_full_folder_is_left_alone(tmp_path: Path) -> None:

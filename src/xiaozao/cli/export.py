@@ -81,7 +81,8 @@ def _sentences(done: Exported, wanted: str, output: Output) -> list[str]:
         kinds = sorted({f"{asked} -> {stored}" for asked, stored in written.fallbacks.values()})
         said.append(output.say("cli.export.fallbacks", count=len(written.fallbacks), kinds=", ".join(kinds)))
     if parity is None:
-        said.append(output.say("cli.export.unread"))
+        needed = f"{done.needed / 1e9:.1f}"
+        said.append(output.say("cli.export.memory", needed=needed) if done.needed else output.say("cli.export.unread"))
     else:
         said.append(output.say("cli.export.parity", prompts=parity.prompts, same=parity.same_first,
                                mean=f"{parity.mean:.2g}", largest=f"{parity.largest:.2g}"))  # fmt: skip

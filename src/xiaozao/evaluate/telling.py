@@ -80,10 +80,10 @@ def leak_lines(result: Mapping[str, Any], language: Language) -> list[str]:
         return []
     before, after = told["base"]["count"], told["tuned"]["count"]
     lines = [say(f"form.leak.{'some' if after else 'none'}", language, rows=told["rows"], before=before, after=after)]
-    for one in told["tuned"]["shown"][:LEAKS]:
-        kind = say(f"finding.{one['kind']}" if one["shown"] else "form.leak.passage", language, size=one["size"])
-        lines.append(say("form.leak.row", language, line=one["line"], question=one["question"], kind=kind,
-                         shown=one["shown"]))  # fmt: skip
+    for leak in told["tuned"]["shown"][:LEAKS]:
+        kind = say(f"finding.{leak['kind']}" if leak["shown"] else "form.leak.passage", language, size=leak["size"])
+        lines.append(say("form.leak.row", language, line=leak["line"], question=leak["question"], kind=kind,
+                         shown=leak["shown"]))  # fmt: skip
     return lines
 
 

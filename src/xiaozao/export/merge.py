@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from xiaozao.errors import ArtefactError, UsageError
+from xiaozao.errors import ArtefactError
 from xiaozao.events import OnProgress
+from xiaozao.export.target import clear
 from xiaozao.hub.folder import TOKENIZER
 from xiaozao.models.adapter import attach, check_base
 from xiaozao.models.artefacts import checkpoint
@@ -50,10 +51,7 @@ def merge_adapter(
     into fewer bits, an adapter can be lost in rounding. Raises UsageError if `target` is a link or not empty, and
     ArtefactError if the written model's logits differ from the adapted model's. `target` is then empty.
     """
-    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise UsageError("export_in_use", path=target)
-    if target.exists():
-        target.rmdir()
+    clear(target)
     cpu = torch.device("cpu")
     on_progress("load", 0, 0)
     check_base(adapter, base)

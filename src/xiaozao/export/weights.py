@@ -7,7 +7,6 @@
 Nothing but the tensor in hand is in memory, so a model of any size is exported in the memory of its largest matrix.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +59,7 @@ def open_weights(base: Path, adapter: Path | None = None) -> Weights:
     hold under the same names.
     """
     check_loadable(base)
-    stored = _places([path for path in weight_files(base)])
+    stored = _places(weight_files(base))
     if adapter is None:
         return Weights(stored)
     settings = read_adapter_settings(adapter)
@@ -89,8 +88,8 @@ def _with_whole(base: Path, stored: dict[str, Mapped], learned: dict[str, Mapped
     rest = {name: place for name, place in learned.items() if name not in ends}
     if tied and ends and EMBEDDING in stored:
         both = {HEAD: stored[EMBEDDING], EMBEDDING: stored[EMBEDDING]} | ends
-        one = both[HEAD].whole().equal(both[EMBEDDING].whole())
-        ends = {EMBEDDING: both[EMBEDDING]} if one else both
+        still_tied = both[HEAD].whole().equal(both[EMBEDDING].whole())
+        ends = {EMBEDDING: both[EMBEDDING]} if still_tied else both
     return {**stored, **rest, **ends}
 
 
@@ -103,8 +102,7 @@ def _layer(weight: Tensor, settings: AdapterSettings, parts: dict[str, Tensor]) 
     rows, columns = weight.shape
     linear = nn.Linear(columns, rows, bias=False, device="meta")
     linear.weight = nn.Parameter(weight, requires_grad=False)
-    alpha = settings.alpha * (math.sqrt(settings.rank) if settings.rslora else 1)
     kind = DoraLinear if settings.dora else AdaptedLinear
-    layer = kind(linear, settings.rank, alpha, torch.Generator().manual_seed(0))
+    layer = kind(linear, settings.rank, settings.plain_alpha, torch.Generator().manual_seed(0))
     layer.take(parts)
     return layer

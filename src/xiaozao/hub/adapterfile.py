@@ -4,6 +4,7 @@ adapter_config.json          rank, alpha, kinds; PEFT's format
 adapter_model.safetensors    its header: the ranks that the weights really have
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,11 @@ class AdapterSettings:
     alpha: float
     rslora: bool
     dora: bool
+
+    @property
+    def plain_alpha(self) -> float:
+        """The alpha of a plain LoRA with the same scale."""
+        return self.alpha * (math.sqrt(self.rank) if self.rslora else 1)
 
 
 def read_adapter_settings(folder: Path) -> AdapterSettings:

@@ -10,7 +10,6 @@ rsLoRA and PiSSA are written as the plain LoRA they are (models/layers/pissa.py)
 scale of training. There are readers that do not know `use_rslora`: to them the file would silently mean another model.
 """
 
-import math
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -98,8 +97,7 @@ def attach(decoder: Decoder, folder: Path) -> dict[str, Adapted]:
         if name in modules and is_plain(modules[name]) and modules[name] is not decoder.head.linear
     ]
     kind = DoraLinear if settings.dora else AdaptedLinear
-    alpha = settings.alpha * (math.sqrt(settings.rank) if settings.rslora else 1)
-    layers = adapt(model, targets, settings.rank, alpha, 0, kind)
+    layers = adapt(model, targets, settings.rank, settings.plain_alpha, 0, kind)
     whole = {name: one for name, one in tensors.items() if not name.endswith(PARTS)}
     _check_shapes(folder, model, layers, tensors, whole)
     if is_vouched_for(folder):

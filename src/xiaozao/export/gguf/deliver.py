@@ -9,14 +9,15 @@ import torch
 
 from xiaozao.data.chatcontract import check_contract
 from xiaozao.data.tokens import ChatTokenizer
-from xiaozao.errors import UsageError
 from xiaozao.events import OnProgress
 from xiaozao.export.gguf.llamacpp import is_there
 from xiaozao.export.gguf.parity import Parity, compare
 from xiaozao.export.gguf.types import file_type
 from xiaozao.export.gguf.write import Written, write_gguf
+from xiaozao.export.target import clear
 from xiaozao.export.weights import open_weights
-from xiaozao.hub.folder import CONFIG, TOKENIZER, tensor_bytes
+from xiaozao.hub.folder import CONFIG, TOKENIZER, parameter_count, tensor_bytes
+from xiaozao.machine.hardware import look
 from xiaozao.models.adapter import attach, check_base
 from xiaozao.models.artefacts.checkpoint import staged_folder, verify
 from xiaozao.models.artefacts.manifest import MANIFEST
@@ -28,10 +29,14 @@ FACTS = "xiaozao.json"
 
 @dataclass(frozen=True)
 class Exported:
-    """The written file and what comparing it with the trained model gave; parity: None where llama.cpp is not there."""
+    """The written file and what comparing it with the trained model gave.
+
+    parity: None where it was not compared, for want of llama.cpp or, then with the bytes `needed`, of memory.
+    """
 
     written: Written
     parity: Parity | None
+    needed: int = 0
 
 
 def export_gguf(
@@ -44,10 +49,7 @@ def export_gguf(
     ArtefactError where the comparison fails; `target` is then not there. Raises what write_gguf raises.
     """
     numbers = file_type(wanted)
-    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise UsageError("export_in_use", path=target)
-    if target.exists():
-        target.rmdir()
+    clear(target)
     talks = adapter if adapter and (adapter / TOKENIZER).is_file() else base
     if adapter:
         check_base(adapter, base)
@@ -67,19 +69,25 @@ def export_gguf(
             lambda done, of: on_progress("write", done, of),
         )  # fmt: skip
         shutil.rmtree(asked)
-        parity = _compared(written.path, base, adapter, talks, wanted, on_progress)
+        needed = _short_of(base, written.bytes) if is_there() else 0
+        compares = is_there() and not needed
+        parity = _compared(written.path, base, adapter, talks, wanted, on_progress) if compares else None
         facts = {"type": wanted, "fallbacks": written.fallbacks, "parity": asdict(parity) if parity else None}
         (staging / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     final = Written(target / written.path.name, written.bytes, written.fallbacks)
-    return Exported(final, parity)
+    return Exported(final, parity, needed)
+
+
+def _short_of(base: Path, file: int) -> int:
+    """The bytes that comparing takes, the model in fp32 beside the file in llama.cpp, if they are not free; else 0."""
+    needed = 4 * parameter_count(base) + file
+    return needed if needed > look().memory_available else 0
 
 
 def _compared(
     file: Path, base: Path, adapter: Path | None, talks: Path, wanted: str, on_progress: OnProgress
-) -> Parity | None:
-    """The comparison with the trained model in fp32; None where llama.cpp is not installed."""
-    if not is_there():
-        return None
+) -> Parity:
+    """The comparison with the trained model in fp32."""
     on_progress("compare", 0, 0)
     decoder = load(base, torch.float32, torch.device("cpu"))
     if adapter:

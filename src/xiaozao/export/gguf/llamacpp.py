@@ -2,9 +2,9 @@
 
     python -m xiaozao.export.gguf.llamacpp FILE < requests > answers
 
-Requests: a JSON list of {"messages": [...], "ids": [...]}. Answers: a JSON list of {"ids": what llama.cpp makes of the
-messages with the file's own template and vocabulary, "logprobs": {id: log-probability} of the token after the given
-ids}. TOP tokens are asked for; the rest of the probability counts as one.
+Requests: a JSON list of {"messages": [...], "ids": [...], "thinking": bool}. Answers: a JSON list of {"ids": what
+llama.cpp makes of the messages with the file's own template and vocabulary, "logprobs": {id: log-probability} of the
+token after the given ids}. TOP tokens are asked for; the rest of the probability counts as one.
 """
 
 import http.client
@@ -60,16 +60,17 @@ def main(file: str) -> None:
     server = package.Server(params)
     letter = _post(server, "/tokenize", {"content": "a"})["tokens"][-1]
     answers = [
-        {"ids": _ids(server, one["messages"]), "logprobs": _next(server, one["ids"], letter)} for one in requests
+        {"ids": _ids(server, one["messages"], one["thinking"]), "logprobs": _next(server, one["ids"], letter)}
+        for one in requests
     ]
     os.write(said, (json.dumps(answers) + "\n").encode())
 
 
-def _ids(server: Any, messages: list[dict[str, str]]) -> list[int]:
-    prompt = _post(server, "/apply-template", {"messages": messages})["prompt"]
-    ids: list[int] = _post(server, "/tokenize", {"content": prompt, "add_special": True, "parse_special": True})[
-        "tokens"
-    ]
+def _ids(server: Any, messages: list[dict[str, str]], thinking: bool) -> list[int]:
+    asked = {"messages": messages, "chat_template_kwargs": {"enable_thinking": thinking}}
+    prompt = _post(server, "/apply-template", asked)["prompt"]
+    text = {"content": prompt, "add_special": True, "parse_special": True}
+    ids: list[int] = _post(server, "/tokenize", text)["tokens"]
     return ids[1:] if len(ids) > 1 and ids[0] == ids[1] else ids  # it takes a second beginning away itself
 
 

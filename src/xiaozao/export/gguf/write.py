@@ -99,12 +99,13 @@ def _entries(
     """What the file holds, in the order of the model's files, and the matrices that fell back."""
     names = Names(family, config.num_hidden_layers)
     heads = config.num_attention_heads
+    sources = list(_sources(weights, config))
     model = Model(
         blocks=config.num_hidden_layers, grouped=heads // (getattr(config, "num_key_value_heads", None) or heads),
-        tied=HEAD not in weights.stored,
+        tied=HEAD not in dict(sources),
     )  # fmt: skip
     entries, fallbacks = [], {}
-    for source, shape in _sources(weights, config):
+    for source, shape in sources:
         name = names.of(source)
         if name is None:
             continue

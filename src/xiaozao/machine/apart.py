@@ -188,15 +188,19 @@ class Crew:
         self._module, self._count, self._seconds = module, count, seconds
         self._local = threading.local()
         self._processes: list[_Process] = []
+        self._lock, self._over = threading.Lock(), False
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="crew")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._over = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             process.end()
+        self._pool.shutdown()  # a process that was just being started is ended by the thread that starts it
 
     def answers(self, questions: Iterable[Json]) -> Iterator[Json]:
         """The first answer to each question. Raises Lost where a process ended."""
@@ -215,8 +219,14 @@ class Crew:
     def _answer(self, question: Json) -> Json:
         process: _Process | None = getattr(self._local, "process", None)
         if process is None:
-            process = self._local.process = _Process(self._module)
-            self._processes.append(process)
+            process = _Process(self._module)
+            with self._lock:
+                if not self._over:
+                    self._processes.append(process)
+            if self._over:
+                process.end()
+                raise Lost("ended", self._module)
+            self._local.process = process
         return list(process.ask(question, _same, self._seconds))[0]
 
 
